@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// A disk as its users see it: asynchronous requests over host memory. Served by RAM disks, overlays, partitions and
+// physical controllers.
+#pragma once
+
+#include "vmm/base/error.hpp"
+#include "vmm/base/list.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace hv {
+
+inline constexpr std::uint32_t kSectorSize = 512;
+
+struct BlockSegment {
+    std::byte* data;  ///< in the direct map
+    std::uint32_t size;
+};
+
+enum class BlockStatus : std::uint8_t { ok, io_error, unsupported };
+
+/// One transfer, owned by the submitter and left alone by it until complete() is called.
+struct BlockRequest {
+    enum class Operation : std::uint8_t { read, write, flush, discard, write_zeroes };
+
+    Operation operation{};
+    std::uint64_t sector{};                    ///< first sector, in units of 512 bytes
+    std::uint64_t sector_count{};              ///< of all operations but flush
+    std::span<const BlockSegment> segments{};  ///< read, write: sector_count * 512 bytes in all
+    /// Called once, on any CPU, from inside submit() or later. The device does not touch the request afterwards.
+    void (*complete)(BlockRequest& request, BlockStatus status){};
+    void* context{};
+    ListLink link{};  ///< for the device's queue
+};
+
+struct BlockGeometry {
+    std::uint64_t sectors;            ///< capacity in units of 512 bytes
+    std::uint32_t logical_block_size; ///< 512 or 4096: requests are multiples of it
+    bool read_only;
+    bool can_discard;
+};
+
+class BlockDevice {
+public:
+    virtual ~BlockDevice() = default;
+    [[nodiscard]] virtual BlockGeometry geometry() const = 0;
+    /// Starts `request`. A request that lies outside the disk, or is not allowed, completes with io_error.
+    virtual void submit(BlockRequest& request) = 0;
+};
+
+}  // namespace hv

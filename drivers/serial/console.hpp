@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// A character device for the hypervisor's own console.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+namespace hv {
+
+class Console {
+public:
+    virtual ~Console() = default;
+    /// Sends what the hardware takes without waiting; returns how many characters that were.
+    virtual std::size_t write_some(std::string_view text) = 0;
+    /// The next character received, if any.
+    virtual std::optional<char> read() = 0;
+    /// Whether an interrupt shall be raised once more can be written.
+    virtual void want_write_interrupt(bool wanted) = 0;
+};
+
+}  // namespace hv

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: MIT
+# Freestanding x86-64 with the host's compiler: no red zone (interrupts use the stack), no FPU or SIMD (it belongs to guests).
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR x86_64)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+
+set(HV_KERNEL ON)
+set(HV_MACHINE_FLAGS -ffreestanding -fno-pic -fno-pie -mno-red-zone -mcmodel=kernel -fno-omit-frame-pointer
+    -fno-asynchronous-unwind-tables -fcf-protection=none -fno-strict-aliasing)
+set(HV_MACHINE_CXX_FLAGS -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit -fstack-protector-strong
+    -mstack-protector-guard=global -D_GLIBCXX_ASSERTIONS)

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// The few machine primitives that neutral code needs. The kernel links arch/x86_64/cpu/machine.cpp, host tests link
+// tests/host/fakes/machine.cpp (thread-local CPUs, a manual clock, an arena for physical memory).
+#pragma once
+
+#include "vmm/base/address.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hv::machine {
+
+/// Index of the executing CPU, 0-based, dense; 0 is the CPU that booted.
+std::uint32_t cpu_index();
+/// Masks interrupts on this CPU; returns whether they were enabled before.
+bool disable_interrupts();
+/// Undoes disable_interrupts(): enables interrupts if `enabled`.
+void restore_interrupts(bool enabled);
+/// Spin-wait hint.
+void pause();
+/// The host's time-stamp counter.
+std::uint64_t tsc();
+/// Ticks of tsc() per second; constant after boot.
+std::uint64_t tsc_hz();
+/// Where host physical memory is mapped: hva == direct_map_base() + hpa.
+std::uintptr_t direct_map_base();
+/// Makes `cpu` leave guest mode or its idle sleep and look at its work; does nothing for the executing CPU.
+void kick_cpu(std::uint32_t cpu);
+
+/// The bytes at `address`, which must be RAM (device registers are mapped apart, see paging::map_device).
+template <class T = std::byte>
+T* hva(Hpa address) {
+    return reinterpret_cast<T*>(direct_map_base() + address.raw);
+}
+/// The inverse of hva() for pointers into the direct map.
+inline Hpa hpa(const void* pointer) { return Hpa{reinterpret_cast<std::uintptr_t>(pointer) - direct_map_base()}; }
+
+/// Masks interrupts for a scope.
+class InterruptGuard {
+public:
+    InterruptGuard() : enabled_{disable_interrupts()} {}
+    ~InterruptGuard() { restore_interrupts(enabled_); }
+    InterruptGuard(const InterruptGuard&) = delete;
+    InterruptGuard& operator=(const InterruptGuard&) = delete;
+
+private:
+    bool enabled_;
+};
+
+}  // namespace hv::machine

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// Why the guest stopped, normalised by the backend so that nobody above it asks which processor is running.
+#pragma once
+
+#include "vmm/base/address.hpp"
+#include "vmm/core/cpu_state.hpp"
+
+#include <cstdint>
+
+namespace hv {
+
+/// Something that is delivered through the guest's IDT.
+struct Event {
+    enum class Type : std::uint8_t { none, external_interrupt, nmi, exception, software_interrupt };
+    Type type{Type::none};
+    std::uint8_t vector{};
+    bool has_error_code{};
+    std::uint8_t instruction_length{};  ///< software interrupts and INT3/INTO: RIP is advanced by it on delivery
+    std::uint32_t error_code{};
+
+    static constexpr Event interrupt(std::uint8_t vector) { return {Type::external_interrupt, vector, false, 0, 0}; }
+    static constexpr Event non_maskable() { return {Type::nmi, 2, false, 0, 0}; }
+    static constexpr Event exception(std::uint8_t vector) { return {Type::exception, vector, false, 0, 0}; }
+    static constexpr Event exception(std::uint8_t vector, std::uint32_t error_code) {
+        return {Type::exception, vector, true, 0, error_code};
+    }
+    [[nodiscard]] constexpr bool pending() const { return type != Type::none; }
+};
+
+/// The vendor's own codes, for the log only.
+struct RawExit {
+    std::uint64_t code;  ///< basic exit reason, EXITCODE
+    std::uint64_t info1; ///< exit qualification, EXITINFO1
+    std::uint64_t info2; ///< guest-physical address, EXITINFO2
+};
+
+struct IoExit {
+    std::uint16_t port;
+    std::uint8_t size;  ///< 1, 2 or 4 bytes
+    bool in;
+    bool string;  ///< INS, OUTS: operands come from the decoder
+    bool rep;
+};
+
+struct NestedFault {
+    Gpa gpa;
+    bool read, write, execute;  ///< the access that faulted
+    bool present;               ///< the nested translation exists, its rights did not suffice
+    bool during_walk;           ///< the access was made by the guest's page walk, not by the instruction
+};
+
+struct CrExit {
+    std::uint8_t cr;   ///< 0, 3, 4 or 8
+    bool write;        ///< MOV to CR
+    bool decoded;      ///< `gpr` is valid; else the instruction has to be decoded
+    std::uint8_t gpr;  ///< Gpr
+};
+
+struct VmExit {
+    enum class Reason : std::uint8_t {
+        host_interrupt,    ///< a physical interrupt or NMI: nothing to do for the guest
+        interrupt_window,  ///< what request_window() asked for
+        nmi_window,
+        cpuid,
+        rdmsr,  ///< index in RCX
+        wrmsr,
+        io,
+        nested_fault,
+        vmcall,   ///< VMCALL or VMMCALL
+        hlt,
+        pause,    ///< pause-loop exit
+        cr_access,
+        dr_access,
+        xsetbv,
+        invd,     ///< INVD or WBINVD: to be skipped
+        invlpg,
+        task_switch,
+        exception,       ///< an intercepted exception, in `exception`
+        undefined,       ///< an instruction that this guest's processor lacks (VMX, SVM, MONITOR...): #UD
+        shutdown,        ///< triple fault
+        init_signal,
+        invalid_state,   ///< VM entry refused the guest state
+        unhandled,
+    };
+    static constexpr unsigned kReasons = static_cast<unsigned>(Reason::unhandled) + 1;
+
+    Reason reason{};
+    /// Bytes to skip to complete the instruction; 0: the processor did not tell, ask the decoder.
+    std::uint8_t instruction_length{};
+    /// An event whose delivery the exit interrupted: it has to be injected again unless the exit is fatal.
+    Event interrupted{};
+    RawExit raw{};
+    union {
+        IoExit io;
+        NestedFault fault{};
+        CrExit cr;
+        Event exception;
+    };
+};
+
+const char* to_string(VmExit::Reason reason);
+
+}  // namespace hv
