@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+#include "arch/x86_64/cpu/guest_fpu.hpp"
+
+#include "arch/x86_64/cpu/instructions.hpp"
+#include "arch/x86_64/defs/cpuid.hpp"
+#include "arch/x86_64/defs/cr.hpp"
+
+#include <cstring>
+#include <new>
+
+namespace hv::cpu {
+namespace {
+
+/// x87, SSE, AVX, AVX-512 opmask, ZMM_Hi256, Hi16_ZMM: what guests may be offered [sdm1 13.1 XSAVE-Supported Features].
+constexpr std::uint64_t kOfferedComponents = 0xe7;
+constexpr std::size_t kFxsaveSize = 512;
+constexpr std::size_t kXsaveHeaderSize = 64;
+
+struct Xsave {
+    bool available;
+    std::uint64_t components;
+    std::size_t area_size;
+};
+constinit Xsave xsave_state{};
+
+}  // namespace
+
+void enable_fpu() {
+    // CR0.TS and CR0.EM clear: guests use the registers without a trap, the hypervisor does not use them at all.
+    write_cr0((read_cr0() & ~(bit(2) | bit(3))) | bit(1) | bit(5));
+    write_cr4(read_cr4() | bit(9) | bit(10));
+    const bool available = (cpuid(1).ecx & (1U << 26)) != 0;
+    if (!available) {
+        xsave_state = {false, 0, kFxsaveSize};
+        return;
+    }
+    write_cr4(read_cr4() | bit(18));
+    const CpuidLeaf leaf = cpuid(0xd, 0);
+    const std::uint64_t components = (std::uint64_t{leaf.edx} << 32 | leaf.eax) & kOfferedComponents;
+    xsetbv(0, components);
+    xsave_state = {true, components, cpuid(0xd, 0).ebx};
+}
+
+void GuestFpu::Free::operator()(std::byte* area) const { ::operator delete(area, std::align_val_t{64}); }
+
+Expected<GuestFpu> GuestFpu::create() {
+    auto* memory = static_cast<std::byte*>(::operator new(xsave_state.area_size, std::align_val_t{64}, std::nothrow));
+    if (memory == nullptr)
+        return Unexpected{Error::no_memory};
+    std::memset(memory, 0, xsave_state.area_size);
+    // [sdm3 10.1.1 Processor State After Reset]: FCW 0x40 after RESET, 0x37f after FNINIT; MXCSR 0x1f80.
+    const std::uint16_t fcw = 0x0040;
+    const std::uint32_t mxcsr = 0x1f80;
+    std::memcpy(memory, &fcw, sizeof fcw);
+    std::memcpy(memory + 24, &mxcsr, sizeof mxcsr);
+    if (xsave_state.available) {
+        const std::uint64_t xstate_bv = 3;
+        std::memcpy(memory + kFxsaveSize, &xstate_bv, sizeof xstate_bv);
+    }
+    static_assert(kFxsaveSize + kXsaveHeaderSize == 576);
+    return GuestFpu{std::unique_ptr<std::byte, Free>{memory}};
+}
+
+void GuestFpu::load() {
+    loaded_ = true;
+    if (!xsave_state.available) {
+        asm volatile("fxrstor64 (%0)" ::"r"(area_.get()) : "memory");
+        return;
+    }
+    // The area holds all components, whatever the guest has switched on.
+    xsetbv(0, xsave_state.components);
+    asm volatile("xrstor64 (%0)" ::"r"(area_.get()), "a"(0xffff'ffff), "d"(0xffff'ffff) : "memory");
+    xsetbv(0, xcr0_);
+}
+
+void GuestFpu::save() {
+    loaded_ = false;
+    if (!xsave_state.available) {
+        asm volatile("fxsave64 (%0)" ::"r"(area_.get()) : "memory");
+        return;
+    }
+    // A processor that does not let XSETBV be intercepted changes XCR0 behind our back.
+    xcr0_ = xgetbv(0) & xsave_state.components;
+    xsetbv(0, xsave_state.components);
+    asm volatile("xsave64 (%0)" ::"r"(area_.get()), "a"(0xffff'ffff), "d"(0xffff'ffff) : "memory");
+}
+
+void GuestFpu::set_xcr0(std::uint64_t value) {
+    xcr0_ = value;
+    if (loaded_ && xsave_state.available)
+        xsetbv(0, value);
+}
+
+std::uint64_t GuestFpu::xcr0() const { return loaded_ && xsave_state.available ? xgetbv(0) : xcr0_; }
+
+}  // namespace hv::cpu

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// A vCPU's x87, SSE, AVX and AVX-512 registers while it is not on a CPU. The hypervisor itself uses none of them, so they
+// stay in the CPU as long as the vCPU does [sdm1 13.7 Operation of XSAVE].
+#pragma once
+
+#include "vmm/base/expected.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace hv::cpu {
+
+class GuestFpu {
+public:
+    /// With the state after RESET. Error::no_memory.
+    static Expected<GuestFpu> create();
+
+    /// Loads the registers and XCR0 into this CPU.
+    void load();
+    /// Saves them, and clears what the next owner must not see.
+    void save();
+    /// While loaded. The caller has checked the value against what the processor and the policy allow.
+    void set_xcr0(std::uint64_t value);
+    [[nodiscard]] std::uint64_t xcr0() const;
+
+private:
+    struct Free {
+        void operator()(std::byte* area) const;
+    };
+    explicit GuestFpu(std::unique_ptr<std::byte, Free> area) : area_{std::move(area)} {}
+
+    std::unique_ptr<std::byte, Free> area_;  ///< XSAVE area, 64-byte aligned
+    std::uint64_t xcr0_{1};
+    bool loaded_{false};
+};
+
+/// Turns XSAVE on for the executing CPU, as far as it has it, and remembers which components there are.
+void enable_fpu();
+
+}  // namespace hv::cpu

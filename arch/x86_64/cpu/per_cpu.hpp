@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// What each CPU has for itself, found through GS. Another CPU's copy is only read, or changed through the atomics below.
+#pragma once
+
+#include "vmm/base/address.hpp"
+#include "vmm/base/expected.hpp"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace hv::cpu {
+
+inline constexpr std::uint32_t kMaxCpus = 256;
+
+/// Selectors of every CPU's GDT.
+inline constexpr std::uint16_t kCodeSelector = 0x08;
+inline constexpr std::uint16_t kDataSelector = 0x10;
+inline constexpr std::uint16_t kTssSelector = 0x18;
+
+/// [sdm3 8.7 Task Management in 64-bit Mode]
+struct [[gnu::packed]] Tss {
+    std::uint32_t reserved0;
+    std::uint64_t rsp[3];
+    std::uint64_t reserved1;
+    std::uint64_t ist[7];
+    std::uint64_t reserved2;
+    std::uint16_t reserved3;
+    std::uint16_t io_map_base;
+};
+static_assert(sizeof(Tss) == 104);
+
+/// Interrupt stacks of their own, by IST number, for what may strike at any instruction.
+enum class Ist : std::uint8_t { none, double_fault, nmi, machine_check };
+
+struct PerCpu {
+    PerCpu* self;  ///< at gs:0
+    std::uint32_t index;
+    std::uint32_t apic_id;
+    std::uint64_t gdt[5];
+    Tss tss;
+    std::uintptr_t stack_top;
+    /// Set by interrupt handlers and other CPUs: the run loop shall look around before it enters a guest again.
+    std::atomic<bool> attention;
+    /// Whether this CPU sleeps or may be in guest mode, so that a kick needs an IPI.
+    std::atomic<bool> online;
+    /// NMIs seen while the host ran; the panic path stops CPUs by NMI.
+    std::atomic<std::uint32_t> nmis;
+    const char* running;  ///< "vm/vcpu" for panic dumps, or nullptr
+};
+
+inline PerCpu& this_cpu() {
+    PerCpu* self;
+    asm("mov %%gs:0, %0" : "=r"(self));
+    return *self;
+}
+/// `index` < cpu_count().
+PerCpu& cpu_at(std::uint32_t index);
+std::uint32_t cpu_count();
+
+/// Makes the executing CPU's area: GDT, TSS, stacks. The boot CPU's comes first and gets index 0.
+Expected<PerCpu*> create_per_cpu(std::uint32_t apic_id);
+/// Makes `area` the executing CPU's and loads its GDT, TSS and the IDT.
+void load_per_cpu(PerCpu& area);
+
+}  // namespace hv::cpu
