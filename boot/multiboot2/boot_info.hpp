@@ -26,6 +26,9 @@ enum class MemoryType : std::uint8_t {
     bad,
 };
 const char* to_string(MemoryType type);
+/// From the numbers that E820, Multiboot2 and PVH share [acpi 15.1 INT 15H, E820H - Query System Address
+/// Map].
+MemoryType memory_type_of_e820(std::uint32_t type);
 
 struct MemoryRange {
     Hpa start;
@@ -61,6 +64,8 @@ struct Framebuffer {
 template <class T, std::size_t N>
 class FixedList {
 public:
+    static constexpr std::size_t kCapacity = N;
+
     /// False, and nothing happens, when it is full.
     [[nodiscard]] bool push(const T& value) {
         if (size_ == N)
@@ -68,7 +73,11 @@ public:
         values_[size_++] = value;
         return true;
     }
-    void clear() { size_ = 0; }
+    /// Forgets all but the first `count`, which is at most size().
+    void truncate(std::size_t count) {
+        HV_ASSERT(count <= size_);
+        size_ = count;
+    }
     [[nodiscard]] std::size_t size() const { return size_; }
     [[nodiscard]] bool empty() const { return size_ == 0; }
     T& operator[](std::size_t index) {
