@@ -2,10 +2,10 @@
 # What every role uses. Sourced by process 1, which is why `fail` and `finish` may end the whole guest; neither may be
 # called from a subshell.
 
-suite=test      # first word of each line of the report; the demo sets its own
-step=start      # the step under way
+suite='test' # first word of each line of the report; the demo sets its own
+step=start   # the step under way
 passed=0
-patience=120    # seconds that a step may wait for something; generous, since emulated machines can be very slow
+patience=90  # seconds that a step may wait for something; generous, since emulated machines can be very slow
 
 begin() {
     step=$1
@@ -35,8 +35,9 @@ leave() {
     sleep 60
 }
 
-# Byte CODE to port 0xf4 ends the VM with that code. Without such a port a triple fault tells of the failure.
+# debug_exit CODE: byte CODE to port 0xf4 ends the VM with that code. Without such a port a triple fault tells of the failure.
 debug_exit() {
+    # shellcheck disable=SC2059
     printf "\\$(printf %03o "$1")" | dd of=/dev/port bs=1 seek=244 conv=notrunc 2>/dev/null
     triple_fault
 }
@@ -66,9 +67,10 @@ wait_until() {
     done
 }
 
-# The first 4 MiB of test data and their checksum, made on first use.
+# Test data and its MD5 sum, made on first use: DATA_BLOCKS blocks of 256 KiB.
+DATA_BLOCKS=8
 need_data() {
     [ -e /tmp/data ] && return
-    dd if=/dev/urandom of=/tmp/data bs=256k count=16 2>/dev/null
+    dd if=/dev/urandom of=/tmp/data bs=256k count=$DATA_BLOCKS 2>/dev/null
     data_sum=$(md5sum </tmp/data)
 }

@@ -9,7 +9,7 @@ run_container() {
     mkdir -p /run/container/upper /run/container/work /run/container/rootfs
     mount -t overlay -o "lowerdir=$bundle/rootfs,upperdir=/run/container/upper,workdir=/run/container/work" overlay \
         /run/container/rootfs || fail "cannot mount the overlay"
-    timeout $patience crun --cgroup-manager=cgroupfs run --bundle $bundle demo >/run/container/output 2>&1 || {
+    timeout "$patience" crun --cgroup-manager=cgroupfs run --bundle $bundle demo >/run/container/output 2>&1 || {
         status=$?
         cat /run/container/output
         fail "crun ended with status $status"

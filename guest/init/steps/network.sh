@@ -12,7 +12,8 @@ step_address() {
     # Before the link is up, so that a peer that sees us can use them.
     nc -ll -p $port_echo -e md5sum &
     nc -ll -p $port_done -e touch /run/peer-done &
-    ip addr add "$ip" dev eth0 && ip link set eth0 up || fail "cannot configure eth0"
+    ip addr add "$ip" dev eth0 || fail "cannot give eth0 the address $ip"
+    ip link set eth0 up || fail "cannot bring eth0 up"
     read -r mac </sys/class/net/eth0/address
     ok "eth0 $mac has $ip"
 }
@@ -24,7 +25,7 @@ peer_answers() {
 step_ping() {
     begin ping
     [ -n "$peer" ] || fail "the kernel command line has no cairn.peer"
-    wait_until $patience peer_answers || fail "no answer from $peer within $patience s"
+    wait_until "$patience" peer_answers || fail "no answer from $peer within $patience s"
     report=$(ping -c 3 -i 0.1 -W 10 "$peer") || fail "$peer fell silent: $report"
     case $report in
     *' 3 packets received, 0% packet loss'*) ok "$peer answers 3 of 3, ${report##*round-trip }" ;;
@@ -33,15 +34,15 @@ step_ping() {
 }
 
 send_data() {
-    answer=$(timeout $patience nc "$peer" $port_echo </tmp/data 2>/dev/null)
+    answer=$(timeout "$patience" nc "$peer" $port_echo </tmp/data 2>/dev/null)
 }
 
 step_tcp() {
     begin tcp
     need_data
-    wait_until $patience send_data || fail "cannot send to $peer within $patience s"
+    wait_until "$patience" send_data || fail "cannot send to $peer within $patience s"
     [ "$answer" = "$data_sum" ] || fail "sent $data_sum, but $peer received ${answer:-nothing}"
-    ok "4 MiB to $peer, both ends have MD5 ${data_sum%% *}"
+    ok "$((DATA_BLOCKS / 4)) MiB to $peer, both ends have MD5 ${data_sum%% *}"
 }
 
 say_done() {
@@ -52,9 +53,9 @@ say_done() {
 # Neither VM may end while the other still needs it.
 step_peer() {
     begin peer
-    timeout 10 nc "$peer" $port_done </dev/null 2>/dev/null || wait_until $patience say_done ||
+    timeout 10 nc "$peer" $port_done </dev/null 2>/dev/null || wait_until "$patience" say_done ||
         fail "cannot tell $peer that all is done here"
-    wait_until $patience test -e /run/peer-done || fail "$peer has not finished within $patience s"
+    wait_until "$patience" test -e /run/peer-done || fail "$peer has not finished within $patience s"
     sleep 1 # the last packets of the connection that said so
     ok "$peer has finished too"
 }

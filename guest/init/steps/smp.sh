@@ -21,7 +21,7 @@ step_smp() {
     # All at once, each on its own CPU.
     cpu=0
     while [ $cpu -lt "$online" ]; do
-        wait_until $patience test -s /run/smp.$cpu || fail "CPU $cpu does not get on"
+        wait_until "$patience" test -s /run/smp.$cpu || fail "CPU $cpu does not get on"
         read -r sum _ </run/smp.$cpu
         [ "$sum" = "${data_sum%% *}" ] || fail "CPU $cpu computed $sum instead of ${data_sum%% *}"
         cpu=$((cpu + 1))
