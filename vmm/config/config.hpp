@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// The machine as the configuration file describes it. docs/config.md is the reference of the format.
+#pragma once
+
+#include "drivers/net/net_device.hpp"
+#include "vmm/base/expected.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/base/vec.hpp"
+#include "vmm/loader/boot_protocol.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string_view>
+
+namespace hv::config {
+
+/// What the host does when the last VM has ended.
+enum class WhenIdle : std::uint8_t { monitor, poweroff, reboot };
+/// What happens to a VM that has ended.
+enum class Restart : std::uint8_t { no, on_failure, always };
+enum class DiskSource : std::uint8_t { module, ram, disk, partition };
+enum class DiskMode : std::uint8_t { read_only, read_write, copy_on_write };
+
+inline constexpr std::uint32_t kMaxVcpus = 64;
+inline constexpr std::size_t kMaxDisks = 16;  ///< of one VM: they and its NICs share 32 PCI slots with others
+inline constexpr std::size_t kMaxNics = 8;
+
+struct HostConfig {
+    WhenIdle when_idle{WhenIdle::poweroff};
+    log::Level log{log::Level::info};
+};
+
+struct SwitchConfig {
+    std::string_view name;
+    std::string_view uplink;  ///< physical NIC, "nic0"; empty: none
+};
+
+struct DiskConfig {
+    DiskSource source{DiskSource::module};
+    std::string_view name;  ///< file, disk or partition label; empty for DiskSource::ram
+    std::uint64_t size{0};  ///< bytes, a multiple of 4 KiB; DiskSource::ram alone
+    DiskMode mode{DiskMode::read_only};
+};
+
+struct NicConfig {
+    std::size_t switch_index{0};  ///< into Config::switches
+    MacAddress mac{};
+    std::uint16_t vlan{0};  ///< 1 to 4094; 0: untagged
+    std::uint64_t rate{0};  ///< bits per second; 0: no limit
+};
+
+struct VmConfig {
+    std::string_view name;
+    std::uint32_t line{0};  ///< of its [[vm]]
+    /// False: errors name this VM, and it must not be started.
+    bool valid{true};
+    std::uint32_t cpus{1};
+    std::uint64_t memory{0};  ///< bytes, a multiple of GuestMemory::kGranule
+    BootProtocol boot{BootProtocol::linux};
+    std::string_view kernel;
+    std::string_view initrd;  ///< empty: none
+    std::string_view command_line;
+    bool autostart{true};
+    Restart restart{Restart::no};
+    std::uint32_t weight{100};  ///< 1 to 10000
+    std::uint32_t cap{0};       ///< per cent of one CPU; 0: none
+    Vec<std::uint32_t> pin;     ///< host CPUs it may use, ascending; empty: any
+    bool debug_exit{false};
+    Vec<DiskConfig> disks;
+    Vec<NicConfig> nics;
+};
+
+/// Owns the text that its strings point into.
+struct Config {
+    HostConfig host;
+    Vec<SwitchConfig> switches;
+    Vec<VmConfig> vms;  ///< in the order of the file, the wrong ones among them
+    Vec<char> text;
+};
+
+struct ConfigError {
+    std::uint32_t line;  ///< 1-based; 0: the file as a whole
+    TextBuffer<224> message;
+};
+
+/// Tells whether the file that a configuration names can be had.
+class FileIndex {
+public:
+    [[nodiscard]] virtual bool exists(std::string_view path) const = 0;
+
+protected:
+    ~FileIndex() = default;
+};
+
+/// What is known about the machine while the configuration is read; what is not known is not checked.
+struct ConfigLimits {
+    const FileIndex* files{nullptr};
+    std::uint32_t host_cpus{0};
+    std::uint64_t memory{std::numeric_limits<std::uint64_t>::max()};  ///< bytes for guests' RAM and RAM disks
+};
+
+struct ConfigResult {
+    Config config;
+    /// In the order of their lines, kMaxErrors at most; empty: all is right.
+    Vec<ConfigError> errors;
+    static constexpr std::size_t kMaxErrors = 32;
+};
+
+/// Reads the file's text, which is not needed afterwards. Error::no_memory.
+Expected<ConfigResult> parse_config(std::string_view text, const ConfigLimits& limits = {});
+
+/// RAM and RAM disks of a VM in bytes; saturates.
+std::uint64_t memory_needed(const VmConfig& vm);
+
+}  // namespace hv::config
