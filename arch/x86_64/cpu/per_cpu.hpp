@@ -58,8 +58,12 @@ inline PerCpu& this_cpu() {
 PerCpu& cpu_at(std::uint32_t index);
 std::uint32_t cpu_count();
 
-/// Makes the executing CPU's area: GDT, TSS, stacks. The boot CPU's comes first and gets index 0.
+/// Makes machine::cpu_index() and panics work on the boot CPU before there is memory for anything else.
+void load_early_per_cpu();
+/// Makes a CPU's area: GDT, TSS, stacks. The boot CPU's comes first and gets index 0.
 Expected<PerCpu*> create_per_cpu(std::uint32_t apic_id);
+/// Forgets the CPU that create_per_cpu() made last, which never came up. Its area stays: it may come up late.
+void drop_last_cpu();
 /// Makes `area` the executing CPU's and loads its GDT, TSS and the IDT.
 void load_per_cpu(PerCpu& area);
 

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// The end of the host by a bug of ours: registers, backtrace with symbols, what was running; then all CPUs stop.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace hv::cpu {
+
+struct InterruptFrame;
+
+/// Where panic text goes: polled, without locks, callable at any time.
+void set_panic_output(void (*write)(std::string_view text));
+
+[[noreturn]] void panic_on_exception(const InterruptFrame& frame);
+/// An NMI came while the host ran, or ended a guest's run: stops this CPU if another one panicked, else counts it.
+void handle_nmi();
+
+/// The function that holds `address`, and the offset in it; name nullptr if unknown.
+struct Symbol {
+    const char* name;
+    std::uint64_t offset;
+};
+Symbol symbol_of(std::uint64_t address);
+
+}  // namespace hv::cpu
