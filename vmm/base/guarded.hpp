@@ -24,6 +24,7 @@ enum class Rank : std::uint8_t {
     scheduler,  ///< run queues, sleep and wake-up
     timer,      ///< timer queues
     console,    ///< console and log rings
+    paging,     ///< a page table's updates
     heap,
     frames,     ///< frame allocator
     leaf,       ///< nothing is taken below it

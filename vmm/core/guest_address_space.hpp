@@ -25,6 +25,9 @@ public:
     [[nodiscard]] virtual std::uint64_t root() const = 0;
     /// Increases with every change that a CPU's TLB may contradict; a CPU that runs a vCPU with an older value flushes first.
     [[nodiscard]] virtual std::uint64_t generation() const = 0;
+    /// Every CPU that may run the guest has flushed since generation `flushed`, or will before it runs: page tables that
+    /// went out of use are freed. No effect if the generation has moved on.
+    virtual void reclaim(std::uint64_t flushed) { static_cast<void>(flushed); }
     /// Bytes of page tables.
     [[nodiscard]] virtual std::uint64_t table_bytes() const = 0;
 };
