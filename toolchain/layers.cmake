@@ -65,7 +65,7 @@ function(hv_compile_options target)
         target_compile_options(${target} PRIVATE ${HV_MACHINE_FLAGS}
             $<$<COMPILE_LANGUAGE:CXX>:${HV_MACHINE_CXX_FLAGS}>
             $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-mgeneral-regs-only>
-            $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:Clang>>:-mno-sse;-mno-mmx;-mno-80387>)
+            $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:Clang>>:-mno-sse;-mno-mmx>)
     endif()
     if(HV_SANITIZE)
         target_compile_options(${target} PRIVATE -fsanitize=${HV_SANITIZE} -fno-sanitize-recover=all)
