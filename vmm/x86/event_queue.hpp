@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// What a vCPU has to deliver through its guest's IDT before it goes on: an event whose delivery an exit
+// interrupted, an exception that the VMM raises, an NMI. Maskable interrupts stay in the interrupt
+// controllers until they can be taken.
+#pragma once
+
+#include "arch/x86_64/defs/cr.hpp"
+#include "vmm/core/vcpu_backend.hpp"
+
+#include <atomic>
+#include <cstdint>
+
+namespace hv::x86 {
+
+/// Used by its vCPU's own CPU only, but for request_nmi().
+class EventQueue {
+public:
+    enum class Delivery : std::uint8_t {
+        idle,       ///< nothing was pending: a maskable interrupt may go in
+        delivered,  ///< an event goes in with the next entry, and nothing else can
+        blocked,    ///< something pending has to wait; a window is requested
+        shutdown,   ///< triple fault: the processor is in shutdown state [sdm3 6.15 Interrupt 8]
+    };
+
+    /// An exception caused by what the VMM did for the guest. It combines with one that is pending or was
+    /// being delivered as the processor combines them, to #DF and to shutdown.
+    void raise(const Event& exception);
+    /// #PF: loads CR2 at once, as the processor does.
+    void raise_page_fault(VcpuBackend& backend, std::uint32_t error_code, std::uint64_t linear_address);
+    /// VmExit::interrupted: an event that has to go in again. To be called before anything is raised for the
+    /// same exit.
+    void reinject(const Event& interrupted) {
+        if (interrupted.pending())
+            interrupted_ = interrupted;
+    }
+    /// From any CPU, which has to kick this vCPU afterwards. One NMI is kept while another is blocked or on
+    /// its way.
+    void request_nmi() { nmi_.store(true, std::memory_order_release); }
+
+    [[nodiscard]] bool empty() const {
+        return !interrupted_.pending() && !exception_.pending() && !shutdown_ &&
+               !nmi_.load(std::memory_order_acquire);
+    }
+    [[nodiscard]] bool exception_pending() const { return exception_.pending(); }
+    /// Whether HLT has to end: an NMI or an exception waits.
+    [[nodiscard]] bool wakes() const { return !empty(); }
+
+    /// Before each entry: hands over what goes first [sdm3 6.9 Prioritization of Concurrent Events].
+    Delivery deliver(VcpuBackend& backend) { return empty() ? Delivery::idle : deliver_pending(backend); }
+
+    /// INIT or RESET: drops everything.
+    void reset();
+
+private:
+    Delivery deliver_pending(VcpuBackend& backend);
+    bool inject(VcpuBackend& backend, const Event& event);
+
+    Event interrupted_{};
+    Event exception_{};
+    bool shutdown_{false};
+    std::atomic<bool> nmi_{false};
+};
+
+/// What happens when an exception meets another that is being delivered [sdm3 6.15 Interrupt 8--Double Fault
+/// Exception].
+enum class Combined : std::uint8_t { second, double_fault, shutdown };
+Combined combine(const Event& first, const Event& second);
+
+}  // namespace hv::x86
