@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What ./cairn does: setup, build, run, test, bench, image. Python's standard library alone."""

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Building what is stale: the CMake presets and the guest image."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from cairn import packages, paths
+from cairn.errors import Failure
+from cairn.shell import lock, run, say
+
+# What a preset builds, and the packages that it needs.
+PRESETS = {
+    "kernel-gcc": (["all"], ["build"]),
+    "kernel-clang": (["all"], ["build", "host tests"]),
+    "host-asan": (["host_tests"], ["host tests"]),
+    "host-tsan": (["host_tests"], ["host tests"]),
+    "host-tools": (["cairn-config"], ["build"]),
+}
+
+
+def preset(name: str, targets: list[str] | None = None) -> None:
+    """Configures build/NAME once and builds TARGETS, by default what PRESETS says; silent when nothing is stale."""
+    default_targets, needs = PRESETS[name]
+    packages.ensure(*needs)
+    folder = paths.BUILD / name
+    with lock(paths.BUILD / f".{name}.lock"):
+        if not (folder / "build.ninja").exists():
+            say(f"configuring {name}")
+            run(["cmake", "--preset", name], cwd=paths.ROOT)
+        _ninja(folder, targets or default_targets)
+
+
+def _ninja(folder: Path, targets: list[str]) -> None:
+    command = ["ninja", "-C", str(folder), *targets]
+    if sys.stderr.isatty():  # ninja shows its progress
+        if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
+            raise Failure(f"{folder.name} does not build")
+        return
+    with subprocess.Popen([*command, "--quiet"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ninja:
+        announce = threading.Timer(2.0, say, [f"building {folder.name}"])
+        announce.start()
+        output = ninja.stdout.read()
+        announce.cancel()
+    if ninja.returncode != 0:
+        raise Failure(f"{folder.name} does not build:\n{output.strip()}")
+
+
+def hypervisor() -> None:
+    """The hypervisor and the payload guests."""
+    preset("kernel-gcc")
+
+
+def config_tool() -> None:
+    preset("host-tools")
+
+
+def guest() -> None:
+    """The Linux guest image, from the cache where it was built before."""
+    packages.ensure("guest")
+    module = packages.guest_build()
+    with lock(paths.BUILD / ".guest.lock"):
+        try:
+            module.build(paths.GUEST)
+        except module.BuildError as error:
+            raise Failure(f"the guest image does not build: {error}") from error
+
+
+def everything() -> None:
+    hypervisor()
+    config_tool()
+    preset("host-asan")
+    guest()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""QEMU: svm (TCG, whose processor has AMD-V) and kvm (what the host's KVM nests)."""
+
+import shutil
+import socket
+from pathlib import Path
+
+from cairn import packages, paths
+from cairn.errors import usage
+from cairn.machine import Hardware, Machine, nesting_kvm
+from cairn.shell import say
+
+_OVMF = Path("/usr/share/OVMF")
+_PROCESSORS = {
+    # One emulating thread: with one a CPU, TCG 7.2 now and then loses an outer machine that runs guests.
+    "svm": ["-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,+npt"],
+    "kvm": ["-accel", "kvm", "-cpu", "host"],
+}
+# One instruction is one nanosecond of virtual time, and nothing of the outside gets in.
+_DETERMINISTIC = ["-icount", "shift=0,sleep=off,align=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"]
+_NIC_DEVICES = {"virtio": "virtio-net-pci,disable-legacy=on", "e1000": "e1000", "e1000e": "e1000e"}
+
+
+def check(hardware: Hardware) -> None:
+    if hardware.machine == "kvm":
+        if not nesting_kvm():
+            raise usage("--machine kvm: this host's KVM is absent, not permitted or does not nest; allowed: svm vmx")
+        if hardware.icount:
+            raise usage("--icount: only svm counts instructions")
+    if hardware.icount and hardware.cpus != 1:
+        raise usage(f"--icount: counts the instructions of one CPU; allowed: --cpus 1, not {hardware.cpus}")
+    if hardware.firmware == "uefi" and hardware.boot == "direct":
+        raise usage("--boot direct: QEMU's own loader needs --firmware bios; allowed with uefi: iso usb pxe")
+
+
+def needs(hardware: Hardware) -> list[str]:
+    return ["qemu", *(["uefi"] if hardware.firmware == "uefi" else []), *(["gdb"] if hardware.gdb else [])]
+
+
+def start(hardware: Hardware, medium: "Path", words: str, work: Path, monitor: Path | None = None) -> Machine:
+    """MEDIUM is what hardware.boot says: an image, a TFTP folder, or for `direct` the bundle."""
+    command = ["qemu-system-x86_64", "-M", "q35", *_PROCESSORS[hardware.machine], "-smp", hardware.cpus,
+               "-m", f"{hardware.memory >> 20}M", "-nodefaults", "-no-user-config", "-vga", "std", "-display", "none",
+               "-no-reboot", "-d", "cpu_reset", "-D", work / "resets",
+               "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
+    if hardware.icount:
+        command += _DETERMINISTIC
+    command += _firmware(hardware, work)
+    command += _boot(hardware, medium, words)
+    command += _disks(hardware)
+    command += _nics(hardware, medium)
+    if hardware.gdb:
+        command += _gdb()
+    if monitor:
+        command += ["-monitor", f"unix:{monitor},server=on,wait=off"]
+    return QemuMachine(command, work)
+
+
+class QemuMachine(Machine):
+    def death(self) -> str:
+        log = self.work / "resets"
+        if self.process.returncode == 0:
+            # Power-on is in the log as well.
+            if log.exists() and "Triple fault" in log.read_text(errors="replace"):
+                return "the machine reset itself by a triple fault"
+            return "the machine was reset or powered off without a word"
+        return super().death()
+
+
+def _firmware(hardware: Hardware, work: Path) -> list:
+    if hardware.firmware == "bios":
+        return []
+    variables = work / "OVMF_VARS.fd"
+    shutil.copyfile(_OVMF / "OVMF_VARS_4M.fd", variables)
+    return ["-drive", f"if=pflash,format=raw,readonly=on,file={_OVMF / 'OVMF_CODE_4M.fd'}",
+            "-drive", f"if=pflash,format=raw,file={variables}"]
+
+
+def _boot(hardware: Hardware, medium: Path, words: str) -> list:
+    match hardware.boot:
+        case "direct":
+            return ["-kernel", paths.HYPERVISOR, "-append", words, "-initrd", medium]
+        case "iso":
+            return ["-drive", f"if=none,id=medium,format=raw,readonly=on,file={medium}",
+                    "-device", "ide-cd,drive=medium,bootindex=0"]
+        case "usb":
+            return ["-drive", f"if=none,id=medium,format=raw,file={medium}", "-device", "qemu-xhci",
+                    "-device", "usb-storage,drive=medium,bootindex=0,removable=on"]
+    return []
+
+
+def _disks(hardware: Hardware) -> list:
+    words = []
+    if any(disk.kind == "ahci" for disk in hardware.disks):
+        words += ["-device", "ich9-ahci,id=sata"]
+    ports = 0
+    for number, disk in enumerate(hardware.disks):
+        words += ["-drive", f"if=none,id=disk{number},format=raw,file={disk.file}"]
+        match disk.kind:
+            case "nvme":
+                device = f"nvme,serial=disk{number}"
+            case "ahci":
+                device = f"ide-hd,bus=sata.{ports}"
+                ports += 1
+            case _:
+                device = "virtio-blk-pci,disable-legacy=on"
+        words += ["-device", f"{device},drive=disk{number}"]
+    return words
+
+
+def _nics(hardware: Hardware, medium: Path) -> list:
+    """The first NIC, or one that is there for nothing else, boots by PXE."""
+    nics = [(_NIC_DEVICES[nic.kind], "".join(f",hostfwd={rule}" for rule in nic.forwards)) for nic in hardware.nics]
+    boot = ""
+    if hardware.boot == "pxe":
+        nics = nics or [(_NIC_DEVICES["e1000e"], "")]
+        file = "cairn.efi" if hardware.firmware == "uefi" else "cairn.pxe"
+        boot = f",tftp={medium},bootfile={file}"
+    words = []
+    for number, (device, forwards) in enumerate(nics):
+        first = number == 0 and boot
+        words += ["-netdev", f"user,id=nic{number}{forwards}{boot if first else ''}",
+                  "-device", f"{device},netdev=nic{number}{',bootindex=0' if first else ''}"]
+    return words
+
+
+def _gdb() -> list:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    say(f"waiting for GDB: gdb {paths.shown(paths.HYPERVISOR)} -ex 'target remote localhost:{port}'")
+    return ["-S", "-gdb", f"tcp:127.0.0.1:{port}"]

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""What goes onto a boot medium, the same for all: the hypervisor, the config, the files that it names, GRUB's script.
+
+    /boot/cairn.elf   /boot/grub/grub.cfg   /cairn.toml   /cairn/NAME   /boot/modules/N
+
+A file named NAME in the config becomes the boot module NAME. It lies at /cairn/NAME, unless NAME leads out of the
+config's folder; then it lies in /boot/modules.
+"""
+
+import dataclasses
+import re
+import shutil
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from cairn import paths
+from cairn.config import Config
+from cairn.errors import usage
+from cairn.shell import run
+
+
+@dataclasses.dataclass(frozen=True)
+class Payload:
+    """What a medium carries. `words` is the hypervisor's command line; `patient` media are for people: GRUB shows a menu."""
+
+    config: Config
+    words: str = ""
+    patient: bool = False
+
+
+def hypervisor_file() -> Path:
+    """The hypervisor without debug information, which a boot loader would only have to read."""
+    small = paths.KERNEL / "cairn.boot.elf"
+    if not small.exists() or small.stat().st_mtime < paths.HYPERVISOR.stat().st_mtime:
+        run(["objcopy", "--strip-debug", paths.HYPERVISOR, small])
+    return small
+
+
+def module_places(config: Config) -> dict[str, str]:
+    """Module name: its path on the medium."""
+    places = {}
+    for index, name in enumerate(config.files):
+        if re.search(r"[\s'\"\\$*?\[\]]", name):
+            raise usage(f"{paths.shown(config.path)}: file {name!r}: boot modules have no blanks, quotes or $ * ? [ ] in their names")
+        path = PurePosixPath(name)
+        inside = not path.is_absolute() and ".." not in path.parts
+        places[name] = f"/cairn/{path}" if inside else f"/boot/modules/{index}"
+    return places
+
+
+def bundle(config: Config, out: Path) -> None:
+    """One archive with the config and its files, for a loader that passes a single module."""
+    with tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, source in {"cairn.toml": config.path, **config.files}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = source.stat().st_size
+            with source.open("rb") as file:
+                archive.addfile(entry, file)
+
+
+def tree(payload: Payload, folder: Path, find_modules: bool = False) -> None:
+    """The medium's files below FOLDER, which is new."""
+    sources = {"/boot/cairn.elf": hypervisor_file(), "/cairn.toml": payload.config.path}
+    for name, place in module_places(payload.config).items():
+        sources[place] = payload.config.files[name]
+    for place, source in sources.items():
+        target = folder / place.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    script = folder / "boot/grub/grub.cfg"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(_grub_script(payload, find_modules))
+
+
+# On a medium that people edit, GRUB takes every file in /cairn, so a file copied there can be named in /cairn.toml.
+_FIND_MODULES = """\
+    for file in /cairn/* /cairn/*/*; do
+        if [ -f "$file" ]; then
+            regexp --set=1:name '^/cairn/(.*)$' "$file"
+            module2 --nounzip "$file" "$name"
+        fi
+    done
+"""
+
+
+def _grub_script(payload: Payload, find_modules: bool) -> str:
+    modules = [f"    module2 --nounzip {place} {name}\n" for name, place in module_places(payload.config).items()
+               if not (find_modules and place.startswith("/cairn/"))]
+    if find_modules:
+        modules.append(_FIND_MODULES)
+    # A loader that fails says so and stops the machine that is being watched, or waits for the person in front of it.
+    failed = "sleep --interruptible 60" if payload.patient else "halt"
+    return f"""\
+set timeout={3 if payload.patient else 0}
+insmod all_video
+serial --unit=0 --speed=115200
+terminal_input console serial
+terminal_output console serial
+function boot_cairn {{
+    if multiboot2 /boot/cairn.elf {payload.words}; then true; else return 1; fi
+    module2 --nounzip /cairn.toml cairn.toml
+{''.join(modules)}    boot
+}}
+function start {{
+    boot_cairn
+    echo "GRUB could not start Cairn."
+    {failed}
+}}
+{'menuentry "Cairn" { start }' if payload.patient else 'start'}
+"""

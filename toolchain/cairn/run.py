@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""From a config and an idea of a machine to the outcome of a run."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from cairn import build, config, console, images, machine_bochs, machine_qemu, media, packages, paths
+from cairn.console import Outcome, Transcript
+from cairn.errors import OK, usage
+from cairn.machine import Hardware, Machine, nesting_kvm
+from cairn.media import Payload
+from cairn.shell import say
+
+
+def default_machine() -> str:
+    return "kvm" if nesting_kvm() else "svm"
+
+
+def _emulator(hardware: Hardware):
+    return machine_bochs if hardware.machine == "vmx" else machine_qemu
+
+
+def prepare(hardware: Hardware) -> Hardware:
+    """Settles what the options leave open, refuses what cannot be, installs and builds what the machine needs."""
+    hardware = hardware.complete()
+    emulator = _emulator(hardware)
+    emulator.check(hardware)
+    media_needs = [] if hardware.boot == "direct" else [hardware.boot]
+    packages.ensure(*emulator.needs(hardware), *media_needs)
+    build.hypervisor()
+    return hardware
+
+
+def words(hardware: Hardware, more: tuple[str, ...] = ()) -> str:
+    """The hypervisor's command line."""
+    mode = ["headless"] if hardware.headless else []
+    own = machine_bochs.words(hardware) if hardware.machine == "vmx" else []
+    return " ".join([*mode, *own, *more])
+
+
+def start(hardware: Hardware, cfg: config.Config, work: Path, monitor: Path | None = None,
+          more_words: tuple[str, ...] = ()) -> Machine:
+    """Makes the medium in WORK and starts the machine that boots from it."""
+    line = words(hardware, more_words)
+    payload = Payload(cfg, line)
+    match hardware.boot:
+        case "direct":
+            medium = work / "bundle.tar"
+            media.bundle(cfg, medium)
+        case "iso":
+            medium = work / "cairn.iso"
+            images.iso(payload, medium)
+        case "usb":
+            medium = work / "cairn.usb"
+            images.usb(payload, medium)
+        case _:
+            medium = work / "tftp"
+            images.pxe(payload, medium)
+    if hardware.machine == "vmx":
+        return machine_bochs.start(hardware, medium, work)
+    return machine_qemu.start(hardware, medium, line, work, monitor)
+
+
+def command(hardware: Hardware, config_path: Path | None, timeout: float | None) -> int:
+    """`./cairn run`."""
+    hardware = prepare(hardware)
+    cfg = config.load(config_path) if config_path else config.demo(hardware.headless)
+    work = Path(tempfile.mkdtemp(prefix="run-", dir=_runs()))
+    try:
+        outcome = _attend(hardware, cfg, work, timeout)
+        if outcome.status != OK:
+            say(outcome.reason)
+            _keep_log(work)
+        return outcome.status
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _attend(hardware: Hardware, cfg: config.Config, work: Path, timeout: float | None) -> Outcome:
+    machine = start(hardware, cfg, work)
+    attend = console.on_stdout if hardware.headless else console.at_terminal
+    return attend(machine, Transcript(work / "transcript"), timeout)
+
+
+def _runs() -> Path:
+    paths.BUILD.mkdir(exist_ok=True)
+    return paths.BUILD
+
+
+def _keep_log(work: Path) -> None:
+    """What a failed run leaves behind to look at."""
+    kept = paths.BUILD / "last-run"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    for name in ("transcript", "command", "emulator.err", "bochs.log", "com1", "resets"):
+        if (work / name).exists():
+            shutil.copyfile(work / name, kept / name)
+    say(f"its transcript and the emulator's logs are in {paths.shown(kept)}")
+
+
+def image(kind: str, out: Path, config_path: Path | None) -> None:
+    """`./cairn image`."""
+    packages.ensure(kind)
+    build.hypervisor()
+    cfg = config.load(config_path) if config_path else config.demo(headless=False)
+    payload = Payload(cfg, patient=True)
+    if kind != "pxe" and out.is_dir():
+        raise usage(f"{paths.shown(out)} is a folder; allowed: a file to write")
+    {"iso": images.iso, "usb": images.usb, "pxe": images.pxe}[kind](payload, out.absolute())
+    say(f"{paths.shown(out)} is written; docs/boot-media.md says how a machine boots from it")
