@@ -11,8 +11,12 @@
 namespace hv {
 namespace {
 
-constexpr std::uint64_t frame_number(Hpa address) { return address.raw >> kPageShift; }
-constexpr Hpa frame_address(std::uint64_t frame) { return Hpa{frame << kPageShift}; }
+constexpr std::uint64_t frame_number(Hpa address) {
+    return address.raw >> kPageShift;
+}
+constexpr Hpa frame_address(std::uint64_t frame) {
+    return Hpa{frame << kPageShift};
+}
 
 /// The whole frames of a range.
 constexpr FrameRange whole_frames(FrameRange range) {
@@ -70,7 +74,8 @@ Expected<FrameAllocator*> FrameAllocator::create(std::span<const FrameRange> usa
         return Unexpected{Error::no_memory};
     const FrameRange own{machine::hpa(allocator), kSize};
     for (const FrameRange& range : usable) {
-        // A range that the allocator cuts in two becomes two regions; a part without room for its state stays unused.
+        // A range that the allocator cuts in two becomes two regions; a part without room for its state stays
+        // unused.
         const Hpa end = range.end();
         if (own.start < range.start || own.start >= end) {
             static_cast<void>(allocator->add_region(range, reserved));
@@ -200,7 +205,8 @@ void FrameAllocator::release(std::uint64_t frame, unsigned order) {
     const Region* region = region_of(frame);
     for (; order < kMaxOrder; ++order) {
         const std::uint64_t buddy = frame ^ (std::uint64_t{1} << order);
-        if (buddy - region->first >= region->frames || region->state[buddy - region->first] != (kFree | order))
+        if (buddy - region->first >= region->frames ||
+            region->state[buddy - region->first] != (kFree | order))
             break;
         unlink(buddy, order);
         frame = std::min(frame, buddy);

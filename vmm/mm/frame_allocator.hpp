@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The host's physical memory: a buddy allocator over blocks of 4 KiB to 1 GiB. Free blocks are linked through their own
-// first bytes, in the direct map; one byte for each frame says what begins there, so that a double free, a free with the
-// wrong order and a foreign address are caught in every build. Contents are the caller's: who held secrets (a guest's RAM)
-// zeroes before it frees.
+// The host's physical memory: a buddy allocator over blocks of 4 KiB to 1 GiB. Free blocks are linked through
+// their own first bytes, in the direct map; one byte for each frame says what begins there, so that a double
+// free, a free with the wrong order and a foreign address are caught in every build. Contents are the
+// caller's: who held secrets (a guest's RAM) zeroes before it frees.
 #pragma once
 
 #include "vmm/base/guarded.hpp"
@@ -34,15 +34,17 @@ public:
     static constexpr unsigned kMaxOrder = 18;  ///< 1 GiB
     static constexpr std::size_t kMaxRegions = 64;
 
-    /// Makes an allocator of the `usable` ranges, all in the direct map, without the `reserved` ones. Ranges may have any
-    /// alignment, order and overlap with reserved ones, but usable ones do not overlap each other. The allocator itself
-    /// lies in memory that it takes from them, and is never destroyed. Error::no_memory: there is no room for it.
-    static Expected<FrameAllocator*> create(std::span<const FrameRange> usable, std::span<const FrameRange> reserved);
+    /// Makes an allocator of the `usable` ranges, all in the direct map, without the `reserved` ones. Ranges
+    /// may have any alignment, order and overlap with reserved ones, but usable ones do not overlap each
+    /// other. The allocator itself lies in memory that it takes from them, and is never destroyed.
+    /// Error::no_memory: there is no room for it.
+    static Expected<FrameAllocator*> create(std::span<const FrameRange> usable,
+                                            std::span<const FrameRange> reserved);
     FrameAllocator(const FrameAllocator&) = delete;
     FrameAllocator& operator=(const FrameAllocator&) = delete;
 
-    /// Adds what is not `reserved` of a range that no earlier region overlaps. Error::no_memory: it is too small to hold
-    /// its own state, or there are kMaxRegions already; it stays unused.
+    /// Adds what is not `reserved` of a range that no earlier region overlaps. Error::no_memory: it is too
+    /// small to hold its own state, or there are kMaxRegions already; it stays unused.
     Expected<void> add_region(FrameRange usable, std::span<const FrameRange> reserved = {});
 
     /// Error::invalid_argument: order > kMaxOrder.
@@ -62,7 +64,8 @@ private:
         std::uint64_t frames;
         std::uint8_t* state;  ///< one byte for each frame
     };
-    // A frame's state: the order of the block that begins there and what it is, or kInside (a block, or reserved).
+    // A frame's state: the order of the block that begins there and what it is, or kInside (a block, or
+    // reserved).
     static constexpr std::uint8_t kInside = 0;
     static constexpr std::uint8_t kFree = 0x80;
     static constexpr std::uint8_t kAllocated = 0x40;
