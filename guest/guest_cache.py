@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 
 
+KEPT_VERSIONS = 8  # of each part, the latest built ones
+
+
 class BuildError(Exception):
     """A build that cannot go on; the message is for the user."""
 
@@ -137,11 +140,18 @@ def cached(name: str, suffix: str, key: str, make) -> Path:
             made = make(work, Log(cache_dir() / "log" / f"{name}.log"), progress)
             made.chmod(0o444)
             os.replace(made, entry)
+            _forget_old(name)
         finally:
             progress.show("removing the temporary files", force=progress.terminal)
             shutil.rmtree(work, ignore_errors=True)
         progress.end(f"built, {entry.stat().st_size / 1e6:.1f} MB")
     return entry
+
+
+def _forget_old(name: str) -> None:
+    entries = sorted(cache_dir().glob(f"{name}-*"), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for entry in entries[KEPT_VERSIONS:]:
+        entry.unlink()
 
 
 def place(entry: Path, target: Path) -> None:
