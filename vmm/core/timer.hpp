@@ -8,18 +8,12 @@ namespace hv {
 
 class TimerQueue;
 
-/// Embedded in its user, who disarms it before dying.
-class Timer {
-public:
-    /// Called on some CPU with interrupts masked and no lock held, at or after the deadline. May arm again.
-    virtual void fire() = 0;
-    [[nodiscard]] std::uint64_t deadline() const { return deadline_; }
+class Timer;
 
-protected:
-    Timer() = default;
-    ~Timer() = default;
-    Timer(const Timer&) = delete;
-    Timer& operator=(const Timer&) = delete;
+/// What a timer's queue keeps in it.
+class TimerLinks {
+public:
+    [[nodiscard]] std::uint64_t deadline() const { return deadline_; }
 
 private:
     friend class TimerQueue;
@@ -28,6 +22,19 @@ private:
     Timer* child_{nullptr};       ///< links of the queue's heap
     Timer* sibling_{nullptr};
     Timer* previous_{nullptr};
+};
+
+/// Embedded in its user, who disarms it before dying.
+class Timer : public TimerLinks {
+public:
+    /// Called on some CPU with interrupts masked and no lock held, at or after the deadline. May arm again.
+    virtual void fire() = 0;
+
+protected:
+    Timer() = default;
+    ~Timer() = default;
+    Timer(const Timer&) = delete;
+    Timer& operator=(const Timer&) = delete;
 };
 
 /// Arms timers, and tells the time they run on.

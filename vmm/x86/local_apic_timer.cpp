@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/x86/local_apic_timer.hpp"
+
+#include "vmm/base/assert.hpp"
+#include "vmm/x86/local_apic_registers.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace hv {
+namespace {
+
+using Wide = unsigned __int128;
+
+/// Fraction bits of the ratios between host ticks and bus clocks: exact to less than a tick over a year.
+constexpr unsigned kFraction = 56;
+/// The ratios have to fit in 64 - kFraction integer bits.
+constexpr std::uint64_t kSlowestHost = LocalApicTimer::kBusHz / 200;
+constexpr std::uint64_t kFastestHost = LocalApicTimer::kBusHz * 200;
+
+}  // namespace
+
+LocalApicTimer::LocalApicTimer(Clock& clock, Client& client)
+    : clock_{clock},
+      client_{client},
+      bus_per_tick_{static_cast<std::uint64_t>(((Wide{kBusHz} << kFraction) + clock.hz() - 1) / clock.hz())},
+      tick_per_bus_{static_cast<std::uint64_t>((Wide{clock.hz()} << kFraction) / kBusHz)},
+      shortest_wakeup_{clock.from_nanoseconds(kShortestWakeupNs)} {
+    HV_ASSERT(clock.hz() >= kSlowestHost && clock.hz() <= kFastestHost);
+}
+
+std::uint64_t LocalApicTimer::bus_clocks(std::uint64_t ticks) const {
+    return static_cast<std::uint64_t>(Wide{ticks} * bus_per_tick_ >> kFraction);
+}
+
+std::uint64_t LocalApicTimer::host_ticks(std::uint64_t clocks) const {
+    constexpr Wide kRoundUp = (Wide{1} << kFraction) - 1;
+    return static_cast<std::uint64_t>((Wide{clocks} * tick_per_bus_ + kRoundUp) >> kFraction);
+}
+
+bool LocalApicTimer::advance() {
+    if (!running_)
+        return false;
+    const std::uint64_t now = clock_.now();
+    if (now < expiry_)
+        return false;
+    if (mode_ != Mode::periodic) {
+        running_ = false;
+        deadline_ = 0;
+        return true;
+    }
+    const std::uint64_t counts = std::max<std::uint64_t>(bus_clocks(now - start_) >> shift_, first_);
+    const std::uint64_t expiries = (counts - first_) / initial_ + 1;
+    expiry_ = start_ + host_ticks((first_ + expiries * initial_) << shift_);
+    if (!masked_)
+        clock_.arm(*this, std::max(expiry_, now + shortest_wakeup_));
+    return true;
+}
+
+void LocalApicTimer::reset() {
+    stop();
+    mode_ = Mode::one_shot;
+    masked_ = true;
+    shift_ = 1;
+    divide_ = 0;
+    initial_ = 0;
+}
+
+void LocalApicTimer::configure(std::uint32_t lvt) {
+    const auto mode = static_cast<Mode>(apic::Lvt::TimerMode::get(lvt));
+    const bool counting = mode == Mode::one_shot || mode == Mode::periodic;
+    const bool was_counting = mode_ == Mode::one_shot || mode_ == Mode::periodic;
+    const bool masked = apic::Lvt::Masked::test(lvt);
+    if (mode == mode_ && masked == masked_)
+        return;
+    masked_ = masked;
+    if (mode == mode_) {
+        arm();
+    } else if (counting && was_counting) {
+        // The count goes on in the new mode.
+        const std::uint32_t count = current_count();
+        mode_ = mode;
+        if (running_)
+            start(count);
+    } else {
+        stop();
+        mode_ = mode;
+    }
+}
+
+void LocalApicTimer::set_initial_count(std::uint32_t count) {
+    if (mode_ == Mode::tsc_deadline || mode_ == Mode::reserved)
+        return;
+    initial_ = count;
+    if (count == 0)
+        stop();
+    else
+        start(count);
+}
+
+std::uint32_t LocalApicTimer::current_count() const {
+    if (!running_ || mode_ == Mode::tsc_deadline)
+        return 0;
+    const std::uint64_t counts = bus_clocks(clock_.now() - start_) >> shift_;
+    if (counts < first_)
+        return first_ - static_cast<std::uint32_t>(counts);
+    if (mode_ == Mode::periodic)
+        return initial_ - static_cast<std::uint32_t>((counts - first_) % initial_);
+    return 1;  // rounded: the expiry is less than a tick away
+}
+
+void LocalApicTimer::set_divide(std::uint32_t value) {
+    const std::uint32_t count = current_count();
+    divide_ = value & 0xb;
+    // [sdm3 Figure 11-10. Divide Configuration Register]: 0 is 2, 6 is 128, 7 is 1.
+    const std::uint32_t encoded = (divide_ >> 1 & 4) | (divide_ & 3);
+    shift_ = static_cast<std::uint8_t>((encoded + 1) & 7);
+    if (running_ && mode_ != Mode::tsc_deadline)
+        start(count);
+}
+
+void LocalApicTimer::set_deadline(std::uint64_t guest_tsc) {
+    if (mode_ != Mode::tsc_deadline)
+        return;
+    deadline_ = guest_tsc;
+    if (guest_tsc == 0)
+        stop();
+    else
+        place_deadline();
+}
+
+void LocalApicTimer::set_tsc_offset(std::int64_t offset) {
+    tsc_offset_ = offset;
+    if (deadline_ != 0)
+        place_deadline();
+}
+
+void LocalApicTimer::start(std::uint32_t count) {
+    start_ = clock_.now();
+    first_ = count;
+    expiry_ = start_ + host_ticks(std::uint64_t{count} << shift_);
+    running_ = true;
+    arm();
+}
+
+void LocalApicTimer::stop() {
+    if (running_)
+        clock_.disarm(*this);
+    running_ = false;
+    deadline_ = 0;
+}
+
+void LocalApicTimer::arm() {
+    if (masked_)
+        clock_.disarm(*this);
+    else if (running_)
+        clock_.arm(*this, expiry_);
+}
+
+void LocalApicTimer::place_deadline() {
+    const std::uint64_t now = clock_.now();
+    const std::uint64_t guest_now = now + static_cast<std::uint64_t>(tsc_offset_);
+    running_ = true;
+    if (deadline_ <= guest_now) {
+        expiry_ = now;
+        client_.timer_due();
+        return;
+    }
+    expiry_ = now + std::min(deadline_ - guest_now, std::numeric_limits<std::uint64_t>::max() - now);
+    arm();
+}
+
+}  // namespace hv

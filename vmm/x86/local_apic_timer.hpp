@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// The local APIC's timer [sdm3 11.5.4 APIC Timer]: one-shot and periodic counting of a constant bus clock,
+// and TSC-deadline mode. Counts are computed from the clock when they are read; a host timer runs only while
+// an unmasked expiry lies ahead.
+//
+// All calls are made on the vCPU's own CPU; fire() alone comes from anywhere, and does no more than tell the
+// client, which then calls advance() on the vCPU's own CPU.
+#pragma once
+
+#include "vmm/core/timer.hpp"
+
+#include <cstdint>
+
+namespace hv {
+
+class LocalApicTimer final : public Timer {
+public:
+    /// The timer's input clock before division. CPUID leaf 0x40000010 tells the guest [cpuid 0x40000010].
+    static constexpr std::uint64_t kBusHz = 1'000'000'000;
+    /// A periodic timer asks for the host's attention no more often than this; faster periods coalesce.
+    static constexpr std::uint64_t kShortestWakeupNs = 5'000;
+
+    class Client {
+    public:
+        /// Any CPU: advance() may have something to say. May come late, or twice.
+        virtual void timer_due() = 0;
+
+    protected:
+        ~Client() = default;
+    };
+
+    LocalApicTimer(Clock& clock, Client& client);
+    ~LocalApicTimer() { clock_.disarm(*this); }
+
+    /// Accounts for the time that has passed; true if the timer expired since the last call. Comes before
+    /// each of the calls below, which otherwise swallow an expiry.
+    bool advance();
+
+    /// As after power-up: one-shot, masked, divided by 2, stopped.
+    void reset();
+    /// The timer's LVT entry: mode and mask.
+    void configure(std::uint32_t lvt);
+    void set_initial_count(std::uint32_t count);
+    [[nodiscard]] std::uint32_t initial_count() const { return initial_; }
+    [[nodiscard]] std::uint32_t current_count() const;
+    void set_divide(std::uint32_t value);
+    [[nodiscard]] std::uint32_t divide() const { return divide_; }
+    /// IA32_TSC_DEADLINE in guest TSC ticks; ignored, and 0, outside TSC-deadline mode.
+    void set_deadline(std::uint64_t guest_tsc);
+    [[nodiscard]] std::uint64_t deadline() const { return deadline_; }
+    /// Guest TSC = host TSC + offset.
+    void set_tsc_offset(std::int64_t offset);
+
+    void fire() override { client_.timer_due(); }
+
+private:
+    enum class Mode : std::uint8_t { one_shot, periodic, tsc_deadline, reserved };
+
+    /// Whole bus clocks in `ticks` host ticks.
+    [[nodiscard]] std::uint64_t bus_clocks(std::uint64_t ticks) const;
+    /// Host ticks after which `clocks` bus clocks are over.
+    [[nodiscard]] std::uint64_t host_ticks(std::uint64_t clocks) const;
+    /// Counts down from `count` now, then (periodic mode) from the initial count.
+    void start(std::uint32_t count);
+    void stop();
+    /// Makes the host timer agree with mask and expiry.
+    void arm();
+    void place_deadline();
+
+    Clock& clock_;
+    Client& client_;
+    std::uint64_t bus_per_tick_;  ///< fixed point, rounded up
+    std::uint64_t tick_per_bus_;  ///< fixed point, rounded down
+    std::uint64_t shortest_wakeup_;
+
+    Mode mode_{Mode::one_shot};
+    bool masked_{true};
+    bool running_{false};
+    std::uint8_t shift_{1};  ///< log2 of the divisor
+    std::uint32_t divide_{0};
+    std::uint32_t initial_{0};
+    std::uint32_t first_{
+        0};  ///< counts from start_ to the first expiry; further ones come after initial_ each
+    std::uint64_t start_{0};     ///< host tick
+    std::uint64_t expiry_{0};    ///< host tick of the next expiry, while running
+    std::uint64_t deadline_{0};  ///< guest TSC, 0: none
+    std::int64_t tsc_offset_{0};
+};
+
+}  // namespace hv
