@@ -84,6 +84,8 @@ struct VmExit {
     };
     static constexpr unsigned kReasons = static_cast<unsigned>(Reason::unhandled) + 1;
 
+    constexpr VmExit() : fault{} {}
+
     Reason reason{};
     /// Bytes to skip to complete the instruction; 0: the processor did not tell, ask the decoder.
     std::uint8_t instruction_length{};
@@ -92,7 +94,7 @@ struct VmExit {
     RawExit raw{};
     union {
         IoExit io;
-        NestedFault fault{};
+        NestedFault fault;
         CrExit cr;
         Event exception;
     };

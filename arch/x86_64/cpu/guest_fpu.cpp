@@ -5,6 +5,8 @@
 #include "arch/x86_64/defs/cpuid.hpp"
 #include "arch/x86_64/defs/cr.hpp"
 
+#include "vmm/base/bits.hpp"
+
 #include <cstring>
 #include <new>
 

@@ -40,7 +40,8 @@ struct Handler {
 
 constinit std::array<Gate, 256> idt{};
 constinit std::array<Handler, 256> handlers{};
-constinit void (*end_of_interrupt)() = nullptr;
+using EndOfInterrupt = void (*)();
+constinit EndOfInterrupt end_of_interrupt = nullptr;
 constinit log::RateLimit unexpected_limit;
 
 Ist stack_of(std::size_t vector) {

@@ -38,7 +38,8 @@ namespace {
 
 constexpr std::uint32_t kNobody = 0xffff'ffff;
 constinit std::atomic<std::uint32_t> panicking_cpu{kNobody};
-constinit void (*output)(std::string_view) = nullptr;
+using Output = void (*)(std::string_view);
+constinit Output output = nullptr;
 
 bool text_address(std::uint64_t address) {
     return address >= reinterpret_cast<std::uintptr_t>(image_start) && address < reinterpret_cast<std::uintptr_t>(text_end);

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// The words that a boot loader's configuration gives the hypervisor.
+#pragma once
+
+#include <string_view>
+
+namespace hv::boot {
+
+struct Options {
+    bool headless{false};           ///< `headless`: prefixed lines, no input
+    bool debug_console{false};      ///< `console=e9`: the emulators' debug port; else `console=com1`
+    std::string_view config{"cairn.toml"};  ///< `config=NAME`: which file is the configuration
+    std::string_view unknown;       ///< the first word that is none of these
+};
+
+/// Words are separated by spaces.
+Options parse_command_line(std::string_view text);
+
+}  // namespace hv::boot
