@@ -82,7 +82,7 @@ struct Config {
 
 struct ConfigError {
     std::uint32_t line;  ///< 1-based; 0: the file as a whole
-    TextBuffer<224> message;
+    TextBuffer<320> message;
 };
 
 /// Tells whether the file that a configuration names can be had.

@@ -15,7 +15,7 @@ namespace hv::loader {
 class ModuleFiles {
 public:
     struct File {
-        [[nodiscard]] std::string_view name() const { return {name_text.data(), name_text.size()}; }
+        [[nodiscard]] std::string_view name() const { return {name_text.begin(), name_text.size()}; }
         Vec<char> name_text;
         std::span<const std::byte> bytes;
     };

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+#include "vmm/base/address.hpp"
+#include "vmm/config/config.hpp"
+
+#include <set>
+#include <string>
+#include <vector>
+
+using namespace hv;
+using namespace hv::config;
+
+namespace {
+
+ConfigResult parse(std::string_view text, const ConfigLimits& limits = {}) {
+    // A copy that dies at once: the result must not point into the text it was read from.
+    const std::string copy{text};
+    return std::move(*parse_config(copy, limits));
+}
+
+std::vector<std::string> errors_of(std::string_view text, const ConfigLimits& limits = {}) {
+    std::vector<std::string> all;
+    const ConfigResult result = parse(text, limits);
+    for (const ConfigError& error : result.errors)
+        all.push_back(std::to_string(error.line) + ": " + std::string{error.message.view()});
+    return all;
+}
+
+/// The one error of a VM that is right but for `lines`, which start in line 5.
+std::string vm_error(const std::string& lines, const ConfigLimits& limits = {}) {
+    const auto errors =
+        errors_of("[switch.lan]\n[[vm]]\nname='a'\nmemory='64M'\n" + lines + "\nkernel='k'\n", limits);
+    return errors.size() == 1 ? errors[0] : std::to_string(errors.size()) + " errors";
+}
+
+std::string device_error(const std::string& lines) {
+    const auto errors = errors_of("[switch.lan]\n[[vm]]\nname='a'\nmemory='64M'\nkernel='k'\n" + lines);
+    return errors.size() == 1 ? errors[0] : std::to_string(errors.size()) + " errors";
+}
+
+class Files final : public FileIndex {
+public:
+    explicit Files(std::set<std::string> names) : names_{std::move(names)} {}
+    [[nodiscard]] bool exists(std::string_view path) const override {
+        return names_.contains(std::string{path});
+    }
+
+private:
+    std::set<std::string> names_;
+};
+
+constexpr std::string_view kComplete = R"(
+[host]
+when_idle = "reboot"
+log = "debug"
+
+[[vm]]
+name = "web"
+cpus = 2
+memory = "256M"
+boot = "pvh"
+kernel = "vmlinuz"
+initrd = "initrd.img"
+cmdline = "console=ttyS0"
+autostart = false
+restart = "on-failure"
+weight = 200
+cap = 150
+pin = [1, 0]
+debug_exit = true
+
+[[vm.disk]]
+source = "module:base.img"
+mode = "cow"
+[[vm.disk]]
+source = "ram:16K"
+[[vm.disk]]
+source = "disk:nvme0"
+mode = "rw"
+[[vm.disk]]
+source = "gpt:guest data"
+
+[[vm.nic]]
+switch = "wan"
+mac = "52:54:00:00:00:01"
+vlan = 10
+rate = "100Mbit"
+[[vm.nic]]
+switch = "lan"
+
+[switch.lan]
+[switch.wan]
+uplink = "nic0"
+
+[[vm]]
+name = "db"
+memory = 4194304
+kernel = "dir/vmlinux"
+)";
+
+}  // namespace
+
+TEST_CASE("every key arrives", "[config]") {
+    const ConfigResult result = parse(kComplete);
+    REQUIRE(result.errors.empty());
+    const Config& config = result.config;
+    CHECK(config.host.when_idle == WhenIdle::reboot);
+    CHECK(config.host.log == log::Level::debug);
+    REQUIRE(config.switches.size() == 2);
+    CHECK(config.switches[0].name == "lan");
+    CHECK(config.switches[0].uplink.empty());
+    CHECK(config.switches[1].uplink == "nic0");
+    REQUIRE(config.vms.size() == 2);
+
+    const VmConfig& web = config.vms[0];
+    CHECK(web.valid);
+    CHECK(web.name == "web");
+    CHECK(web.line == 6);
+    CHECK(web.cpus == 2);
+    CHECK(web.memory == 256 * kMiB);
+    CHECK(web.boot == BootProtocol::pvh);
+    CHECK(web.kernel == "vmlinuz");
+    CHECK(web.initrd == "initrd.img");
+    CHECK(web.command_line == "console=ttyS0");
+    CHECK_FALSE(web.autostart);
+    CHECK(web.restart == Restart::on_failure);
+    CHECK(web.weight == 200);
+    CHECK(web.cap == 150);
+    REQUIRE(web.pin.size() == 2);
+    CHECK(web.pin[0] == 0);
+    CHECK(web.debug_exit);
+    REQUIRE(web.disks.size() == 4);
+    CHECK(web.disks[0].source == DiskSource::module);
+    CHECK(web.disks[0].name == "base.img");
+    CHECK(web.disks[0].mode == DiskMode::copy_on_write);
+    CHECK(web.disks[1].source == DiskSource::ram);
+    CHECK(web.disks[1].size == 16384);
+    CHECK(web.disks[1].mode == DiskMode::read_write);
+    CHECK(web.disks[2].source == DiskSource::disk);
+    CHECK(web.disks[2].mode == DiskMode::read_write);
+    CHECK(web.disks[3].source == DiskSource::partition);
+    CHECK(web.disks[3].name == "guest data");
+    CHECK(web.disks[3].mode == DiskMode::read_only);
+    REQUIRE(web.nics.size() == 2);
+    CHECK(web.nics[0].switch_index == 1);
+    CHECK(web.nics[0].mac == MacAddress{0x52, 0x54, 0, 0, 0, 1});
+    CHECK(web.nics[0].vlan == 10);
+    CHECK(web.nics[0].rate == 100'000'000);
+    CHECK(web.nics[1].switch_index == 0);
+    CHECK(web.nics[1].mac[0] == 0x52);
+    CHECK(memory_needed(web) == 256 * kMiB + 16384);
+
+    const VmConfig& db = config.vms[1];
+    CHECK(db.cpus == 1);
+    CHECK(db.memory == 4 * kMiB);
+    CHECK(db.boot == BootProtocol::linux);
+    CHECK(db.autostart);
+    CHECK(db.restart == Restart::no);
+    CHECK(db.weight == 100);
+    CHECK(db.cap == 0);
+    CHECK(db.pin.empty());
+    CHECK_FALSE(db.debug_exit);
+}
+
+TEST_CASE("an error says where, what is wrong and what is allowed", "[config]") {
+    CHECK(vm_error("cpu = 2") == "5: unknown key \"cpu\" in [[vm]]; allowed: name, cpus, memory, boot, "
+                                 "kernel, initrd, cmdline, autostart, "
+                                 "restart, weight, cap, pin, debug_exit, disk, nic");
+    CHECK(vm_error("cpus = 0") == "5: cpus: 0 is out of range; allowed: 1 to 64");
+    CHECK(vm_error("cpus = -1") == "5: cpus: -1 is out of range; allowed: 1 to 64");
+    CHECK(vm_error("cpus = '2'") == "5: cpus: a string is not allowed; allowed: an integer from 1 to 64");
+    CHECK(vm_error("boot = 'grub'") ==
+          "5: boot: \"grub\" is unknown; allowed: \"linux\", \"pvh\", \"multiboot\"");
+    CHECK(vm_error("restart = true") ==
+          "5: restart: a boolean is not allowed; allowed: \"no\", \"on-failure\", \"always\"");
+    CHECK(vm_error("autostart = 1") == "5: autostart: an integer is not allowed; allowed: true or false");
+    CHECK(vm_error("weight = 10001") == "5: weight: 10001 is out of range; allowed: 1 to 10000");
+    CHECK(vm_error("cap = 101") == "5: cap: 101 is more than 1 cpus can use; allowed: 0 (none) to 100");
+    CHECK(vm_error("pin = [0, 0]") == "5: pin: CPU 0 is named twice");
+    CHECK(vm_error("pin = []").find("at least one") != std::string::npos);
+    CHECK(vm_error("pin = [2]", {.host_cpus = 2}) == "5: pin: 2 is out of range; allowed: 0 to 1");
+    CHECK(vm_error("pin = 0") == "5: pin: an integer is not allowed; allowed: host CPUs as in [0, 1]");
+    CHECK(vm_error("cmdline = \"a\\nb\"").find("control character") != std::string::npos);
+    CHECK(vm_error("cmdline = '" + std::string(2048, 'x') + "'") ==
+          "5: cmdline: 2048 bytes are too long; allowed: at most 2047");
+    CHECK(vm_error("disk = 1") == "5: disk: an integer is not allowed; allowed: [[vm.disk]]");
+    CHECK(vm_error("nic = [1]") == "5: nic: an integer is not allowed; allowed: [[vm.nic]]");
+}
+
+TEST_CASE("names are needed, plain and unique", "[config]") {
+    const auto named = [](const std::string& name) {
+        return errors_of("[[vm]]\nname = \"" + name + "\"\nmemory = '2M'\nkernel = 'k'\n");
+    };
+    CHECK(named("ok").empty());
+    CHECK(named("").size() == 1);
+    CHECK(named("a b").size() == 1);
+    CHECK(named("cairn").size() == 1);
+    CHECK(errors_of("[[vm]]\nmemory='2M'\nkernel='k'\n") ==
+          std::vector<std::string>{"1: [[vm]] lacks the key name"});
+    CHECK(errors_of("[[vm]]\nname='a'\n") ==
+          std::vector<std::string>{"1: [[vm]] lacks the key memory", "1: [[vm]] lacks the key kernel"});
+    const ConfigResult twice =
+        parse("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n");
+    REQUIRE(twice.errors.size() == 1);
+    CHECK(twice.errors[0].line == 6);
+    CHECK(twice.errors[0].message.view() == "name: there is a VM \"a\" already, in line 1");
+    CHECK(twice.config.vms[0].valid);
+    CHECK_FALSE(twice.config.vms[1].valid);
+}
+
+TEST_CASE("memory comes in multiples of 2 MiB", "[config]") {
+    const auto memory = [](const std::string& value) {
+        return errors_of("[[vm]]\nname='a'\nmemory=" + value + "\nkernel='k'\n");
+    };
+    CHECK(memory("'2M'").empty());
+    CHECK(memory("'3G'").empty());
+    CHECK(memory("4194304").empty());
+    CHECK(memory("'3M'") ==
+          std::vector<std::string>{
+              "3: memory: \"3M\" is not possible; allowed: a multiple of \"2M\", up to \"4096G\""});
+    for (const char* wrong : {"0", "'0'", "1", "-2097152", "'1M'", "'256 MB'", "''", "'8192G'", "true"})
+        CHECK(memory(wrong).size() == 1);
+}
+
+TEST_CASE("disks have a source and a mode that fits it", "[config]") {
+    const auto disk = [](const std::string& lines) { return device_error("[[vm.disk]]\n" + lines); };
+    CHECK(disk("mode='ro'") == "6: [[vm.disk]] lacks the key source");
+    CHECK(disk("source='file:x'") == "7: source: \"file:x\" is no disk; allowed: \"module:FILE\", "
+                                     "\"ram:SIZE\", \"disk:NAME\", \"gpt:PARTLABEL\"");
+    CHECK(disk("source='module:'").find("is no disk") != std::string::npos);
+    CHECK(disk("source='ram:5'").find("not possible") != std::string::npos);
+    CHECK(disk("source='module:x'\nmode='rw'").find("8: mode: a module cannot be \"rw\"") == 0);
+    CHECK(disk("source='ram:4K'\nmode='cow'").find("8: mode: a RAM disk starts empty") == 0);
+    CHECK(disk("source='ram:4K'\nmode='w'").find("8: mode: \"w\" is unknown") == 0);
+    std::string many;
+    for (std::size_t i = 0; i <= kMaxDisks; ++i)
+        many += "[[vm.disk]]\nsource='ram:4K'\n";
+    CHECK(device_error(many).find("more than 16 disks") != std::string::npos);
+}
+
+TEST_CASE("a disk that one VM writes is its own", "[config]") {
+    const auto two = [](const std::string& first, const std::string& second) {
+        return errors_of("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.disk]]\nsource='gpt:d'\nmode='" +
+                         first +
+                         "'\n[[vm]]\nname='b'\nmemory='2M'\nkernel='k'\n[[vm.disk]]\nsource='gpt:d'\nmode='" +
+                         second + "'\n")
+            .size();
+    };
+    CHECK(two("ro", "cow") == 0);
+    CHECK(two("rw", "ro") == 1);
+    CHECK(two("cow", "rw") == 1);
+}
+
+TEST_CASE("NICs name a switch and have an address of their own", "[config]") {
+    const auto nic = [](const std::string& lines) { return device_error("[[vm.nic]]\n" + lines); };
+    CHECK(nic("switch='wan'") == "7: switch: \"wan\" is not defined; there is \"lan\"");
+    CHECK(nic("vlan=1") == "6: [[vm.nic]] lacks the key switch");
+    CHECK(nic("switch='lan'\nvlan=4095") == "8: vlan: 4095 is out of range; allowed: 1 to 4094");
+    CHECK(nic("switch='lan'\nrate='100'").find("8: rate: \"100\" is not possible") == 0);
+    CHECK(nic("switch='lan'\nrate='0kbit'").find("8: rate") == 0);
+    CHECK(nic("switch='lan'\nmac='53:54:00:00:00:01'").find("8: mac") == 0);
+    CHECK(nic("switch='lan'\nmac='x'").find("8: mac: \"x\" is not possible; allowed: six bytes") == 0);
+    CHECK(device_error("[[vm.nic]]\nswitch='lan'\nmac='52:54:00:00:00:01'\n"
+                       "[[vm.nic]]\nswitch='lan'\nmac='52:54:00:00:00:01'\n")
+              .find("11: mac: \"52:54:00:00:00:01\" is the address of another NIC") == 0);
+    CHECK(errors_of("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='x'\n") ==
+          std::vector<std::string>{"6: switch: \"x\" is not defined; there is no [switch.NAME] at all"});
+}
+
+TEST_CASE("a derived address avoids those that are written down", "[config]") {
+    const std::string vm = "[switch.s]\n[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='s'\n";
+    const MacAddress derived = parse(vm).config.vms[0].nics[0].mac;
+    char text[18];
+    std::snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", derived[0], derived[1], derived[2],
+                  derived[3], derived[4], derived[5]);
+    const ConfigResult both =
+        parse(vm + "[[vm]]\nname='b'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='s'\nmac='" + text + "'\n");
+    REQUIRE(both.errors.empty());
+    CHECK(both.config.vms[1].nics[0].mac == derived);
+    CHECK(both.config.vms[0].nics[0].mac != derived);
+}
+
+TEST_CASE("switches have plain names and an uplink of their own", "[config]") {
+    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n";
+    CHECK(errors_of(vm + "[switch.a]\nuplink='nic0'\n[switch.b]\nuplink='nic0'\n") ==
+          std::vector<std::string>{"8: uplink: \"nic0\" is the uplink of switch \"a\" already"});
+    CHECK(errors_of(vm + "[switch.\"a b\"]\n").size() == 1);
+    CHECK(errors_of(vm + "[switch]\nuplink='nic0'\n") ==
+          std::vector<std::string>{"6: uplink: a string is not allowed; allowed: [switch.NAME]"});
+    CHECK(errors_of(vm + "[[switch]]\n").size() == 1);
+}
+
+TEST_CASE("missing files are named", "[config]") {
+    const Files files{{"k", "dir/disk"}};
+    CHECK(vm_error("initrd = 'i'", {.files = &files}) == "5: initrd: the file \"i\" is missing");
+    CHECK(errors_of("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.disk]]\nsource='module:dir/disk'\n"
+                    "[[vm.disk]]\nsource='module:disk'\n",
+                    {.files = &files}) ==
+          std::vector<std::string>{"8: source: the file \"disk\" is missing"});
+}
+
+TEST_CASE("VMs that start by themselves fit together, others alone", "[config]") {
+    const auto vm = [](const std::string& name, const std::string& more) {
+        return "[[vm]]\nname='" + name + "'\nmemory='64M'\nkernel='k'\n" + more;
+    };
+    const ConfigLimits limits{.memory = 100 * kMiB};
+    const ConfigResult result = parse(vm("a", "") + vm("b", "") + vm("c", "autostart=false\n") +
+                                          vm("d", "autostart=false\n[[vm.disk]]\nsource='ram:64M'\n"),
+                                      limits);
+    REQUIRE(result.errors.size() == 2);
+    CHECK(result.errors[0].message.view() ==
+          "memory: 64 MiB with the RAM disks do not fit; 36 of 100 MiB are left for it");
+    CHECK(result.errors[0].line == 7);
+    CHECK(result.config.vms[0].valid);
+    CHECK_FALSE(result.config.vms[1].valid);
+    CHECK(result.config.vms[2].valid);
+    CHECK_FALSE(result.config.vms[3].valid);
+}
+
+TEST_CASE("right VMs stay right beside wrong ones, and errors come in order", "[config]") {
+    const ConfigResult result = parse("[host]\nwhen_idel='x'\n"
+                                      "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n"
+                                      "[[vm]]\nname='b'\nmemory='2M'\nkernel='k'\n[[vm.disk]]\nsource=?\n"
+                                      "[[vm]]\nname='c'\nmemory='2M'\nkernel=1\n"
+                                      "[[vm]]\nname='d'\nmemory='2M'\nkernel='k'\n");
+    REQUIRE(result.config.vms.size() == 4);
+    CHECK(result.config.vms[0].valid);
+    CHECK_FALSE(result.config.vms[1].valid);
+    CHECK_FALSE(result.config.vms[2].valid);
+    CHECK(result.config.vms[3].valid);
+    REQUIRE(result.errors.size() == 3);
+    CHECK(result.errors[0].line == 2);
+    CHECK(result.errors[1].line == 12);
+    CHECK(result.errors[2].line == 16);
+}
+
+TEST_CASE("a file without VMs, or with unknown tables, is wrong", "[config]") {
+    CHECK(errors_of("") == std::vector<std::string>{"0: there is no [[vm]]"});
+    CHECK(errors_of("[vm]\nname='a'\n") ==
+          std::vector<std::string>{"1: vm: a table is not allowed; allowed: [[vm]]"});
+    CHECK(errors_of("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[hosts]\n") ==
+          std::vector<std::string>{"5: unknown key \"hosts\"; allowed: [host], [switch.NAME], [[vm]]"});
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// From a TOML tree to the typed configuration: every key known, of the right type, in its range, and
+// consistent with the others. All errors are collected; a VM with one is marked.
+#pragma once
+
+#include "vmm/config/table_reader.hpp"
+
+namespace hv::config {
+
+class ConfigReader : private TableReader {
+public:
+    ConfigReader(const toml::Document& document, const ConfigLimits& limits, ErrorList& errors, Config& out)
+        : TableReader{document, limits, errors}, out_{out} {}
+
+    /// Error::no_memory.
+    Expected<void> run();
+
+private:
+    friend class TableReader;
+
+    // Tables.
+    Expected<void> host(const Node& node);
+    Expected<void> switches(const Node& node);
+    Expected<void> vms(const Node& node);
+    Expected<void> vm(const Node& node);
+
+    // Keys of [host], [switch.NAME], [[vm]], [[vm.disk]] and [[vm.nic]].
+    Expected<void> when_idle(const Node& value, HostConfig& out);
+    Expected<void> log_level(const Node& value, HostConfig& out);
+    Expected<void> uplink(const Node& value, SwitchConfig& out);
+    Expected<void> vm_name(const Node& value, VmConfig& out);
+    Expected<void> cpus(const Node& value, VmConfig& out);
+    Expected<void> memory(const Node& value, VmConfig& out);
+    Expected<void> boot(const Node& value, VmConfig& out);
+    Expected<void> kernel(const Node& value, VmConfig& out);
+    Expected<void> initrd(const Node& value, VmConfig& out);
+    Expected<void> command_line(const Node& value, VmConfig& out);
+    Expected<void> autostart(const Node& value, VmConfig& out);
+    Expected<void> restart(const Node& value, VmConfig& out);
+    Expected<void> weight(const Node& value, VmConfig& out);
+    Expected<void> cap(const Node& value, VmConfig& out);
+    Expected<void> pin(const Node& value, VmConfig& out);
+    Expected<void> debug_exit(const Node& value, VmConfig& out);
+    Expected<void> disks(const Node& value, VmConfig& out);
+    Expected<void> nics(const Node& value, VmConfig& out);
+    Expected<void> disk_source(const Node& value, DiskConfig& out);
+    Expected<void> disk_mode(const Node& value, DiskConfig& out);
+    Expected<void> nic_switch(const Node& value, NicConfig& out);
+    Expected<void> nic_mac(const Node& value, NicConfig& out);
+    Expected<void> nic_vlan(const Node& value, NicConfig& out);
+    Expected<void> nic_rate(const Node& value, NicConfig& out);
+
+    // What takes more than one key to judge.
+    Expected<void> disk(const Node& node, VmConfig& out);
+    void check_disk_mode(const Node& node, const DiskConfig& disk, bool has_mode);
+    void check_disk_sharing(const Node& node, const DiskConfig& disk, const VmConfig& vm);
+    void check_room(const Node& node, const VmConfig& vm);
+    [[nodiscard]] bool mac_taken(const MacAddress& mac, const VmConfig* also) const;
+    void derive_macs();
+
+    Config& out_;
+    const VmConfig* current_{nullptr};  ///< the VM whose disks and NICs are being read
+    std::uint64_t memory_used_{0};      ///< by the VMs that start by themselves
+};
+
+}  // namespace hv::config

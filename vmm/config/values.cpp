@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/config/values.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace hv::config {
+namespace {
+
+constexpr std::size_t kMaxName = 32;
+
+constexpr bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+struct Unit {
+    std::string_view suffix;
+    std::uint64_t factor;
+};
+
+/// A decimal number and one of `units`.
+template <std::size_t N>
+std::optional<std::uint64_t> parse_quantity(std::string_view text, const Unit (&units)[N]) {
+    constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t value = 0;
+    std::size_t digits = 0;
+    for (; digits < text.size() && is_digit(text[digits]); ++digits) {
+        const auto digit = static_cast<std::uint64_t>(text[digits] - '0');
+        if (value > (kMax - digit) / 10)
+            return std::nullopt;
+        value = value * 10 + digit;
+    }
+    if (digits == 0)
+        return std::nullopt;
+    for (const Unit& unit : units)
+        if (text.substr(digits) == unit.suffix)
+            return value <= kMax / unit.factor ? std::optional{value * unit.factor} : std::nullopt;
+    return std::nullopt;
+}
+
+constexpr int hex_digit(char c) {
+    if (is_digit(c))
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+}  // namespace
+
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+    static constexpr Unit kUnits[] = {
+        {"", 1}, {"K", 1ULL << 10}, {"M", 1ULL << 20}, {"G", 1ULL << 30}, {"T", 1ULL << 40}};
+    return parse_quantity(text, kUnits);
+}
+
+std::optional<std::uint64_t> parse_rate(std::string_view text) {
+    static constexpr Unit kUnits[] = {{"kbit", 1'000}, {"Mbit", 1'000'000}, {"Gbit", 1'000'000'000}};
+    return parse_quantity(text, kUnits);
+}
+
+std::optional<MacAddress> parse_mac(std::string_view text) {
+    MacAddress mac{};
+    if (text.size() != 3 * mac.size() - 1)
+        return std::nullopt;
+    for (std::size_t i = 0; i < mac.size(); ++i) {
+        const int high = hex_digit(text[3 * i]);
+        const int low = hex_digit(text[3 * i + 1]);
+        if (high < 0 || low < 0 || (i + 1 < mac.size() && text[3 * i + 2] != ':'))
+            return std::nullopt;
+        mac[i] = static_cast<std::uint8_t>(high * 16 + low);
+    }
+    return mac;
+}
+
+bool is_station_address(const MacAddress& mac) {
+    return (mac[0] & 1) == 0 && mac != MacAddress{};
+}
+
+MacAddress derive_mac(std::string_view vm, std::size_t index, unsigned attempt) {
+    std::uint32_t hash = 0x811c'9dc5;  // FNV-1a, 32 bits
+    const auto mix = [&](std::uint64_t byte) {
+        hash = (hash ^ static_cast<std::uint8_t>(byte)) * 0x0100'0193;
+    };
+    for (const char c : vm)
+        mix(static_cast<std::uint8_t>(c));
+    mix(0);  // no name contains it
+    mix(index);
+    for (unsigned shift = 0; shift < 32; shift += 8)
+        mix(attempt >> shift);
+    return {0x52,
+            0x54,
+            static_cast<std::uint8_t>(hash >> 24),
+            static_cast<std::uint8_t>(hash >> 16),
+            static_cast<std::uint8_t>(hash >> 8),
+            static_cast<std::uint8_t>(hash)};
+}
+
+bool is_name(std::string_view text) {
+    const auto plain = [](char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+    return !text.empty() && text.size() <= kMaxName && plain(text[0]) &&
+           std::all_of(text.begin(), text.end(),
+                       [&](char c) { return plain(c) || c == '-' || c == '_' || c == '.'; });
+}
+
+bool has_control(std::string_view text) {
+    return std::any_of(text.begin(), text.end(),
+                       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+}
+
+}  // namespace hv::config
