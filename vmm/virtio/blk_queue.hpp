@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// One request queue of a block device: parses requests, keeps them in preallocated slots while the disk works
+// on them, and puts them in the used ring as they complete. [virtio1.2 5.2.6 Device Operation]
+#pragma once
+
+#include "drivers/block/block_device.hpp"
+#include "vmm/base/guarded.hpp"
+#include "vmm/core/timer.hpp"
+#include "vmm/core/turn.hpp"
+#include "vmm/virtio/virtio_blk.hpp"
+#include "vmm/virtio/virtqueue.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace hv::virtio {
+
+class BlkQueue final : public Timer {
+public:
+    BlkQueue(VirtioBlk& device, unsigned index, const GuestMemory& memory, Clock& clock);
+    ~BlkQueue();
+
+    Expected<void> start(const QueueLayout& layout, std::uint64_t features);
+    void stop();
+    /// Requests that the disk has, or whose completion is not quite over.
+    [[nodiscard]] unsigned in_flight() const { return in_flight_.load(std::memory_order_acquire); }
+    /// Takes requests from the ring and starts them, unless another CPU is at it, who then looks again.
+    void process();
+
+private:
+    static constexpr unsigned kSlots = 64;
+    /// Segments are handed out in blocks, of which a request gets consecutive ones: a bit each in one word.
+    /// All together hold the largest request.
+    static constexpr unsigned kBlocks = 64;
+    static constexpr unsigned kBlockSegments = Virtqueue::kMaxPieces / kBlocks;
+    /// Requests after which a doorbell's vCPU goes on and a timer continues, so that a guest cannot keep a
+    /// CPU here.
+    static constexpr unsigned kBudget = 2 * Virtqueue::kMaxSize;
+
+    struct Slot {
+        BlockRequest request{};
+        BlkQueue* queue{};
+        std::byte* status{};      ///< where the guest wants it
+        std::uint32_t written{};  ///< bytes in the used ring if it succeeds
+        std::uint16_t head{};
+        std::uint64_t blocks{};  ///< of segments_
+    };
+    struct Header {
+        std::uint32_t type, reserved;
+        std::uint64_t sector;
+    };
+
+    enum class Progress : std::uint8_t { done, no_room, more };
+    Progress process_ring();
+    enum class Outcome : std::uint8_t { handled, no_room, broken };
+    /// Starts or answers the request in `chain`, of which it trims header and status.
+    Outcome handle(Chain& chain);
+    /// Fills `slot` from the request. Nothing: it is for the disk; else the status to answer at once.
+    std::optional<std::uint8_t> prepare(Slot& slot, const Header& header, const Chain& chain);
+    std::optional<std::uint8_t> prepare_transfer(Slot& slot, const Header& header, std::uint64_t bytes);
+    std::optional<std::uint8_t> prepare_range(Slot& slot, const Header& header, const Chain& chain);
+    std::uint8_t answer_id(Slot& slot, std::span<const Piece> out) const;
+    [[nodiscard]] bool lies_on_disk(std::uint64_t sector, std::uint64_t count) const;
+
+    /// A slot with room for these segments, or nullptr.
+    Slot* take_slot(std::span<const Piece> pieces);
+
+    static void on_complete(BlockRequest& request, BlockStatus status);
+    /// Hands the request back to the driver and frees the slot.
+    void complete(Slot& slot, std::uint8_t status);
+    void raise_due_interrupt();
+    void fire() override { process(); }
+
+    VirtioBlk& device_;
+    const unsigned index_;
+    Clock& clock_;
+    Virtqueue ring_;
+    Turn turn_{Turn::Initially::closed};
+    std::array<Piece, Virtqueue::kMaxPieces> pieces_{};  ///< the chain at hand; whoever has the turn
+
+    std::array<Slot, kSlots> slots_{};
+    std::array<BlockSegment, Virtqueue::kMaxPieces> segments_{};
+    // Taken by whoever has the turn, given back by completions.
+    std::atomic<std::uint64_t> free_slots_{~std::uint64_t{0}};
+    std::atomic<std::uint64_t> free_blocks_{~std::uint64_t{0}};
+    std::atomic<unsigned> in_flight_{0};
+    std::atomic<bool> waits_for_room_{false};
+
+    Spinlock used_lock_{Rank::leaf};  ///< the used side of ring_, and live_
+    bool live_{false};
+    std::atomic<bool> batching_{false};  ///< whoever has the turn raises the interrupt in the end
+    std::atomic<bool> interrupt_due_{false};
+};
+
+}  // namespace hv::virtio

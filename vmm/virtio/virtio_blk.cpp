@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/virtio/virtio_blk.hpp"
+
+#include "vmm/virtio/blk_queue.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hv::virtio {
+namespace {
+
+constexpr std::uint64_t VIRTIO_BLK_F_SIZE_MAX = feature(1);
+constexpr std::uint64_t VIRTIO_BLK_F_SEG_MAX = feature(2);
+constexpr std::uint64_t VIRTIO_BLK_F_RO = feature(5);
+constexpr std::uint64_t VIRTIO_BLK_F_BLK_SIZE = feature(6);
+constexpr std::uint64_t VIRTIO_BLK_F_FLUSH = feature(9);
+constexpr std::uint64_t VIRTIO_BLK_F_TOPOLOGY = feature(10);
+constexpr std::uint64_t VIRTIO_BLK_F_MQ = feature(12);
+constexpr std::uint64_t VIRTIO_BLK_F_DISCARD = feature(13);
+constexpr std::uint64_t VIRTIO_BLK_F_WRITE_ZEROES = feature(14);
+
+constexpr std::uint32_t kPhysicalBlock = 4096;
+
+}  // namespace
+
+VirtioBlk::VirtioBlk(BlockDevice& disk, const BlockGeometry& geometry, const Options& options)
+    : disk_{disk}, geometry_{geometry} {
+    std::memcpy(serial_.data(), options.serial.data(), std::min(options.serial.size(), serial_.size()));
+}
+
+VirtioBlk::~VirtioBlk() = default;
+
+Expected<std::unique_ptr<VirtioBlk>> VirtioBlk::create(BlockDevice& disk, const GuestMemory& memory,
+                                                       Clock& clock, const Options& options) {
+    const BlockGeometry geometry = disk.geometry();
+    if (options.queues == 0 || options.queues > kMaxQueues || geometry.logical_block_size < kSectorSize)
+        return Unexpected{Error::invalid_argument};
+    std::unique_ptr<VirtioBlk> device{new (std::nothrow) VirtioBlk{disk, geometry, options}};
+    if (device == nullptr)
+        return Unexpected{Error::no_memory};
+    for (unsigned i = 0; i < options.queues; ++i) {
+        auto queue = HV_TRY(make<BlkQueue>(*device, i, memory, clock));
+        HV_TRY(device->queues_.push(std::move(queue)));
+    }
+    return device;
+}
+
+std::uint64_t VirtioBlk::features() const {
+    std::uint64_t features = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE |
+                             VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
+    if (geometry_.read_only)
+        features |= VIRTIO_BLK_F_RO;
+    else if (geometry_.can_discard)
+        features |= VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
+    if (queues_.size() > 1)
+        features |= VIRTIO_BLK_F_MQ;
+    return features;
+}
+
+std::uint64_t VirtioBlk::read_config(std::uint64_t offset, unsigned size) const {
+    BlkConfig config{};
+    config.capacity = geometry_.sectors;
+    config.size_max = static_cast<std::uint32_t>(GuestMemory::kGranule);
+    config.seg_max = Virtqueue::kMaxSize - 2;  // header and status
+    config.blk_size = geometry_.logical_block_size;
+    for (std::uint32_t block = geometry_.logical_block_size; block < kPhysicalBlock; block *= 2)
+        ++config.physical_block_exp;
+    config.min_io_size = static_cast<std::uint16_t>(1u << config.physical_block_exp);
+    config.writeback = 1;
+    config.num_queues = static_cast<std::uint16_t>(queues_.size());
+    config.max_discard_sectors = config.max_write_zeroes_sectors = kMaxRangeSectors;
+    config.max_discard_seg = config.max_write_zeroes_seg = 1;
+    config.discard_sector_alignment = std::max(geometry_.logical_block_size, kPhysicalBlock) / kSectorSize;
+    return read_bytes(std::as_bytes(std::span{&config, 1}), offset, size);
+}
+
+bool VirtioBlk::start(std::uint64_t features, std::span<const QueueLayout> layouts) {
+    bool usable = true;
+    for (unsigned i = 0; i < queues_.size(); ++i)
+        usable = queues_[i]->start(layouts[i], features).has_value() && usable;
+    return usable;
+}
+
+void VirtioBlk::stop() {
+    for (auto& queue : queues_)
+        queue->stop();
+}
+
+bool VirtioBlk::drained() const {
+    return std::all_of(queues_.begin(), queues_.end(),
+                       [](const auto& queue) { return queue->in_flight() == 0; });
+}
+
+void VirtioBlk::queue_notified(unsigned queue) {
+    queues_[queue]->process();
+}
+
+}  // namespace hv::virtio

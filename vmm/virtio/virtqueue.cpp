@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/virtio/virtqueue.hpp"
+
+#include "vmm/base/bytes.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace hv::virtio {
+namespace {
+
+// Offsets in the rings [virtio1.2 2.7.6 The Virtqueue Available Ring, 2.7.8 The Virtqueue Used Ring].
+constexpr std::uint32_t kFlags = 0;
+constexpr std::uint32_t kIndex = 2;
+constexpr std::uint32_t kRing = 4;
+constexpr std::uint32_t kAvailElement = 2;
+constexpr std::uint32_t kUsedElement = 8;
+constexpr std::uint32_t kEvent = 2;  ///< used_event, avail_event: behind the ring
+
+/// No chain is longer [virtio1.2 2.7.5 The Virtqueue Descriptor Table].
+constexpr std::uint64_t kMaxChainBytes = std::uint64_t{1} << 32;
+
+/// A copy that the compiler cannot replace by a second look at the guest's memory.
+VirtqDescriptor fetch(const std::byte* at) {
+    const auto descriptor = load<VirtqDescriptor>(at);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    return descriptor;
+}
+
+}  // namespace
+
+/// Collects the pieces of a chain's descriptors.
+class Virtqueue::ChainBuilder {
+public:
+    ChainBuilder(const GuestMemory& memory, std::span<Piece> storage) : memory_{memory}, storage_{storage} {}
+
+    /// False: the descriptor breaks a rule.
+    bool add(const VirtqDescriptor& descriptor) {
+        const bool writable = (descriptor.flags & VIRTQ_DESC_F_WRITE) != 0;
+        if (writable_ && !writable)
+            return false;  // [virtio1.2 2.7.4.2 Driver Requirements: Message Framing]: readable ones come
+                           // first
+        if (writable && !writable_) {
+            writable_ = true;
+            readable_count_ = count_;
+        }
+        std::uint64_t& total = writable ? writable_size_ : readable_size_;
+        total += descriptor.len;
+        if (readable_size_ + writable_size_ > kMaxChainBytes)
+            return false;
+        Gpa gpa{descriptor.addr};
+        for (std::uint64_t left = descriptor.len; left > 0;) {
+            const std::uint64_t size =
+                std::min(left, GuestMemory::kGranule - gpa.raw % GuestMemory::kGranule);
+            std::byte* data = memory_.at(gpa, size);
+            if (data == nullptr)
+                return false;
+            append(data, static_cast<std::uint32_t>(size));
+            gpa += size;
+            left -= size;
+        }
+        return true;
+    }
+
+    [[nodiscard]] Chain chain(std::uint16_t head) const {
+        const std::size_t readable = writable_ ? readable_count_ : count_;
+        return {head,
+                oversized_,
+                storage_.first(readable),
+                storage_.subspan(readable, count_ - readable),
+                readable_size_,
+                writable_size_};
+    }
+
+private:
+    void append(std::byte* data, std::uint32_t size) {
+        const std::size_t first = writable_ ? readable_count_ : 0;
+        if (count_ > first) {
+            Piece& last = storage_[count_ - 1];
+            if (last.data + last.size == data && size <= ~last.size) {
+                last.size += size;
+                return;
+            }
+        }
+        if (count_ == storage_.size())
+            oversized_ = true;
+        else
+            storage_[count_++] = {data, size};
+    }
+
+    const GuestMemory& memory_;
+    std::span<Piece> storage_;
+    std::size_t count_{0};
+    std::size_t readable_count_{0};
+    std::uint64_t readable_size_{0};
+    std::uint64_t writable_size_{0};
+    bool writable_{false};
+    bool oversized_{false};
+};
+
+Expected<Virtqueue::Area> Virtqueue::map(Gpa gpa, std::uint64_t size, std::uint64_t alignment) const {
+    if (!gpa.aligned(alignment))
+        return Unexpected{Error::invalid_argument};
+    if (!memory_.contains(gpa, size))
+        return Unexpected{Error::out_of_range};
+    return Area{gpa, memory_.at(gpa, size)};
+}
+
+Expected<void> Virtqueue::start(const QueueLayout& layout, std::uint64_t features) {
+    set_broken();
+    if (!std::has_single_bit(layout.size) || layout.size > kMaxSize)
+        return Unexpected{Error::invalid_argument};
+    // Alignments: [virtio1.2 2.7 Split Virtqueues].
+    descriptors_ = HV_TRY(map(layout.descriptors, sizeof(VirtqDescriptor) * std::uint64_t{layout.size}, 16));
+    driver_ = HV_TRY(map(layout.driver, kRing + kEvent + kAvailElement * std::uint64_t{layout.size}, 2));
+    device_ = HV_TRY(map(layout.device, kRing + kEvent + kUsedElement * std::uint64_t{layout.size}, 4));
+    size_ = layout.size;
+    event_idx_ = (features & VIRTIO_F_EVENT_IDX) != 0;
+    indirect_ = (features & VIRTIO_F_INDIRECT_DESC) != 0;
+    next_avail_ = avail_index_ = used_index_ = staged_ = 0;
+    notifications_requested_ = true;
+    broken_.store(false, std::memory_order_relaxed);
+    return {};
+}
+
+bool Virtqueue::refresh() {
+    if (broken())
+        return false;
+    if (next_avail_ != avail_index_)
+        return true;
+    avail_index_ = word<std::uint16_t>(driver_, kIndex).load(std::memory_order_acquire);
+    if (static_cast<std::uint16_t>(avail_index_ - next_avail_) > size_) [[unlikely]]
+        set_broken();
+    return next_avail_ != avail_index_ && !broken();
+}
+
+bool Virtqueue::has_work() {
+    return refresh() || broken();
+}
+
+Virtqueue::Pop Virtqueue::pop(std::span<Piece> storage, Chain& chain) {
+    if (!refresh())
+        return broken() ? Pop::broken : Pop::empty;
+    const auto head = word<std::uint16_t>(driver_, kRing + kAvailElement * slot(next_avail_))
+                          .load(std::memory_order_relaxed);
+    ChainBuilder builder{memory_, storage};
+    if (!follow(head, builder)) {
+        set_broken();
+        return Pop::broken;
+    }
+    chain = builder.chain(head);
+    ++next_avail_;
+    return Pop::ready;
+}
+
+bool Virtqueue::follow(std::uint16_t head, ChainBuilder& builder) const {
+    std::uint16_t index = head;
+    for (unsigned count = 0; count < size_; ++count) {
+        if (index >= size_)
+            return false;
+        const auto descriptor =
+            fetch(at(descriptors_, index * std::uint32_t{sizeof(VirtqDescriptor)}, sizeof(VirtqDescriptor)));
+        if ((descriptor.flags & VIRTQ_DESC_F_INDIRECT) != 0) {
+            if (!indirect_ || (descriptor.flags & VIRTQ_DESC_F_NEXT) != 0)
+                return false;
+            return follow_indirect(descriptor, builder);
+        }
+        if (!builder.add(descriptor))
+            return false;
+        if ((descriptor.flags & VIRTQ_DESC_F_NEXT) == 0)
+            return true;
+        index = descriptor.next;
+    }
+    return false;  // a loop
+}
+
+bool Virtqueue::follow_indirect(const VirtqDescriptor& table, ChainBuilder& builder) const {
+    const std::uint32_t entries = table.len / sizeof(VirtqDescriptor);
+    if (entries == 0 || table.len % sizeof(VirtqDescriptor) != 0 ||
+        !memory_.contains(Gpa{table.addr}, table.len))
+        return false;
+    std::uint32_t index = 0;
+    for (unsigned count = 0; count < kMaxSize; ++count) {
+        if (index >= entries)
+            return false;
+        VirtqDescriptor descriptor{};
+        const Gpa gpa = Gpa{table.addr} + index * sizeof(VirtqDescriptor);
+        if (const std::byte* whole = memory_.at(gpa, sizeof descriptor))
+            descriptor = fetch(whole);
+        else if (!memory_.read(gpa, std::as_writable_bytes(std::span{&descriptor, 1})))
+            return false;
+        if ((descriptor.flags & VIRTQ_DESC_F_INDIRECT) != 0 || !builder.add(descriptor))
+            return false;
+        if ((descriptor.flags & VIRTQ_DESC_F_NEXT) == 0)
+            return true;
+        index = descriptor.next;
+    }
+    return false;
+}
+
+void Virtqueue::suppress_notifications() {
+    if (!notifications_requested_)
+        return;
+    notifications_requested_ = false;
+    // With the event index an event that lies behind does the same.
+    if (!event_idx_ && !broken())
+        word<std::uint16_t>(device_, kFlags).store(VIRTQ_USED_F_NO_NOTIFY, std::memory_order_relaxed);
+}
+
+bool Virtqueue::request_notifications() {
+    if (broken())
+        return false;
+    notifications_requested_ = true;
+    // The driver writes its index, then reads the event or flags; we write those, then read the index: one of
+    // us sees the other's word if all four accesses have one order [virtio1.2 2.7.10 Available Buffer
+    // Notification Suppression].
+    if (event_idx_)
+        word<std::uint16_t>(device_, kRing + kUsedElement * size_)
+            .store(next_avail_, std::memory_order_seq_cst);
+    else
+        word<std::uint16_t>(device_, kFlags).store(0, std::memory_order_seq_cst);
+    return has_work();
+}
+
+void Virtqueue::push(std::uint16_t head, std::uint32_t written) {
+    const std::uint32_t element =
+        kRing + kUsedElement * slot(static_cast<std::uint16_t>(used_index_ + staged_));
+    word<std::uint32_t>(device_, element).store(head, std::memory_order_relaxed);
+    word<std::uint32_t>(device_, element + 4).store(written, std::memory_order_relaxed);
+    ++staged_;
+}
+
+bool Virtqueue::publish() {
+    if (staged_ == 0)
+        return false;
+    const std::uint16_t old = used_index_;
+    used_index_ = static_cast<std::uint16_t>(used_index_ + staged_);
+    staged_ = 0;
+    word<std::uint16_t>(device_, kIndex).store(used_index_, std::memory_order_seq_cst);
+    // [virtio1.2 2.7.7 Used Buffer Notification Suppression]; the order is that of request_notifications().
+    if (!event_idx_)
+        return (word<std::uint16_t>(driver_, kFlags).load(std::memory_order_seq_cst) &
+                VIRTQ_AVAIL_F_NO_INTERRUPT) == 0;
+    const auto event =
+        word<std::uint16_t>(driver_, kRing + kAvailElement * size_).load(std::memory_order_seq_cst);
+    return static_cast<std::uint16_t>(used_index_ - event - 1) <
+           static_cast<std::uint16_t>(used_index_ - old);
+}
+
+}  // namespace hv::virtio
