@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#include "lib/interrupts.hpp"
+
+#include "lib/cpu.hpp"
+#include "lib/runtime.hpp"
+
+namespace payload {
+namespace {
+
+constexpr std::uint16_t kCode64 = 0x10;
+constexpr std::uint64_t kStubSize = 16;
+
+struct Gate {
+    std::uint16_t offset_low, selector;
+    std::uint8_t ist, type;
+    std::uint16_t offset_middle;
+    std::uint32_t offset_high, reserved;
+};
+static_assert(sizeof(Gate) == 16);
+
+struct [[gnu::packed]] TablePointer {
+    std::uint16_t limit;
+    std::uint64_t base;
+};
+
+Gate idt[256];
+Handler handlers[256];
+/// Where to go on if the instruction of a try_... faults; 0: none is under way. One CPU at a time does this.
+std::uint64_t fixup;
+int fault;
+
+}  // namespace
+
+extern "C" {
+extern const char interrupt_stubs[];
+}
+
+extern "C" void interrupt_entry(Frame& frame) {
+    if (frame.vector < 32 && fixup != 0) {
+        fault = static_cast<int>(frame.vector);
+        frame.rip = fixup;
+        fixup = 0;
+    } else if (handlers[frame.vector] != nullptr) {
+        handlers[frame.vector](frame);
+    } else {
+        print("FAILED: vector %lu, error code 0x%lx, rip 0x%lx, rsp 0x%lx, rflags 0x%lx, rax 0x%lx, rcx "
+              "0x%lx, rdx 0x%lx\n",
+              frame.vector, frame.error_code, frame.rip, frame.rsp, frame.rflags, frame.rax, frame.rcx,
+              frame.rdx);
+        finish(2);
+    }
+}
+
+void set_handler(std::uint8_t vector, Handler handler) {
+    handlers[vector] = handler;
+}
+
+void load_idt() {
+    for (std::uint64_t vector = 0; vector < 256; ++vector) {
+        const std::uint64_t stub = reinterpret_cast<std::uint64_t>(interrupt_stubs) + vector * kStubSize;
+        idt[vector] = {
+            static_cast<std::uint16_t>(stub),       kCode64, 0, 0x8e, static_cast<std::uint16_t>(stub >> 16),
+            static_cast<std::uint32_t>(stub >> 32), 0};
+    }
+    const TablePointer pointer{sizeof idt - 1, reinterpret_cast<std::uint64_t>(idt)};
+    asm volatile("lidt %0" : : "m"(pointer));
+}
+
+int try_rdmsr(std::uint32_t msr, std::uint64_t& value) {
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    fault = kNoFault;
+    asm volatile("movq $1f, %[fixup]; rdmsr; 1: movq $0, %[fixup]"
+                 : "+a"(low), "+d"(high), [fixup] "=m"(fixup)
+                 : "c"(msr)
+                 : "memory");
+    value = std::uint64_t{high} << 32 | low;
+    return fault;
+}
+
+int try_wrmsr(std::uint32_t msr, std::uint64_t value) {
+    fault = kNoFault;
+    asm volatile("movq $1f, %[fixup]; wrmsr; 1: movq $0, %[fixup]"
+                 : [fixup] "=m"(fixup)
+                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)),
+                   "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "memory");
+    return fault;
+}
+
+int try_hypercall(std::uint64_t& rax) {
+    fault = kNoFault;
+    if (is_amd())
+        asm volatile("movq $1f, %[fixup]; vmmcall; 1: movq $0, %[fixup]"
+                     : "+a"(rax), [fixup] "=m"(fixup)
+                     :
+                     : "memory");
+    else
+        asm volatile("movq $1f, %[fixup]; vmcall; 1: movq $0, %[fixup]"
+                     : "+a"(rax), [fixup] "=m"(fixup)
+                     :
+                     : "memory");
+    return fault;
+}
+
+}  // namespace payload

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// The payload's IDT: handlers by vector, and instructions that are allowed to fault.
+#pragma once
+
+#include <cstdint>
+
+namespace payload {
+
+/// What start.S leaves on the stack.
+struct Frame {
+    std::uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+    std::uint64_t vector, error_code;
+    std::uint64_t rip, cs, rflags, rsp, ss;
+};
+
+using Handler = void (*)(Frame&);
+
+/// An interrupt without a handler, and an exception outside of try_..., ends the payload with a dump and
+/// code 2.
+void set_handler(std::uint8_t vector, Handler handler);
+/// For each CPU.
+void load_idt();
+
+inline constexpr int kNoFault = -1;
+/// Each returns the vector of the exception that the instruction raised, or kNoFault.
+int try_rdmsr(std::uint32_t msr, std::uint64_t& value);
+int try_wrmsr(std::uint32_t msr, std::uint64_t value);
+/// VMMCALL on AMD's processors, VMCALL on others; RAX in and out.
+int try_hypercall(std::uint64_t& rax);
+
+}  // namespace payload

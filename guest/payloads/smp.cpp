@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Every vCPU of the MADT starts, knows its APIC ID, takes an IPI from the first and answers with one.
+#include "lib/smp.hpp"
+
+#include "lib/cpu.hpp"
+#include "lib/interrupts.hpp"
+#include "lib/local_apic.hpp"
+#include "lib/runtime.hpp"
+
+#include <atomic>
+
+using namespace payload;
+
+namespace {
+
+constexpr std::uint8_t kPing = 0x40;
+constexpr std::uint8_t kPong = 0x41;
+constexpr unsigned kRounds = 100;
+constexpr std::uint64_t kPatience = 20'000'000'000;  // TSC ticks
+
+std::atomic<unsigned> ready;
+std::atomic<unsigned> pongs;
+std::uint32_t first_cpu;
+bool x2apic;
+
+void on_ping(Frame&) {
+    apic::end_of_interrupt();
+    apic::send_ipi(first_cpu, kPong);
+}
+
+void on_pong(Frame&) {
+    pongs.fetch_add(1);
+    apic::end_of_interrupt();
+}
+
+void work(unsigned index) {
+    apic::enable(x2apic);
+    if (apic::id() != apic_id_of(index))
+        fail("CPU %u has APIC ID %u, the MADT says %u", index, apic::id(), apic_id_of(index));
+    ready.fetch_add(1);
+    for (;;)
+        wait_for_interrupt();
+}
+
+void wait_until(std::atomic<unsigned>& value, unsigned wanted, const char* what) {
+    enable_interrupts();
+    for (const std::uint64_t start = rdtsc(); value.load() != wanted;) {
+        if (rdtsc() - start > kPatience)
+            fail("%u of %u %s", value.load(), wanted, what);
+        cpu_pause();
+    }
+    disable_interrupts();
+}
+
+}  // namespace
+
+int payload_main() {
+    x2apic = apic::x2apic_offered() && argument("xapic", 0) == 0;
+    apic::enable(x2apic);
+    first_cpu = apic::id();
+    set_handler(kPing, on_ping);
+    set_handler(kPong, on_pong);
+    const unsigned cpus = cpu_count();
+    start_other_cpus(work);
+    wait_until(ready, cpus - 1, "CPUs are ready");
+    for (unsigned round = 1; round <= kRounds; ++round) {
+        for (unsigned index = 0; index < cpus; ++index)
+            if (apic_id_of(index) != first_cpu)
+                apic::send_ipi(apic_id_of(index), kPing);
+        wait_until(pongs, round * (cpus - 1), "IPIs are answered");
+    }
+    print("smp: %u CPUs run, %u IPIs answered, %s\n", cpus, pongs.load(), x2apic ? "x2APIC" : "xAPIC");
+    return 0;
+}
