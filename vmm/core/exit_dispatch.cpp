@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// What the VMM does about each kind of exit. Decoding an exit is the backends' work: arch/x86_64/{vmx,svm}/exit_decode.cpp.
+#include "arch/x86_64/defs/cr.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/machine.hpp"
+#include "vmm/core/vcpu.hpp"
+#include "vmm/x86/finish_instruction.hpp"
+
+namespace hv {
+
+using x86::Operation;
+
+Vcpu::Next Vcpu::handle(const VmExit& exit) {
+    using Reason = VmExit::Reason;
+    if (exit.interrupted.pending()) [[unlikely]]
+        events_.reinject(exit.interrupted);
+    switch (exit.reason) {
+    case Reason::host_interrupt:
+        machine::let_interrupts_in();
+        return environment_.scheduler.needs_switch() ? Next::leave_cpu : Next::enter;
+    case Reason::interrupt_window:
+    case Reason::nmi_window: return Next::enter;  // prepare() injects
+    case Reason::cpuid: handle_cpuid(exit); return Next::enter;
+    case Reason::rdmsr: handle_rdmsr(exit); return Next::enter;
+    case Reason::wrmsr: handle_wrmsr(exit); return Next::enter;
+    case Reason::io: return handle_io(exit);
+    case Reason::nested_fault: return handle_nested_fault(exit);
+    case Reason::vmcall: handle_vmcall(exit); return Next::enter;
+    case Reason::hlt: return handle_halt(exit);
+    case Reason::pause: return skip<Operation::pause>(exit) ? Next::leave_cpu : Next::enter;
+    case Reason::cr_access: return handle_cr_access(exit);
+    case Reason::xsetbv: handle_xsetbv(exit); return Next::enter;
+    case Reason::invd: skip_cache_flush(exit); return Next::enter;
+    case Reason::exception: events_.raise(exit.exception); return Next::enter;
+    case Reason::undefined: raise_undefined(); return Next::enter;
+    case Reason::shutdown: return crash("triple fault", exit);
+    case Reason::init_signal: return Next::enter;
+    case Reason::invalid_state: return crash("the processor refused the guest's state", exit);
+    case Reason::dr_access:
+    case Reason::invlpg:
+    case Reason::task_switch:
+    case Reason::unhandled: break;
+    }
+    return crash("an exit that is not handled", exit);
+}
+
+template <Operation Op>
+bool Vcpu::skip(const VmExit& exit) {
+    const unsigned length = exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Op>();
+    if (length == 0) [[unlikely]]
+        return false;
+    x86::finish_instruction(*backend_, events_, length);
+    return true;
+}
+
+void Vcpu::handle_cpuid(const VmExit& exit) {
+    VcpuRegs& regs = backend_->regs;
+    const auto leaf = static_cast<std::uint32_t>(regs.gpr[RAX]);
+    const auto subleaf = static_cast<std::uint32_t>(regs.gpr[RCX]);
+    if (!skip<Operation::cpuid>(exit)) [[unlikely]]
+        return;
+    const CpuidRegs result = environment_.cpuid.lookup(leaf, subleaf, *backend_, index_, apic_.apic_base());
+    regs.gpr[RAX] = result.eax;
+    regs.gpr[RBX] = result.ebx;
+    regs.gpr[RCX] = result.ecx;
+    regs.gpr[RDX] = result.edx;
+}
+
+void Vcpu::handle_rdmsr(const VmExit& exit) {
+    VcpuRegs& regs = backend_->regs;
+    const auto value = msrs_.read(static_cast<std::uint32_t>(regs.gpr[RCX]));
+    if (!value) {
+        raise_general_protection();
+        return;
+    }
+    if (!skip<Operation::rdmsr>(exit)) [[unlikely]]
+        return;
+    regs.gpr[RAX] = static_cast<std::uint32_t>(*value);
+    regs.gpr[RDX] = *value >> 32;
+}
+
+void Vcpu::handle_wrmsr(const VmExit& exit) {
+    VcpuRegs& regs = backend_->regs;
+    const unsigned length = exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::wrmsr>();
+    if (length == 0) [[unlikely]]
+        return;
+    const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
+    if (!msrs_.write(static_cast<std::uint32_t>(regs.gpr[RCX]), value)) {
+        raise_general_protection();
+        return;
+    }
+    x86::finish_instruction(*backend_, events_, length);
+}
+
+/// KVM's hypercalls, as Linux' documentation of them numbers their results. None of the optional ones is offered.
+void Vcpu::handle_vmcall(const VmExit& exit) {
+    constexpr std::int64_t kNotPermitted = -1, kNoSuchCall = -1000;
+    if (!skip<Operation::vmmcall>(exit)) [[unlikely]]
+        return;
+    CpuState state;
+    backend_->get_state(state, RegSet::segments);
+    backend_->regs.gpr[RAX] = static_cast<std::uint64_t>(state.cpl() != 0 ? kNotPermitted : kNoSuchCall);
+}
+
+void Vcpu::handle_xsetbv(const VmExit& exit) {
+    const unsigned length = exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::xsetbv>();
+    if (length == 0) [[unlikely]]
+        return;
+    const VcpuRegs& regs = backend_->regs;
+    const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
+    const auto result = control_registers_.set_extended(static_cast<std::uint32_t>(regs.gpr[RCX]), value);
+    if (result)
+        x86::finish_instruction(*backend_, events_, length);
+    else if (result.error() == Error::not_found)
+        raise_undefined();
+    else
+        raise_general_protection();
+}
+
+Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
+    if (exit.io.string)
+        return handle_emulation(emulator_.emulate(), exit);
+    VcpuRegs& regs = backend_->regs;
+    if (exit.io.in) {
+        const std::uint64_t value = environment_.ports.read(exit.io.port, exit.io.size);
+        const std::uint64_t mask = all_ones(exit.io.size);
+        // IN EAX clears the upper half of RAX, the shorter forms leave the rest of it alone.
+        regs.gpr[RAX] = exit.io.size == 4 ? value & mask : (regs.gpr[RAX] & ~mask) | (value & mask);
+    } else {
+        environment_.ports.write(exit.io.port, exit.io.size, regs.gpr[RAX] & all_ones(exit.io.size));
+    }
+    x86::finish_instruction(*backend_, events_, exit.instruction_length);
+    return Next::enter;
+}
+
+Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
+    if (environment_.memory.contains(exit.fault.gpa, 1)) [[unlikely]]
+        return crash("RAM that is not mapped", exit);
+    if (exit.fault.execute)
+        return crash("instruction fetch outside RAM", exit);
+    return handle_emulation(emulator_.emulate_mmio(exit.fault), exit);
+}
+
+Vcpu::Next Vcpu::handle_emulation(const x86::EmulationResult& result, const VmExit& exit) {
+    using Status = x86::EmulationResult::Status;
+    switch (result.status) {
+    case Status::done:
+    case Status::retry: return Next::enter;
+    case Status::exception: events_.raise(result.exception); return Next::enter;
+    case Status::unsupported: break;
+    }
+    char text[3 * x86::kMaxInstructionLength + 1]{};
+    return crash("an instruction that cannot be emulated", exit);
+}
+
+Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
+    if (!skip<Operation::hlt>(exit)) [[unlikely]]
+        return Next::enter;
+    if (wakes_from_halt() || events_.wakes())
+        return Next::enter;
+    activity_ = Activity::halted;
+    return Next::block;
+}
+
+std::uint64_t Vcpu::mmio_read(Gpa gpa, unsigned size) {
+    if (apic_.mmio_enabled() && gpa.page() == apic_.base())
+        return apic_.mmio_read(gpa.page_offset(), size);
+    return environment_.mmio.read(gpa.raw, size);
+}
+
+void Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
+    if (apic_.mmio_enabled() && gpa.page() == apic_.base())
+        apic_.mmio_write(gpa.page_offset(), size, value);
+    else
+        environment_.mmio.write(gpa.raw, size, value);
+}
+
+Vcpu::Next Vcpu::crash(const char* what, const VmExit& exit) {
+    const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
+    log::error(log::Topic::vm, "%s: %s (%s, code 0x%llx, 0x%llx, 0x%llx) at rip 0x%llx", name(), what, to_string(exit.reason),
+               u(exit.raw.code), u(exit.raw.info1), u(exit.raw.info2), u(backend_->regs.rip));
+    backend_->log_state();
+    environment_.control.request_stop(VmStop::crashed, 0);
+    return Next::park;
+}
+
+}  // namespace hv

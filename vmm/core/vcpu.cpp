@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/core/vcpu.hpp"
+
+#include "arch/x86_64/defs/cr.hpp"
+#include "vmm/base/machine.hpp"
+#include "vmm/base/text.hpp"
+
+#include <new>
+
+namespace hv {
+namespace {
+
+constexpr std::uint16_t kRealModeCode = 0x9b;
+
+}  // namespace
+
+Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::uint32_t index,
+                                             std::unique_ptr<VcpuBackend> backend) {
+    auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend)};
+    if (vcpu == nullptr)
+        return Unexpected{Error::no_memory};
+    return std::unique_ptr<Vcpu>{vcpu};
+}
+
+Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend)
+    : environment_{environment}, index_{index}, backend_{std::move(backend)},
+      apic_{{index, index == 0, true, environment.cpuid.cpu().physical_bits}, environment.fabric, *this, environment.clock},
+      msrs_{environment.cpuid.cpu(), *backend_, apic_, environment.memory, environment.kvm_clock, environment.tsc_offset},
+      control_registers_{environment.cpuid.cpu(), *backend_, environment.memory},
+      fetcher_{environment.cpuid.cpu(), *backend_, environment.memory},
+      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, fetcher_, *this} {}
+
+void Vcpu::set_name(std::string_view vm_name) {
+    const auto text = format_into(std::span{name_}.first(name_.size() - 1), "%.*s/%u", static_cast<int>(vm_name.size()), vm_name.data(), index_);
+    name_[text.size()] = '\0';
+}
+
+void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
+    events_.reset();
+    signals_.store(0, std::memory_order_relaxed);
+    apic_.reset();
+    msrs_.reset();
+    backend_->set_tsc_offset(msrs_.tsc_offset());
+    apic_.set_tsc_offset(msrs_.tsc_offset());
+    activity_ = Activity::wait_for_startup;
+    init_processor();
+    if (cpu == nullptr)
+        return;
+    apic_.enter_virtual_wire_mode();
+    backend_->set_state(*cpu, RegSet::all);
+    backend_->regs = *regs;
+    activity_ = Activity::active;
+}
+
+Vcpu::Outcome Vcpu::run() {
+    running_on_.store(machine::cpu_index(), std::memory_order_seq_cst);
+    backend_->enter_cpu();
+    Next next;
+    while ((next = prepare()) == Next::enter) {
+        const VmExit exit = backend_->run();
+        ++exits_[static_cast<unsigned>(exit.reason)];
+        next = handle(exit);
+        if (next != Next::enter)
+            break;
+    }
+    backend_->leave_cpu();
+    running_on_.store(kNowhere, std::memory_order_seq_cst);
+    switch (next) {
+    case Next::block: return Outcome::blocked;
+    case Next::park: return Outcome::parked;
+    default: return Outcome::preempted;
+    }
+}
+
+Vcpu::Next Vcpu::prepare() {
+    if (environment_.stopping.load(std::memory_order_relaxed)) [[unlikely]]
+        return Next::park;
+    if (signals_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        take_signals();
+    if (activity_ != Activity::active) [[unlikely]] {
+        if (activity_ == Activity::wait_for_startup || !wakes_from_halt())
+            return Next::block;
+        activity_ = Activity::active;
+    }
+    switch (events_.deliver(*backend_)) {
+    case x86::EventQueue::Delivery::idle: deliver_interrupt(true); return Next::enter;
+    case x86::EventQueue::Delivery::delivered:
+    case x86::EventQueue::Delivery::blocked: deliver_interrupt(false); return Next::enter;
+    case x86::EventQueue::Delivery::shutdown: break;
+    }
+    return crash("triple fault", VmExit{});
+}
+
+/// Puts the highest interrupt in, or asks for the moment when it can go in.
+void Vcpu::deliver_interrupt(bool may_inject) {
+    const int vector = apic_.pending_vector();
+    if (vector < 0 && !apic_.ext_int_pending()) [[likely]]
+        return;
+    if (may_inject && (backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
+        if (vector >= 0) {
+            if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector))))
+                apic_.accept(static_cast<std::uint8_t>(vector));
+        } else {
+            apic_.accept_ext_int();
+            backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
+        }
+        // Another one may wait behind it.
+        if (apic_.pending_vector() < 0 && !apic_.ext_int_pending())
+            return;
+    }
+    backend_->request_window(Event::Type::external_interrupt);
+}
+
+bool Vcpu::wakes_from_halt() {
+    if (events_.wakes())
+        return true;
+    return (backend_->regs.rflags & RFLAGS_IF) != 0 && (apic_.pending_vector() >= 0 || apic_.ext_int_pending());
+}
+
+bool Vcpu::has_work() {
+    if (environment_.stopping.load(std::memory_order_seq_cst) || signals_.load(std::memory_order_seq_cst) != 0)
+        return true;
+    return activity_ == Activity::halted && wakes_from_halt();
+}
+
+void Vcpu::take_signals() {
+    const std::uint32_t signals = signals_.exchange(0, std::memory_order_acquire);
+    if ((signals & kSignalInit) != 0) {
+        apic_.init_reset();
+        events_.reset();
+        init_processor();
+        activity_ = Activity::wait_for_startup;
+    }
+    if ((signals & kSignalStartup) != 0 && activity_ == Activity::wait_for_startup)
+        start_up(static_cast<std::uint8_t>(signals));
+}
+
+/// [sdm3 10.1.1 Processor State After Reset], the column for INIT: what set_state() does not name stays as it is.
+void Vcpu::init_processor() {
+    CpuState state;
+    backend_->get_state(state, RegSet::all);
+    constexpr std::uint16_t kData = 0x93, kLdt = 0x82, kTss = 0x8b;
+    state.cr0 = (state.cr0 & (CR0_CD | CR0_NW)) | CR0_ET;
+    state.cr2 = state.cr3 = state.cr4 = state.efer = 0;
+    for (Segment& segment : state.segment)
+        segment = {0, kData, 0xffff, 0};
+    state.seg(SegmentName::cs) = {0xf000, kRealModeCode, 0xffff, 0xffff'0000};
+    state.ldtr = {0, kLdt, 0xffff, 0};
+    state.tr = {0, kTss, 0xffff, 0};
+    state.gdtr = state.idtr = {0, 0xffff};
+    for (std::uint64_t& address : state.dr)
+        address = 0;
+    state.dr6 = DR6_RESET;
+    state.dr7 = DR7_RESET;
+    backend_->set_state(state, RegSet::all);
+    backend_->clear_interrupt_shadow();
+    backend_->regs = {};
+    backend_->regs.gpr[RDX] = environment_.cpuid.cpu().signature;
+    backend_->regs.rip = 0xfff0;
+    backend_->regs.rflags = RFLAGS_FIXED;
+}
+
+void Vcpu::start_up(std::uint8_t vector) {
+    CpuState state;
+    backend_->get_state(state, RegSet::segments);
+    state.seg(SegmentName::cs) = {static_cast<std::uint16_t>(vector << 8), kRealModeCode, 0xffff, std::uint64_t{vector} << 12};
+    backend_->set_state(state, RegSet::segments);
+    backend_->regs.rip = 0;
+    activity_ = Activity::active;
+}
+
+void Vcpu::nmi() {
+    events_.request_nmi();
+    poke();
+}
+
+void Vcpu::init() {
+    signals_.fetch_or(kSignalInit, std::memory_order_release);
+    poke();
+}
+
+void Vcpu::startup(std::uint8_t vector) {
+    // The first of several start-up IPIs counts: a vCPU that has started ignores them.
+    std::uint32_t old = signals_.load(std::memory_order_relaxed);
+    while ((old & kSignalStartup) == 0 &&
+           !signals_.compare_exchange_weak(old, (old & kSignalInit) | kSignalStartup | vector, std::memory_order_release)) {
+    }
+    poke();
+}
+
+void Vcpu::poke() {
+    // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was posted.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst);
+    if (cpu == kNowhere)
+        environment_.scheduler.wake(entity_);
+    else if (cpu != machine::cpu_index())
+        machine::kick_cpu(cpu);
+}
+
+}  // namespace hv

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// A vCPU: the hardware's backend, the virtual processor's state around it, and the loop that runs it. docs/architecture.md
+// follows an exit through it.
+#pragma once
+
+#include "vmm/core/io_bus.hpp"
+#include "vmm/core/vcpu_backend.hpp"
+#include "vmm/core/vm_control.hpp"
+#include "vmm/mm/guest_memory.hpp"
+#include "vmm/sched/scheduler.hpp"
+#include "vmm/x86/control_registers.hpp"
+#include "vmm/x86/cpuid_policy.hpp"
+#include "vmm/x86/emulator.hpp"
+#include "vmm/x86/event_queue.hpp"
+#include "vmm/x86/instruction_fetch.hpp"
+#include "vmm/x86/local_apic.hpp"
+#include "vmm/x86/msr_policy.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+namespace hv {
+
+/// Where the 8259 pair's vectors come from.
+class ExtIntSource {
+public:
+    /// The vector of the highest request, as the INTA cycle fetches it.
+    virtual std::uint8_t acknowledge() = 0;
+
+protected:
+    ~ExtIntSource() = default;
+};
+
+/// What all vCPUs of a VM share; outlives them.
+struct VcpuEnvironment {
+    GuestMemory& memory;
+    IoBus& ports;
+    IoBus& mmio;
+    InterruptFabric& fabric;
+    ExtIntSource& ext_int;
+    const x86::CpuidPolicy& cpuid;
+    const x86::KvmClock& kvm_clock;
+    Clock& clock;
+    Scheduler& scheduler;
+    VmControl& control;
+    std::int64_t tsc_offset;
+    /// Set while the VM is to stop; vCPUs then park.
+    const std::atomic<bool>& stopping;
+};
+
+class Vcpu final : private LocalApicOwner, private x86::EmulatorBus {
+public:
+    enum class Outcome : std::uint8_t {
+        preempted,  ///< the CPU is needed for something else
+        blocked,    ///< nothing to do until it is woken
+        parked,     ///< the VM stops: it does not run again until it is started
+    };
+
+    static Expected<std::unique_ptr<Vcpu>> create(VcpuEnvironment& environment, std::uint32_t index,
+                                                  std::unique_ptr<VcpuBackend> backend);
+    Vcpu(const Vcpu&) = delete;
+    Vcpu& operator=(const Vcpu&) = delete;
+
+    /// Runs the guest on this CPU until one of the outcomes. Interrupts are masked before and after.
+    Outcome run();
+    /// After blocked, once the scheduler knows: whether something came in between.
+    [[nodiscard]] bool has_work();
+
+    // --- life cycle, while the vCPU does not run ----------------------------------------------------------------------------
+    /// RESET: the boot processor starts in `entry`, the others wait for a start-up IPI.
+    void reset(const CpuState* cpu, const VcpuRegs* regs);
+
+    [[nodiscard]] std::uint32_t index() const { return index_; }
+    [[nodiscard]] LocalApic& apic() { return apic_; }
+    [[nodiscard]] SchedEntity& entity() { return entity_; }
+    [[nodiscard]] VcpuBackend& backend() { return *backend_; }
+    void set_name(std::string_view vm_name);
+    /// "vm/vcpu", null-terminated.
+    [[nodiscard]] const char* name() const { return name_.data(); }
+    /// Exits so far, by VmExit::Reason. Any CPU; a momentary picture.
+    [[nodiscard]] std::uint64_t exits(VmExit::Reason reason) const { return exits_[static_cast<unsigned>(reason)]; }
+    /// An NMI for the guest. Any CPU.
+    void nmi() override;
+
+private:
+    enum class Activity : std::uint8_t { wait_for_startup, active, halted };
+    enum class Next : std::uint8_t { enter, leave_cpu, block, park };
+
+    Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend);
+
+    // The run loop.
+    Next prepare();
+    void deliver_interrupt(bool may_inject);
+    [[nodiscard]] bool wakes_from_halt();
+    void take_signals();
+    void start_up(std::uint8_t vector);
+    void init_processor();
+    Next handle(const VmExit& exit);
+
+    // Exit handlers, exit_dispatch.cpp.
+    Next handle_io(const VmExit& exit);
+    Next handle_nested_fault(const VmExit& exit);
+    void handle_cpuid(const VmExit& exit);
+    void handle_rdmsr(const VmExit& exit);
+    void handle_wrmsr(const VmExit& exit);
+    void handle_vmcall(const VmExit& exit);
+    Next handle_cr_access(const VmExit& exit);
+    void handle_xsetbv(const VmExit& exit);
+    Next handle_halt(const VmExit& exit);
+    Next handle_emulation(const x86::EmulationResult& result, const VmExit& exit);
+    Next crash(const char* what, const VmExit& exit);
+    /// Completes the instruction that exited, an `Op`. False: it has changed under way, the guest runs it again.
+    template <x86::Operation Op>
+    bool skip(const VmExit& exit);
+    void raise_general_protection() { events_.raise(Event::exception(EXCEPTION_GP, 0)); }
+    void raise_undefined() { events_.raise(Event::exception(EXCEPTION_UD)); }
+
+    // LocalApicOwner
+    void interrupt_posted() override { poke(); }
+    void init() override;
+    void startup(std::uint8_t vector) override;
+    /// Makes the vCPU look around soon, wherever it is.
+    void poke();
+
+    // x86::EmulatorBus
+    std::uint64_t mmio_read(Gpa gpa, unsigned size) override;
+    void mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
+    std::uint64_t port_read(std::uint16_t port, unsigned size) override { return environment_.ports.read(port, size); }
+    void port_write(std::uint16_t port, unsigned size, std::uint64_t value) override { environment_.ports.write(port, size, value); }
+
+    static constexpr std::uint32_t kNowhere = ~0U;
+    static constexpr std::uint32_t kSignalInit = 1U << 8;
+    static constexpr std::uint32_t kSignalStartup = 1U << 9;
+
+    VcpuEnvironment& environment_;
+    const std::uint32_t index_;
+    std::unique_ptr<VcpuBackend> backend_;
+    x86::EventQueue events_;
+    LocalApic apic_;
+    x86::MsrFile msrs_;
+    x86::ControlRegisters control_registers_;
+    x86::InstructionFetcher fetcher_;
+    Activity activity_{Activity::wait_for_startup};
+    std::array<std::uint64_t, VmExit::kReasons> exits_{};
+    SchedEntity entity_;
+    std::array<char, 48> name_{};
+
+    // Written by other CPUs.
+    alignas(64) std::atomic<std::uint32_t> running_on_{kNowhere};
+    std::atomic<std::uint32_t> signals_{0};  ///< kSignal* and, in bits 7:0, the start-up vector
+};
+
+}  // namespace hv

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+// A virtual machine: memory, address space, buses, board, disks, network interfaces and vCPUs, destroyed in reverse order.
+// Vm::create() (vm_builder.cpp) builds one from its configuration.
+#pragma once
+
+#include "vmm/config/config.hpp"
+#include "vmm/core/board.hpp"
+#include "vmm/core/guest_address_space.hpp"
+#include "vmm/core/io_bus.hpp"
+#include "vmm/core/vcpu.hpp"
+#include "vmm/core/vm_control.hpp"
+#include "vmm/core/vm_disk.hpp"
+#include "vmm/core/vm_nic.hpp"
+#include "vmm/devices/char_sink.hpp"
+#include "vmm/loader/module_files.hpp"
+#include "vmm/mm/guest_memory.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+namespace hv {
+
+class Switch;
+
+/// What a VM is made with; all of it outlives the VM.
+struct VmServices {
+    FrameSource& frames;
+    VirtExtension& extension;
+    Clock& clock;
+    Scheduler& scheduler;
+    const loader::ModuleFiles& files;
+    std::span<const std::unique_ptr<Switch>> switches;  ///< in the order of Config::switches
+    x86::CpuidPolicy (*cpuid_policy)(const x86::CpuidConfig& config);
+    std::uint64_t boot_time;  ///< wall clock in seconds since 1970 when the host's TSC was 0
+    /// Called when the last vCPU has parked after a stop; any CPU, without locks.
+    void (*stopped)(void* context);
+    void* context;
+};
+
+class Vm final : private VmControl, private PowerControl {
+public:
+    /// Where what the guest prints on its serial line and its debug port goes.
+    struct Consoles {
+        CharSink& serial;
+        CharSink& debug;
+    };
+
+    /// Builds the VM that `config` describes, its kernel loaded, not yet running. What is wrong is in the log, by the VM's
+    /// name. Error::no_memory, Error::not_found (a file), Error::corrupted and others from the loader.
+    static Expected<std::unique_ptr<Vm>> create(const config::VmConfig& config, const VmServices& services, Consoles consoles);
+    ~Vm();
+    Vm(const Vm&) = delete;
+    Vm& operator=(const Vm&) = delete;
+
+    /// Lets the vCPUs run.
+    void start();
+    /// See VmControl. The VM stands still once stopped() is true.
+    void request_stop(VmStop reason, std::uint32_t code) override;
+    /// Whether all vCPUs have parked after a request.
+    [[nodiscard]] bool stopped() const { return running_vcpus_.load(std::memory_order_acquire) == 0; }
+    [[nodiscard]] VmStop stop_reason() const { return stop_reason_.load(std::memory_order_acquire); }
+    [[nodiscard]] std::uint32_t exit_code() const { return exit_code_; }
+    /// While stopped: the machine as after power-on, the kernel loaded again; disks keep their contents. Errors as create().
+    Expected<void> reset();
+
+    /// A vCPU of this VM returned Outcome::parked. Called by the CPU that ran it.
+    void vcpu_parked();
+
+    [[nodiscard]] const config::VmConfig& config() const { return config_; }
+    [[nodiscard]] std::span<const std::unique_ptr<Vcpu>> vcpus() const { return vcpus_.span(); }
+    [[nodiscard]] GuestMemory& memory() { return memory_; }
+    [[nodiscard]] const GuestAddressSpace& address_space() const { return *space_; }
+    [[nodiscard]] Board& board() { return *board_; }
+    [[nodiscard]] std::span<const std::unique_ptr<VmDisk>> disks() const { return disks_.span(); }
+    [[nodiscard]] std::span<const std::unique_ptr<VmNic>> nics() const { return nics_.span(); }
+    /// Bytes that the VM costs beside its RAM and its RAM disks: page tables, vCPUs, devices.
+    [[nodiscard]] std::uint64_t overhead_bytes() const;
+
+private:
+    Vm(const config::VmConfig& config, const VmServices& services, GuestMemory memory);
+
+    // vm_builder.cpp
+    Expected<void> map_memory();
+    Expected<void> add_board(Consoles consoles);
+    Expected<void> add_vcpus();
+    Expected<void> add_disks();
+    Expected<void> add_nics();
+    Expected<void> load_kernel();
+
+    // PowerControl
+    void power_off() override { request_stop(VmStop::power_off, 0); }
+    void reset_requested() { request_stop(VmStop::reset, 0); }
+    void exit(std::uint32_t code) override { request_stop(VmStop::exit_code, code); }
+
+    const config::VmConfig& config_;
+    const VmServices& services_;
+    GuestMemory memory_;
+    std::unique_ptr<GuestAddressSpace> space_;
+    IoBus ports_{IoBus::kPortHintShift};
+    IoBus mmio_{IoBus::kMemoryHintShift};
+    InterruptFabric fabric_;
+    x86::CpuidPolicy cpuid_;
+    std::int64_t tsc_offset_;
+    x86::KvmClock kvm_clock_;
+    std::unique_ptr<Board> board_;
+    Vec<std::unique_ptr<VmDisk>> disks_;
+    Vec<std::unique_ptr<VmNic>> nics_;
+    std::optional<VcpuEnvironment> environment_;
+    Vec<std::unique_ptr<Vcpu>> vcpus_;
+    Vec<LocalApic*> apics_;
+
+    std::atomic<bool> stopping_{true};
+    std::atomic<VmStop> stop_reason_{VmStop::none};
+    std::uint32_t exit_code_{0};  ///< written by whoever set stop_reason_
+    std::atomic<std::uint32_t> running_vcpus_{0};
+};
+
+}  // namespace hv
