@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/x86/instruction_fetch.hpp"
+
+#include "arch/x86_64/defs/cr.hpp"
+
+#include <algorithm>
+
+namespace hv::x86 {
+namespace {
+
+/// The bytes that are compared when a decoded instruction is used again.
+constexpr std::uint64_t kCompared = 16;
+
+InstructionFetcher::Fetched::Status status_of(Translation::Status status) {
+    using Status = InstructionFetcher::Fetched::Status;
+    switch (status) {
+    case Translation::Status::ok: return Status::ok;
+    case Translation::Status::page_fault: return Status::page_fault;
+    case Translation::Status::retry: return Status::retry;
+    case Translation::Status::not_memory: break;
+    }
+    return Status::not_memory;
+}
+
+std::uint64_t low_bytes(unsigned count) {
+    return count >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (count * 8)) - 1;
+}
+
+}  // namespace
+
+CodeMode code_mode(const CpuState& state) {
+    const Segment& cs = state.seg(SegmentName::cs);
+    if ((state.efer & EFER_LMA) != 0 && cs.long_mode())
+        return CodeMode::bits64;
+    return cs.big() ? CodeMode::bits32 : CodeMode::bits16;
+}
+
+bool InstructionFetcher::still_holds(const Decoded& entry, const CpuState& state, std::uint64_t linear,
+                                     CodeMode mode, Accessor accessor) const {
+    if (entry.host == nullptr || entry.linear != linear || entry.cr3 != state.cr3 || entry.cr0 != state.cr0 ||
+        entry.cr4 != state.cr4 || entry.efer != state.efer || entry.mode != mode ||
+        entry.accessor != accessor || !entry.trace.unchanged())
+        return false;
+    std::array<std::uint64_t, 2> now;
+    std::memcpy(now.data(), entry.host, sizeof now);
+    return (now[0] & entry.mask[0]) == entry.bytes[0] && (now[1] & entry.mask[1]) == entry.bytes[1];
+}
+
+/// For length(), which knows RIP alone: only where the code segment's base leaves page offsets as they are.
+void InstructionFetcher::remember_page(std::uint64_t rip, std::uint64_t linear, const std::byte* host) {
+    const std::uint64_t offset = linear & (kPageSize - 1);
+    if ((rip & (kPageSize - 1)) == offset)
+        pages_[(rip >> kPageShift) % kPages] = {rip >> kPageShift, host - offset};
+}
+
+InstructionFetcher::Fetched InstructionFetcher::fetch(const CpuState& state) {
+    const std::uint64_t rip = backend_.regs.rip;
+    const CodeMode mode = code_mode(state);
+    const std::uint64_t linear =
+        mode == CodeMode::bits64 ? rip : static_cast<std::uint32_t>(state.seg(SegmentName::cs).base + rip);
+    const Accessor accessor = state.cpl() == 3 ? Accessor::user : Accessor::supervisor;
+    Decoded& entry = decoded_[(linear ^ (linear >> 4)) % kDecoded];
+    if (still_holds(entry, state, linear, mode, accessor)) {
+        remember_page(rip, linear, entry.host);
+        const auto* bytes = reinterpret_cast<const std::uint8_t*>(entry.bytes.data());
+        return {Fetched::Status::ok, &entry.instruction, {bytes, entry.instruction.length}, linear, 0};
+    }
+    entry.host = nullptr;
+
+    const PagingState paging = PagingState::of(state, backend_.regs.rflags);
+    std::size_t count = 0;
+    for (std::uint64_t at = linear; count < buffer_.size(); at = linear + count) {
+        if (mode != CodeMode::bits64)
+            at = static_cast<std::uint32_t>(at);
+        const std::size_t wanted = std::min(buffer_.size() - count, kPageSize - (at & (kPageSize - 1)));
+        const Translation where =
+            walk(paging, cpu_, memory_, at, Access::execute, accessor, count == 0 ? &entry.trace : nullptr);
+        const std::byte* host =
+            where.status == Translation::Status::ok ? memory_.at(where.gpa, wanted) : nullptr;
+        if (host == nullptr) {
+            const auto status = where.status == Translation::Status::ok ? Fetched::Status::not_memory
+                                                                        : status_of(where.status);
+            return {status, nullptr, std::span{buffer_}.first(count), at, where.error_code};
+        }
+        std::memcpy(buffer_.data() + count, host, wanted);
+        const bool first = count == 0;
+        count += wanted;
+        const std::span<const std::uint8_t> bytes = std::span{buffer_}.first(count);
+        const DecodeStatus decoded = decode(bytes, mode, instruction_);
+        if (decoded == DecodeStatus::need_more)
+            continue;
+        if (first)
+            remember_page(rip, linear, host);
+        if (decoded == DecodeStatus::invalid)
+            return {Fetched::Status::invalid, nullptr, bytes, linear, 0};
+        if (first && (linear & (kPageSize - 1)) <= kPageSize - kCompared) {
+            const unsigned length = instruction_.length;
+            entry.linear = linear;
+            entry.cr0 = state.cr0;
+            entry.cr3 = state.cr3;
+            entry.cr4 = state.cr4;
+            entry.efer = state.efer;
+            entry.mode = mode;
+            entry.accessor = accessor;
+            entry.host = host;
+            entry.mask = {low_bytes(length), length > 8 ? low_bytes(length - 8) : 0};
+            entry.bytes = {};
+            std::memcpy(entry.bytes.data(), buffer_.data(), length);
+            entry.instruction = instruction_;
+        }
+        return {Fetched::Status::ok, &instruction_, bytes, linear, 0};
+    }
+    return {Fetched::Status::invalid, nullptr, buffer_, linear, 0};
+}
+
+unsigned InstructionFetcher::length_by_walk(Operation expected) {
+    CpuState state;
+    backend_.get_state(state, RegSet::control | RegSet::segments);
+    const Fetched fetched = fetch(state);
+    if (fetched.status != Fetched::Status::ok)
+        return 0;
+    const Operation found = fetched.instruction->operation;
+    const auto hypercall = [](Operation op) { return op == Operation::vmcall || op == Operation::vmmcall; };
+    return found == expected || (hypercall(found) && hypercall(expected)) ? fetched.instruction->length : 0;
+}
+
+}  // namespace hv::x86
