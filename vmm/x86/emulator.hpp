@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// Executes the instruction at RIP in the processor's stead: when its memory operand is a device, or when it
+// is string I/O. Integer instructions that drivers and firmware use on memory are there; SIMD, x87, far
+// transfers, multiplication and division with memory operands are not.
+#pragma once
+
+#include "vmm/x86/event_queue.hpp"
+#include "vmm/x86/instruction_fetch.hpp"
+#include "vmm/x86/operand_memory.hpp"
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+namespace hv::x86 {
+
+/// One per vCPU, used on its own CPU.
+class Emulator {
+public:
+    enum class Result : std::uint8_t {
+        done,         ///< go on; a repeated string instruction may have more to do at the same RIP
+        exception,    ///< the guest gets one: it is in the event queue
+        retry,        ///< enter the guest: the instruction has to run again
+        unsupported,  ///< bytes() tell what it is
+    };
+
+    /// All outlive the emulator.
+    Emulator(const GuestCpu& cpu, VcpuBackend& backend, const GuestMemory& memory, GuestBus& bus,
+             InstructionFetcher& fetcher, EventQueue& events)
+        : backend_{backend}, bus_{bus}, fetcher_{fetcher}, events_{events}, operands_{cpu, memory, bus} {}
+
+    /// The instruction whose access caused `fault`. Cheap where it moves data between a register and one
+    /// page.
+    Result emulate_mmio(const NestedFault& fault);
+    /// The instruction at RIP, whatever it is: string I/O.
+    Result emulate();
+
+    /// The bytes at RIP after Result::unsupported.
+    [[nodiscard]] std::span<const std::uint8_t> bytes() const { return std::span{bytes_}.first(byte_count_); }
+
+private:
+    /// Iterations of a repeated string instruction before the guest can take an interrupt.
+    static constexpr unsigned kBatch = 256;
+
+    const Instruction* fetch(Result& failure);
+    Result run(const Instruction& instruction, const NestedFault* fault);
+    Result conclude(const Instruction& instruction, Outcome outcome);
+
+    Outcome execute(const Instruction& in);
+    Outcome move(const Instruction& in);
+    Outcome load(const Instruction& in);
+    Outcome store(const Instruction& in);
+    Outcome arithmetic_to_register(const Instruction& in);
+    Outcome arithmetic_to_memory(const Instruction& in);
+    Outcome bit_operation(const Instruction& in);
+    Outcome exchange(const Instruction& in);
+    Outcome compare_exchange(const Instruction& in);
+    Outcome compare_exchange_8b(const Instruction& in);
+    Outcome push(const Instruction& in);
+    Outcome pop(const Instruction& in);
+    Outcome branch(const Instruction& in);
+    Outcome string(const Instruction& in);
+    Outcome string_step(const Instruction& in);
+
+    Outcome operand(const Instruction& in, Access access, Place& place);
+    Outcome push_value(std::uint64_t value, unsigned size);
+    [[nodiscard]] unsigned stack_address_size() const;
+    [[nodiscard]] std::uint64_t source(const Instruction& in) const;
+    [[nodiscard]] std::uint64_t gpr(const Instruction& in, unsigned reg, unsigned size) const;
+    void set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value);
+    void set_rflags(std::uint64_t value) { backend_.regs.rflags = value; }
+
+    VcpuBackend& backend_;
+    GuestBus& bus_;
+    InstructionFetcher& fetcher_;
+    EventQueue& events_;
+    OperandMemory operands_;
+    CpuState state_{};
+    CodeMode mode_{};
+    bool jumped_{false};      ///< RIP is set already
+    bool unfinished_{false};  ///< a repeated string instruction goes on
+    std::array<std::uint8_t, kMaxInstructionLength> bytes_{};
+    std::size_t byte_count_{0};
+};
+
+}  // namespace hv::x86
