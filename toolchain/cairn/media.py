@@ -29,10 +29,10 @@ class Payload:
 
 
 def hypervisor_file() -> Path:
-    """The hypervisor without debug information, which a boot loader would only have to read."""
+    """The hypervisor without symbols, which a boot loader would only have to read."""
     small = paths.KERNEL / "cairn.boot.elf"
     if not small.exists() or small.stat().st_mtime < paths.HYPERVISOR.stat().st_mtime:
-        run(["objcopy", "--strip-debug", paths.HYPERVISOR, small])
+        run(["objcopy", "--strip-all", paths.HYPERVISOR, small])
     return small
 
 

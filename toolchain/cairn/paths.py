@@ -9,7 +9,7 @@ GUEST = BUILD / "guest"
 KERNEL = BUILD / "kernel-gcc"
 HYPERVISOR = KERNEL / "cairn.elf"
 PAYLOADS = KERNEL / "guest" / "payloads"
-CONFIG_TOOL = BUILD / "host-tools" / "toolchain" / "host-tools" / "cairn-config"
+CONFIG_TOOL = BUILD / "host-tools" / "cairn-config"
 
 # What `./cairn run` may boot without the user having built anything: looked through after the config's own folder.
 LIBRARY = (GUEST, PAYLOADS)
