@@ -208,7 +208,7 @@ private:
     std::uint64_t base_;
 
     // Written by other CPUs.
-    alignas(64) std::atomic<std::uint32_t> attention_{0};
+    std::atomic<std::uint32_t> attention_{0};
     std::atomic<std::uint64_t> address_{0};
     PostedVectors posted_edge_, posted_level_;
     std::array<Lint, 2> lint_;

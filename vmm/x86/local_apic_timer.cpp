@@ -1,42 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/x86/local_apic_timer.hpp"
 
-#include "vmm/base/assert.hpp"
 #include "vmm/x86/local_apic_registers.hpp"
 
 #include <algorithm>
 #include <limits>
 
 namespace hv {
-namespace {
-
-using Wide = unsigned __int128;
-
-/// Fraction bits of the ratios between host ticks and bus clocks: exact to less than a tick over a year.
-constexpr unsigned kFraction = 56;
-/// The ratios have to fit in 64 - kFraction integer bits.
-constexpr std::uint64_t kSlowestHost = LocalApicTimer::kBusHz / 200;
-constexpr std::uint64_t kFastestHost = LocalApicTimer::kBusHz * 200;
-
-}  // namespace
 
 LocalApicTimer::LocalApicTimer(Clock& clock, Client& client)
     : clock_{clock},
       client_{client},
-      bus_per_tick_{static_cast<std::uint64_t>(((Wide{kBusHz} << kFraction) + clock.hz() - 1) / clock.hz())},
-      tick_per_bus_{static_cast<std::uint64_t>((Wide{clock.hz()} << kFraction) / kBusHz)},
-      shortest_wakeup_{clock.from_nanoseconds(kShortestWakeupNs)} {
-    HV_ASSERT(clock.hz() >= kSlowestHost && clock.hz() <= kFastestHost);
-}
-
-std::uint64_t LocalApicTimer::bus_clocks(std::uint64_t ticks) const {
-    return static_cast<std::uint64_t>(Wide{ticks} * bus_per_tick_ >> kFraction);
-}
-
-std::uint64_t LocalApicTimer::host_ticks(std::uint64_t clocks) const {
-    constexpr Wide kRoundUp = (Wide{1} << kFraction) - 1;
-    return static_cast<std::uint64_t>((Wide{clocks} * tick_per_bus_ + kRoundUp) >> kFraction);
-}
+      bus_{clock.hz(), kBusHz},
+      shortest_wakeup_{clock.from_nanoseconds(kShortestWakeupNs)} {}
 
 bool LocalApicTimer::advance() {
     if (!running_)
@@ -49,9 +25,9 @@ bool LocalApicTimer::advance() {
         deadline_ = 0;
         return true;
     }
-    const std::uint64_t counts = std::max<std::uint64_t>(bus_clocks(now - start_) >> shift_, first_);
+    const std::uint64_t counts = std::max<std::uint64_t>(bus_.clocks(now - start_) >> shift_, first_);
     const std::uint64_t expiries = (counts - first_) / initial_ + 1;
-    expiry_ = start_ + host_ticks((first_ + expiries * initial_) << shift_);
+    expiry_ = start_ + bus_.ticks((first_ + expiries * initial_) << shift_);
     if (!masked_)
         clock_.arm(*this, std::max(expiry_, now + shortest_wakeup_));
     return true;
@@ -101,7 +77,7 @@ void LocalApicTimer::set_initial_count(std::uint32_t count) {
 std::uint32_t LocalApicTimer::current_count() const {
     if (!running_ || mode_ == Mode::tsc_deadline)
         return 0;
-    const std::uint64_t counts = bus_clocks(clock_.now() - start_) >> shift_;
+    const std::uint64_t counts = bus_.clocks(clock_.now() - start_) >> shift_;
     if (counts < first_)
         return first_ - static_cast<std::uint32_t>(counts);
     if (mode_ == Mode::periodic)
@@ -138,7 +114,7 @@ void LocalApicTimer::set_tsc_offset(std::int64_t offset) {
 void LocalApicTimer::start(std::uint32_t count) {
     start_ = clock_.now();
     first_ = count;
-    expiry_ = start_ + host_ticks(std::uint64_t{count} << shift_);
+    expiry_ = start_ + bus_.ticks(std::uint64_t{count} << shift_);
     running_ = true;
     arm();
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "vmm/core/timer.hpp"
+#include "vmm/devices/clock_ratio.hpp"
 
 #include <cstdint>
 
@@ -56,10 +57,6 @@ public:
 private:
     enum class Mode : std::uint8_t { one_shot, periodic, tsc_deadline, reserved };
 
-    /// Whole bus clocks in `ticks` host ticks.
-    [[nodiscard]] std::uint64_t bus_clocks(std::uint64_t ticks) const;
-    /// Host ticks after which `clocks` bus clocks are over.
-    [[nodiscard]] std::uint64_t host_ticks(std::uint64_t clocks) const;
     /// Counts down from `count` now, then (periodic mode) from the initial count.
     void start(std::uint32_t count);
     void stop();
@@ -69,8 +66,7 @@ private:
 
     Clock& clock_;
     Client& client_;
-    std::uint64_t bus_per_tick_;  ///< fixed point, rounded up
-    std::uint64_t tick_per_bus_;  ///< fixed point, rounded down
+    ClockRatio bus_;
     std::uint64_t shortest_wakeup_;
 
     Mode mode_{Mode::one_shot};
