@@ -2,6 +2,7 @@
 // One-shot timers against the host's time-stamp counter, as device models use them.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace hv {
@@ -18,7 +19,7 @@ public:
 private:
     friend class TimerQueue;
     std::uint64_t deadline_{0};
-    TimerQueue* queue_{nullptr};  ///< where it is armed
+    std::atomic<TimerQueue*> queue_{nullptr};  ///< where it is armed
     Timer* child_{nullptr};       ///< links of the queue's heap
     Timer* sibling_{nullptr};
     Timer* previous_{nullptr};
