@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// Driver of a 16550A serial port [pc16550d], 115,200 baud, 8N1, with FIFOs. PortIo is the way to its registers:
+// `std::uint8_t in8(port)` and `void out8(port, value)`.
+#pragma once
+
+#include "drivers/serial/console.hpp"
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace hv::serial {
+
+template <class T>
+concept PortIo = requires(T io, std::uint16_t port, std::uint8_t value) {
+    { io.in8(port) } -> std::same_as<std::uint8_t>;
+    io.out8(port, value);
+};
+
+template <PortIo Io>
+class Uart16550 final : public Console {
+public:
+    Uart16550(Io io, std::uint16_t base) : io_{io}, base_{base} {}
+
+    /// Programs the port. False: there is none, a byte does not come back through its loopback.
+    bool init() {
+        write(kInterruptEnable, 0);
+        write(kModemControl, kLoopback | kRequestToSend);
+        write(kLineControl, kDivisorLatch);
+        write(kDivisorLow, 1);  // 115,200 baud
+        write(kDivisorHigh, 0);
+        write(kLineControl, k8N1);
+        write(kFifoControl, kFifoEnable | kFifoClear | kTrigger14);
+        write(kData, kProbe);
+        // One character takes 87 us; a read of a port takes about 1 us on hardware, and more in emulators.
+        bool present = false;
+        for (unsigned tries = 0; tries < kProbeTries && !present; ++tries)
+            present = (read(kLineStatus) & kDataReady) != 0 && read(kData) == kProbe;
+        write(kModemControl, kDataTerminalReady | kRequestToSend | kOut2);
+        if (present)
+            write(kInterruptEnable, kInterruptReceive);
+        return present;
+    }
+
+    std::size_t write_some(std::string_view text) override {
+        if ((read(kLineStatus) & kTransmitterEmpty) == 0)
+            return 0;
+        // An empty transmitter takes a FIFO's worth.
+        const std::size_t count = text.size() < kFifoDepth ? text.size() : kFifoDepth;
+        for (std::size_t i = 0; i < count; ++i)
+            write(kData, static_cast<std::uint8_t>(text[i]));
+        return count;
+    }
+
+    std::optional<char> read() override {
+        // Reading IIR and LSR ends the interrupts that no character stands behind.
+        static_cast<void>(read(kInterruptId));
+        if ((read(kLineStatus) & kDataReady) == 0)
+            return std::nullopt;
+        return static_cast<char>(read(kData));
+    }
+
+    void want_write_interrupt(bool wanted) override {
+        if (wanted == write_interrupt_)
+            return;
+        write_interrupt_ = wanted;
+        write(kInterruptEnable, static_cast<std::uint8_t>(kInterruptReceive | (wanted ? kInterruptTransmit : 0)));
+    }
+
+private:
+    // Registers, by their offset.
+    static constexpr std::uint16_t kData = 0, kDivisorLow = 0, kInterruptEnable = 1, kDivisorHigh = 1, kInterruptId = 2,
+                                   kFifoControl = 2, kLineControl = 3, kModemControl = 4, kLineStatus = 5;
+    static constexpr std::uint8_t kInterruptReceive = 0x01, kInterruptTransmit = 0x02;
+    static constexpr std::uint8_t kFifoEnable = 0x01, kFifoClear = 0x06, kTrigger14 = 0xc0;
+    static constexpr std::uint8_t k8N1 = 0x03, kDivisorLatch = 0x80;
+    static constexpr std::uint8_t kDataTerminalReady = 0x01, kRequestToSend = 0x02, kOut2 = 0x08, kLoopback = 0x10;
+    static constexpr std::uint8_t kDataReady = 0x01, kTransmitterEmpty = 0x20;
+    static constexpr std::size_t kFifoDepth = 16;
+    static constexpr std::uint8_t kProbe = 0xa5;
+    static constexpr unsigned kProbeTries = 10'000;
+
+    std::uint8_t read(std::uint16_t offset) { return io_.in8(static_cast<std::uint16_t>(base_ + offset)); }
+    void write(std::uint16_t offset, std::uint8_t value) { io_.out8(static_cast<std::uint16_t>(base_ + offset), value); }
+
+    [[no_unique_address]] Io io_;
+    std::uint16_t base_;
+    bool write_interrupt_{false};
+};
+
+}  // namespace hv::serial

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/serial/debug_console.hpp"
+#include "drivers/serial/uart16550.hpp"
+
+#include "catch.hpp"
+
+#include <deque>
+#include <string>
+
+namespace {
+
+/// The registers of a UART, as far as the driver looks.
+struct FakeUart {
+    bool present = true;
+    bool transmitter_empty = true;
+    std::uint8_t interrupt_enable = 0, line_control = 0, modem_control = 0;
+    std::uint16_t divisor = 0;
+    std::deque<std::uint8_t> received;
+    std::string sent;
+};
+
+struct FakeIo {
+    FakeUart* uart;
+    static constexpr std::uint16_t kBase = 0x3f8;
+
+    std::uint8_t in8(std::uint16_t port) {
+        if (!uart->present)
+            return 0xff;
+        switch (port - kBase) {
+        case 0: {
+            if (uart->received.empty())
+                return 0;
+            const auto byte = uart->received.front();
+            uart->received.pop_front();
+            return byte;
+        }
+        case 5: return static_cast<std::uint8_t>((uart->received.empty() ? 0 : 1) | (uart->transmitter_empty ? 0x60 : 0));
+        default: return 0;
+        }
+    }
+    void out8(std::uint16_t port, std::uint8_t value) {
+        switch (port - kBase) {
+        case 0:
+            if ((uart->line_control & 0x80) != 0)
+                uart->divisor = static_cast<std::uint16_t>((uart->divisor & 0xff00) | value);
+            else if ((uart->modem_control & 0x10) != 0)
+                uart->received.push_back(value);
+            else
+                uart->sent += static_cast<char>(value);
+            break;
+        case 1:
+            if ((uart->line_control & 0x80) != 0)
+                uart->divisor = static_cast<std::uint16_t>((uart->divisor & 0xff) | value << 8);
+            else
+                uart->interrupt_enable = value;
+            break;
+        case 3: uart->line_control = value; break;
+        case 4: uart->modem_control = value; break;
+        default: break;
+        }
+    }
+};
+
+using Uart = hv::serial::Uart16550<FakeIo>;
+
+}  // namespace
+
+TEST_CASE("a UART is programmed to 115200 8N1 with receive interrupts", "[serial]") {
+    FakeUart fake;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    REQUIRE(uart.init());
+    CHECK(fake.divisor == 1);
+    CHECK(fake.line_control == 0x03);
+    CHECK(fake.modem_control == 0x0b);
+    CHECK(fake.interrupt_enable == 0x01);
+    CHECK(fake.received.empty());
+}
+
+TEST_CASE("a port without a UART is noticed", "[serial]") {
+    FakeUart fake;
+    fake.present = false;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    CHECK_FALSE(uart.init());
+    CHECK(fake.interrupt_enable == 0);
+}
+
+TEST_CASE("a FIFO's worth is written once the transmitter is empty", "[serial]") {
+    FakeUart fake;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    REQUIRE(uart.init());
+    CHECK(uart.write_some("0123456789abcdefXYZ") == 16);
+    CHECK(fake.sent == "0123456789abcdef");
+    fake.transmitter_empty = false;
+    CHECK(uart.write_some("XYZ") == 0);
+    CHECK(fake.sent.size() == 16);
+}
+
+TEST_CASE("the transmit interrupt is on only while it is wanted", "[serial]") {
+    FakeUart fake;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    REQUIRE(uart.init());
+    uart.want_write_interrupt(true);
+    CHECK(fake.interrupt_enable == 0x03);
+    uart.want_write_interrupt(false);
+    CHECK(fake.interrupt_enable == 0x01);
+}
+
+TEST_CASE("characters are read in order until there are none", "[serial]") {
+    FakeUart fake;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    REQUIRE(uart.init());
+    fake.received = {'a', 'b'};
+    CHECK(uart.read() == 'a');
+    CHECK(uart.read() == 'b');
+    CHECK(uart.read() == std::nullopt);
+}
