@@ -16,6 +16,10 @@ std::uint32_t cpu_index();
 bool disable_interrupts();
 /// Undoes disable_interrupts(): enables interrupts if `enabled`.
 void restore_interrupts(bool enabled);
+/// With interrupts masked: runs the handlers of those that are pending, and masks them again.
+void let_interrupts_in();
+/// The same, but sleeps first if none is pending.
+void sleep_until_interrupt();
 /// Spin-wait hint.
 void pause();
 /// The host's time-stamp counter.

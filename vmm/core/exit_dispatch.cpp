@@ -3,6 +3,7 @@
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/x86/finish_instruction.hpp"
 
@@ -30,7 +31,7 @@ Vcpu::Next Vcpu::handle(const VmExit& exit) {
     case Reason::pause: return skip<Operation::pause>(exit) ? Next::leave_cpu : Next::enter;
     case Reason::cr_access: return handle_cr_access(exit);
     case Reason::xsetbv: handle_xsetbv(exit); return Next::enter;
-    case Reason::invd: skip_cache_flush(exit); return Next::enter;
+    case Reason::invd: handle_cache_flush(exit); return Next::enter;
     case Reason::exception: events_.raise(exit.exception); return Next::enter;
     case Reason::undefined: raise_undefined(); return Next::enter;
     case Reason::shutdown: return crash("triple fault", exit);
@@ -117,6 +118,65 @@ void Vcpu::handle_xsetbv(const VmExit& exit) {
         raise_general_protection();
 }
 
+/// Guest RAM is write-back and coherent: there is nothing to flush.
+void Vcpu::handle_cache_flush(const VmExit& exit) {
+    // INVD and WBINVD have the same length but for prefixes; whichever it is, the other does not match.
+    if (!skip<Operation::wbinvd>(exit))
+        skip<Operation::invd>(exit);
+}
+
+/// MOV to and from CR, CLTS, LMSW, SMSW: the decoder tells which, unless the exit does.
+Vcpu::Next Vcpu::handle_cr_access(const VmExit& exit) {
+    CpuState state;
+    backend_->get_state(state, RegSet::control | RegSet::segments);
+    const auto fetched = fetcher_.fetch(state);
+    using Status = x86::InstructionFetcher::Fetched::Status;
+    if (fetched.status != Status::ok) {
+        if (fetched.status == Status::page_fault)
+            events_.raise_page_fault(*backend_, fetched.error_code, fetched.linear);
+        else if (fetched.status != Status::retry)
+            return crash("a control register access that cannot be decoded", exit);
+        return Next::enter;
+    }
+    const x86::Instruction instruction = *fetched.instruction;
+    const auto result = access_control_register(instruction);
+    if (result)
+        x86::finish_instruction(*backend_, events_, instruction.length);
+    else if (result.error() == Error::not_found)
+        raise_undefined();
+    else if (result.error() == Error::guest_fault)
+        raise_general_protection();
+    else
+        return crash("a control register access that cannot be decoded", exit);
+    return Next::enter;
+}
+
+/// Error::guest_fault: #GP(0); Error::not_found: #UD; Error::unsupported: another instruction.
+Expected<void> Vcpu::access_control_register(const x86::Instruction& in) {
+    constexpr unsigned kTaskPriority = 8;
+    VcpuRegs& regs = backend_->regs;
+    // Outside 64-bit mode the operand has 32 bits.
+    const std::uint64_t source = regs.gpr[in.rm & 15] & all_ones(in.operand_size);
+    switch (in.operation) {
+    case Operation::mov_to_cr:
+        if (in.reg != kTaskPriority)
+            return control_registers_.write(in.reg, source);
+        if (source > 0xf)
+            return Unexpected{Error::guest_fault};
+        apic_.set_tpr(static_cast<std::uint8_t>(source << 4));
+        return {};
+    case Operation::mov_from_cr:
+        regs.gpr[in.rm] = in.reg == kTaskPriority ? apic_.tpr() >> 4 : HV_TRY(control_registers_.read(in.reg));
+        return {};
+    case Operation::clts: return control_registers_.clear_task_switched();
+    case Operation::lmsw:
+        if (in.memory)
+            return Unexpected{Error::unsupported};
+        return control_registers_.load_machine_status_word(static_cast<std::uint16_t>(regs.gpr[in.rm]));
+    default: return Unexpected{Error::unsupported};
+    }
+}
+
 Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
     if (exit.io.string)
         return handle_emulation(emulator_.emulate(), exit);
@@ -141,16 +201,14 @@ Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
     return handle_emulation(emulator_.emulate_mmio(exit.fault), exit);
 }
 
-Vcpu::Next Vcpu::handle_emulation(const x86::EmulationResult& result, const VmExit& exit) {
-    using Status = x86::EmulationResult::Status;
-    switch (result.status) {
-    case Status::done:
-    case Status::retry: return Next::enter;
-    case Status::exception: events_.raise(result.exception); return Next::enter;
-    case Status::unsupported: break;
-    }
-    char text[3 * x86::kMaxInstructionLength + 1]{};
-    return crash("an instruction that cannot be emulated", exit);
+Vcpu::Next Vcpu::handle_emulation(x86::Emulator::Result result, const VmExit& exit) {
+    if (result != x86::Emulator::Result::unsupported) [[likely]]
+        return Next::enter;
+    TextBuffer<96> text;
+    text.append("an instruction that cannot be emulated:");
+    for (const std::uint8_t byte : emulator_.bytes())
+        text.append(" %02x", byte);
+    return crash(text.view(), exit);
 }
 
 Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
@@ -175,10 +233,10 @@ void Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
         environment_.mmio.write(gpa.raw, size, value);
 }
 
-Vcpu::Next Vcpu::crash(const char* what, const VmExit& exit) {
+Vcpu::Next Vcpu::crash(std::string_view what, const VmExit& exit) {
     const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
-    log::error(log::Topic::vm, "%s: %s (%s, code 0x%llx, 0x%llx, 0x%llx) at rip 0x%llx", name(), what, to_string(exit.reason),
-               u(exit.raw.code), u(exit.raw.info1), u(exit.raw.info2), u(backend_->regs.rip));
+    log::error(log::Topic::vm, "%s: %.*s (%s, code 0x%llx, 0x%llx, 0x%llx) at rip 0x%llx", name(), static_cast<int>(what.size()),
+               what.data(), to_string(exit.reason), u(exit.raw.code), u(exit.raw.info1), u(exit.raw.info2), u(backend_->regs.rip));
     backend_->log_state();
     environment_.control.request_stop(VmStop::crashed, 0);
     return Next::park;

@@ -28,7 +28,7 @@ Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<Vc
       msrs_{environment.cpuid.cpu(), *backend_, apic_, environment.memory, environment.kvm_clock, environment.tsc_offset},
       control_registers_{environment.cpuid.cpu(), *backend_, environment.memory},
       fetcher_{environment.cpuid.cpu(), *backend_, environment.memory},
-      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, fetcher_, *this} {}
+      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_}, entity_{} {}
 
 void Vcpu::set_name(std::string_view vm_name) {
     const auto text = format_into(std::span{name_}.first(name_.size() - 1), "%.*s/%u", static_cast<int>(vm_name.size()), vm_name.data(), index_);

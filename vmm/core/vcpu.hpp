@@ -50,7 +50,7 @@ struct VcpuEnvironment {
     const std::atomic<bool>& stopping;
 };
 
-class Vcpu final : private LocalApicOwner, private x86::EmulatorBus {
+class Vcpu final : private LocalApicOwner, private x86::GuestBus {
 public:
     enum class Outcome : std::uint8_t {
         preempted,  ///< the CPU is needed for something else
@@ -83,6 +83,8 @@ public:
     [[nodiscard]] std::uint64_t exits(VmExit::Reason reason) const { return exits_[static_cast<unsigned>(reason)]; }
     /// An NMI for the guest. Any CPU.
     void nmi() override;
+    /// Makes the vCPU look around soon, wherever it is. Any CPU.
+    void poke();
 
 private:
     enum class Activity : std::uint8_t { wait_for_startup, active, halted };
@@ -107,10 +109,12 @@ private:
     void handle_wrmsr(const VmExit& exit);
     void handle_vmcall(const VmExit& exit);
     Next handle_cr_access(const VmExit& exit);
+    Expected<void> access_control_register(const x86::Instruction& in);
     void handle_xsetbv(const VmExit& exit);
+    void handle_cache_flush(const VmExit& exit);
     Next handle_halt(const VmExit& exit);
-    Next handle_emulation(const x86::EmulationResult& result, const VmExit& exit);
-    Next crash(const char* what, const VmExit& exit);
+    Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);
+    Next crash(std::string_view what, const VmExit& exit);
     /// Completes the instruction that exited, an `Op`. False: it has changed under way, the guest runs it again.
     template <x86::Operation Op>
     bool skip(const VmExit& exit);
@@ -121,10 +125,8 @@ private:
     void interrupt_posted() override { poke(); }
     void init() override;
     void startup(std::uint8_t vector) override;
-    /// Makes the vCPU look around soon, wherever it is.
-    void poke();
 
-    // x86::EmulatorBus
+    // x86::GuestBus
     std::uint64_t mmio_read(Gpa gpa, unsigned size) override;
     void mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
     std::uint64_t port_read(std::uint16_t port, unsigned size) override { return environment_.ports.read(port, size); }
@@ -142,6 +144,7 @@ private:
     x86::MsrFile msrs_;
     x86::ControlRegisters control_registers_;
     x86::InstructionFetcher fetcher_;
+    x86::Emulator emulator_;
     Activity activity_{Activity::wait_for_startup};
     std::array<std::uint64_t, VmExit::kReasons> exits_{};
     SchedEntity entity_;

@@ -40,7 +40,7 @@ struct VmServices {
     void* context;
 };
 
-class Vm final : private VmControl, private PowerControl {
+class Vm final : private VmControl {
 public:
     /// Where what the guest prints on its serial line and its debug port goes.
     struct Consoles {
@@ -89,11 +89,6 @@ private:
     Expected<void> add_disks();
     Expected<void> add_nics();
     Expected<void> load_kernel();
-
-    // PowerControl
-    void power_off() override { request_stop(VmStop::power_off, 0); }
-    void reset_requested() { request_stop(VmStop::reset, 0); }
-    void exit(std::uint32_t code) override { request_stop(VmStop::exit_code, code); }
 
     const config::VmConfig& config_;
     const VmServices& services_;

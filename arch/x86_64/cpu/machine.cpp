@@ -29,6 +29,8 @@ void restore_interrupts(bool enabled) {
     if (enabled)
         cpu::sti();
 }
+void let_interrupts_in() { asm volatile("sti; nop; cli" ::: "memory"); }
+void sleep_until_interrupt() { asm volatile("sti; hlt; cli" ::: "memory"); }
 void pause() { asm volatile("pause" ::: "memory"); }
 std::uint64_t tsc() { return cpu::rdtsc(); }
 std::uint64_t tsc_hz() { return cpu::tsc_frequency(); }

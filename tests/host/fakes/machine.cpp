@@ -48,6 +48,8 @@ namespace machine {
 std::uint32_t cpu_index() { return current_cpu; }
 bool disable_interrupts() { return std::exchange(interrupts_enabled, false); }
 void restore_interrupts(bool enabled) { interrupts_enabled = enabled; }
+void let_interrupts_in() {}
+void sleep_until_interrupt() {}
 void pause() { std::this_thread::yield(); }
 std::uint64_t tsc() { return current_tsc.load(); }
 std::uint64_t tsc_hz() { return 1'000'000'000; }

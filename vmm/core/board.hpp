@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// The chipset of a VM: the devices that every PC has, on its port and memory buses.
+#pragma once
+
+#include "vmm/core/io_bus.hpp"
+#include "vmm/core/timer.hpp"
+#include "vmm/core/vcpu.hpp"
+#include "vmm/core/vm_control.hpp"
+#include "vmm/devices/acpi_pm.hpp"
+#include "vmm/devices/char_sink.hpp"
+#include "vmm/devices/debug_ports.hpp"
+#include "vmm/devices/hpet.hpp"
+#include "vmm/devices/io_apic.hpp"
+#include "vmm/devices/irq_router.hpp"
+#include "vmm/devices/pci_host_bridge.hpp"
+#include "vmm/devices/pic8259.hpp"
+#include "vmm/devices/pit8254.hpp"
+#include "vmm/devices/power_control.hpp"
+#include "vmm/devices/reset_ports.hpp"
+#include "vmm/devices/rtc.hpp"
+#include "vmm/devices/uart16550.hpp"
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+namespace hv {
+
+class Board final : private PowerControl, private ExtIntSource {
+public:
+    struct Parts {
+        IoBus& ports;
+        IoBus& mmio;
+        InterruptFabric& fabric;
+        Clock& clock;
+        VmControl& control;
+        CharSink& serial;
+        CharSink& debug;
+        std::uint64_t boot_time;  ///< wall clock in seconds since 1970 when the host's TSC was 0
+        bool debug_exit;
+    };
+
+    /// Puts every device on the buses. Errors as IoBus::add().
+    static Expected<std::unique_ptr<Board>> create(const Parts& parts);
+
+    /// The 8259's interrupts go to this processor's LINT0.
+    void connect(LocalApic& boot_processor);
+    /// The platform's reset. No vCPU runs.
+    void reset();
+
+    [[nodiscard]] IoApic& io_apic() { return io_apic_; }
+    [[nodiscard]] PciHostBridge& pci() { return pci_; }
+    [[nodiscard]] Uart16550& uart() { return uart_; }
+    [[nodiscard]] ExtIntSource& ext_int() { return *this; }
+    void press_power_button() { pm_.press_power_button(); }
+    /// Gives the console what the guest has written to the debug port so far.
+    void flush_debug_console() { debug_console_.flush(); }
+    /// INTA# of a PCI device.
+    [[nodiscard]] IrqLine& pci_line(unsigned device);
+
+private:
+    explicit Board(const Parts& parts);
+    Expected<void> attach(const Parts& parts);
+
+    void power_off() override { control_.request_stop(VmStop::power_off, 0); }
+    void exit(std::uint32_t code) override { control_.request_stop(VmStop::exit_code, code); }
+    void reset_machine() override { control_.request_stop(VmStop::reset, 0); }
+    std::uint8_t acknowledge() override;
+
+    VmControl& control_;
+    IoApic io_apic_;
+    Pic8259 pic_;
+    IrqRouter irqs_;
+    Uart16550 uart_;
+    AcpiPm pm_;
+    Pit8254 pit_;
+    Rtc rtc_;
+    Hpet hpet_;
+    DebugConsole debug_console_;
+    DebugExit debug_exit_;
+    ResetControl reset_control_;
+    Port92 port92_;
+    KeyboardController keyboard_;
+    PciHostBridge pci_;
+};
+
+}  // namespace hv

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/core/vm.hpp"
+
+#include "vmm/base/assert.hpp"
+
+namespace hv {
+
+const char* to_string(VmStop reason) {
+    switch (reason) {
+    case VmStop::none: return "none";
+    case VmStop::power_off: return "powered off";
+    case VmStop::reset: return "reset";
+    case VmStop::exit_code: return "debug exit";
+    case VmStop::crashed: return "crashed";
+    case VmStop::by_host: return "stopped by the host";
+    }
+    return "?";
+}
+
+Vm::~Vm() {
+    HV_ASSERT(stopped());
+    for (const auto& vcpu : vcpus_)
+        services_.scheduler.remove(vcpu->entity());
+}
+
+void Vm::start() {
+    HV_ASSERT(stopped());
+    stop_reason_.store(VmStop::none, std::memory_order_relaxed);
+    exit_code_ = 0;
+    running_vcpus_.store(static_cast<std::uint32_t>(vcpus_.size()), std::memory_order_relaxed);
+    stopping_.store(false, std::memory_order_release);
+    for (const auto& vcpu : vcpus_)
+        services_.scheduler.wake(vcpu->entity());
+}
+
+void Vm::request_stop(VmStop reason, std::uint32_t code) {
+    auto none = VmStop::none;
+    if (!stop_reason_.compare_exchange_strong(none, reason))
+        return;
+    exit_code_ = code;
+    stopping_.store(true, std::memory_order_seq_cst);
+    for (const auto& vcpu : vcpus_)
+        vcpu->poke();
+}
+
+void Vm::vcpu_parked() {
+    if (running_vcpus_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        services_.stopped(services_.context);
+}
+
+std::uint64_t Vm::overhead_bytes() const {
+    std::uint64_t bytes = sizeof(Vm) + sizeof(Board) + space_->table_bytes();
+    bytes += vcpus_.size() * (sizeof(Vcpu) + vcpu_backend_bytes_);
+    for (const auto& disk : disks_)
+        bytes += disk->overhead_bytes();
+    bytes += nics_.size() * sizeof(VmNic);
+    return bytes;
+}
+
+}  // namespace hv

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// Where a VM is built.
+#include "vmm/base/log.hpp"
+#include "vmm/base/machine.hpp"
+#include "vmm/core/vm.hpp"
+#include "vmm/loader/acpi_tables.hpp"
+#include "vmm/loader/loader.hpp"
+
+#include <new>
+
+namespace hv {
+namespace {
+
+/// Says in the log what went wrong with the VM, and passes the error on.
+Unexpected failed(const config::VmConfig& config, const char* what, Error error) {
+    log::error(log::Topic::vm, "%.*s: %s: %s", static_cast<int>(config.name.size()), config.name.data(), what, to_string(error));
+    return Unexpected{error};
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const VmServices& services, Consoles consoles) {
+    auto memory = GuestMemory::create(services.frames, config.memory);
+    if (!memory)
+        return failed(config, "its RAM could not be allocated", memory.error());
+    std::unique_ptr<Vm> vm{new (std::nothrow) Vm{config, services, std::move(*memory)}};
+    if (vm == nullptr)
+        return failed(config, "no memory for it", Error::no_memory);
+    if (const auto done = vm->map_memory(); !done)
+        return failed(config, "its RAM could not be mapped", done.error());
+    if (const auto done = vm->add_board(consoles); !done)
+        return failed(config, "its board could not be built", done.error());
+    if (const auto done = vm->add_disks(); !done)
+        return failed(config, "a disk could not be attached", done.error());
+    if (const auto done = vm->add_nics(); !done)
+        return failed(config, "a network interface could not be attached", done.error());
+    if (const auto done = vm->add_vcpus(); !done)
+        return failed(config, "its vCPUs could not be made", done.error());
+    if (const auto done = vm->load_kernel(); !done)
+        return failed(config, "it cannot be booted", done.error());
+    return vm;
+}
+
+Vm::Vm(const config::VmConfig& config, const VmServices& services, GuestMemory memory)
+    : config_{config}, services_{services}, memory_{std::move(memory)},
+      cpuid_{services.cpuid_policy({config.cpus, services.clock.hz(), LocalApicTimer::kBusHz})},
+      tsc_offset_{-static_cast<std::int64_t>(services.clock.now())},
+      kvm_clock_{services.clock.hz(), 0, services.boot_time + services.clock.now() / services.clock.hz()} {}
+
+Expected<void> Vm::map_memory() {
+    space_ = HV_TRY(services_.extension.create_address_space());
+    return memory_.for_each_run(
+        [&](Gpa gpa, Hpa hpa, std::uint64_t length) { return space_->map(gpa, hpa, length, GuestAccess::read_write_execute); });
+}
+
+Expected<void> Vm::add_board(Consoles consoles) {
+    board_ = HV_TRY(Board::create({ports_, mmio_, fabric_, services_.clock, *this, consoles.serial, consoles.debug,
+                                   kvm_clock_.nanoseconds(0), services_.boot_time, config_.debug_exit}));
+    return {};
+}
+
+Expected<void> Vm::add_vcpus() {
+    environment_.emplace(VcpuEnvironment{memory_, ports_, mmio_, fabric_, board_->ext_int(), cpuid_, kvm_clock_, services_.clock,
+                                         services_.scheduler, *this, tsc_offset_, stopping_});
+    HV_TRY(vcpus_.reserve(config_.cpus));
+    HV_TRY(apics_.reserve(config_.cpus));
+    for (std::uint32_t index = 0; index < config_.cpus; ++index) {
+        auto backend = HV_TRY(services_.extension.create_vcpu(*space_));
+        auto vcpu = HV_TRY(Vcpu::create(*environment_, index, std::move(backend)));
+        vcpu->set_name(config_.name);
+        HV_TRY(apics_.push(&vcpu->apic()));
+        HV_TRY(services_.scheduler.add(vcpu->entity(), scheduling_of(config_)));
+        HV_TRY(vcpus_.push(std::move(vcpu)));
+    }
+    fabric_.connect(apics_.span(), &board_->io_apic());
+    board_->connect(*apics_[0]);
+    return {};
+}
+
+Expected<void> Vm::add_disks() {
+    for (const config::DiskConfig& disk : config_.disks)
+        HV_TRY(disks_.push(HV_TRY(VmDisk::create(disk, services_, memory_, fabric_, *board_))));
+    return {};
+}
+
+Expected<void> Vm::add_nics() {
+    for (const config::NicConfig& nic : config_.nics)
+        HV_TRY(nics_.push(HV_TRY(VmNic::create(nic, services_, memory_, fabric_, *board_))));
+    return {};
+}
+
+/// ACPI tables, kernel, initrd and command line into zeroed memory; the boot processor at the kernel's entry.
+Expected<void> Vm::load_kernel() {
+    const auto file = [&](std::string_view name) -> Expected<std::span<const std::byte>> {
+        const auto* found = services_.files.find(name);
+        if (found == nullptr) {
+            log::error(log::Topic::vm, "%.*s: there is no file %.*s among the boot modules", static_cast<int>(config_.name.size()),
+                       config_.name.data(), static_cast<int>(name.size()), name.data());
+            return Unexpected{Error::not_found};
+        }
+        return found->bytes;
+    };
+    loader::LoadRequest request;
+    request.vm_name = config_.name;
+    request.protocol = config_.boot;
+    request.kernel = HV_TRY(file(config_.kernel));
+    if (!config_.initrd.empty())
+        request.initrd = HV_TRY(file(config_.initrd));
+    request.command_line = config_.command_line;
+    request.rsdp = HV_TRY(loader::build_acpi_tables({config_.cpus, true}, memory_));
+    const auto entry = HV_TRY(loader::load(request, memory_));
+    for (const auto& vcpu : vcpus_)
+        vcpu->reset(vcpu->index() == 0 ? &entry.cpu : nullptr, vcpu->index() == 0 ? &entry.regs : nullptr);
+    return {};
+}
+
+Expected<void> Vm::reset() {
+    HV_ASSERT(stopped());
+    board_->reset();
+    for (const auto& disk : disks_)
+        disk->reset();
+    for (const auto& nic : nics_)
+        nic->reset();
+    memory_.clear();
+    return load_kernel();
+}
+
+}  // namespace hv

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/core/vm_manager.hpp"
+
+#include "vmm/base/log.hpp"
+#include "vmm/base/machine.hpp"
+
+namespace hv {
+
+using log::Topic;
+
+const char* to_string(VmState state) {
+    switch (state) {
+    case VmState::stopped: return "stopped";
+    case VmState::running: return "running";
+    case VmState::stopping: return "stopping";
+    case VmState::ended: return "ended";
+    }
+    return "?";
+}
+
+bool VmManager::Entry::ended_well() const {
+    switch (reason) {
+    case VmStop::power_off:
+    case VmStop::by_host: return true;
+    case VmStop::exit_code: return exit_code == 0;
+    default: return false;
+    }
+}
+
+VmManager::VmManager(const config::Config& config, VmServices services, VmConsoles& consoles)
+    : config_{config}, services_{services}, consoles_{consoles}, boot_cpu_{machine::cpu_index()} {
+    services_.stopped = note_work;
+    services_.context = this;
+}
+
+Expected<void> VmManager::init() {
+    HV_TRY(entries_.reserve(config_.vms.size()));
+    for (const config::VmConfig& vm : config_.vms) {
+        Entry entry;
+        entry.config = &vm;
+        HV_TRY(entries_.push(std::move(entry)));
+    }
+    for (Entry& entry : entries_) {
+        if (!entry.config->autostart)
+            continue;
+        static_cast<void>(start(entry));  // said in the log, and all_ended_well() knows
+    }
+    return {};
+}
+
+VmManager::Entry* VmManager::find(std::string_view name) {
+    for (Entry& entry : entries_) {
+        if (entry.config->name == name)
+            return &entry;
+    }
+    return nullptr;
+}
+
+Expected<void> VmManager::start(Entry& entry) {
+    if (entry.vm != nullptr || shutting_down_)
+        return Unexpected{Error::busy};
+    const auto index = static_cast<std::size_t>(&entry - entries_.begin());
+    const auto name = entry.config->name;
+    entry.failed_to_start = true;
+    if (!entry.config->valid) {
+        log::error(Topic::vm, "%.*s is not started: its configuration is wrong", static_cast<int>(name.size()), name.data());
+        return Unexpected{Error::invalid_argument};
+    }
+    const Vm::Consoles consoles = HV_TRY(consoles_.open(index, name));
+    auto vm = Vm::create(*entry.config, services_, consoles);
+    if (!vm) {
+        consoles_.close(index);
+        return Unexpected{vm.error()};
+    }
+    entry.failed_to_start = false;
+    entry.vm = std::move(*vm);
+    entry.state = VmState::running;
+    entry.reason = VmStop::none;
+    consoles_.connect(index, entry.vm->board().uart());
+    log::info(Topic::vm, "%.*s starts: %u vCPUs, %llu MiB, %llu KiB beside", static_cast<int>(name.size()), name.data(),
+              entry.config->cpus, static_cast<unsigned long long>(entry.config->memory / kMiB),
+              static_cast<unsigned long long>(entry.vm->overhead_bytes() / kKiB));
+    entry.vm->start();
+    return {};
+}
+
+Expected<void> VmManager::stop(Entry& entry) {
+    if (entry.vm == nullptr)
+        return Unexpected{Error::not_found};
+    entry.state = VmState::stopping;
+    entry.vm->request_stop(VmStop::by_host, 0);
+    return {};
+}
+
+Expected<void> VmManager::reset(Entry& entry) {
+    if (entry.vm == nullptr)
+        return Unexpected{Error::not_found};
+    entry.vm->request_stop(VmStop::reset, 0);
+    return {};
+}
+
+Expected<void> VmManager::press_power_button(Entry& entry) {
+    if (entry.vm == nullptr)
+        return Unexpected{Error::not_found};
+    entry.vm->board().press_power_button();
+    return {};
+}
+
+void VmManager::shut_down() {
+    shutting_down_ = true;
+    for (Entry& entry : entries_)
+        static_cast<void>(stop(entry));  // what does not run needs no stop
+}
+
+void VmManager::note_work(void* self) {
+    auto& manager = *static_cast<VmManager*>(self);
+    manager.work_.store(true, std::memory_order_release);
+    machine::kick_cpu(manager.boot_cpu_);
+}
+
+void VmManager::service() {
+    work_.store(false, std::memory_order_seq_cst);
+    for (Entry& entry : entries_) {
+        if (entry.vm != nullptr && entry.vm->stopped())
+            finish(entry);
+    }
+}
+
+void VmManager::finish(Entry& entry) {
+    const VmStop reason = entry.vm->stop_reason();
+    entry.exit_code = entry.vm->exit_code();
+    const auto name = entry.config->name;
+    if (reason == VmStop::reset && !shutting_down_) {
+        log::info(Topic::vm, "%.*s is reset", static_cast<int>(name.size()), name.data());
+        ++entry.resets;
+        if (entry.vm->reset()) {
+            entry.state = VmState::running;
+            entry.vm->start();
+            return;
+        }
+        end(entry, VmStop::crashed);
+        return;
+    }
+    end(entry, reason);
+    if (wants_restart(entry)) {
+        ++entry.resets;
+        static_cast<void>(start(entry));  // said in the log
+    }
+}
+
+void VmManager::end(Entry& entry, VmStop reason) {
+    consoles_.close(static_cast<std::size_t>(&entry - entries_.begin()));
+    entry.vm.reset();
+    entry.state = VmState::ended;
+    entry.reason = reason;
+    const auto name = entry.config->name;
+    if (reason == VmStop::exit_code)
+        log::info(Topic::vm, "%.*s ended: debug exit with code %u", static_cast<int>(name.size()), name.data(), entry.exit_code);
+    else
+        log::info(Topic::vm, "%.*s ended: %s", static_cast<int>(name.size()), name.data(), to_string(reason));
+}
+
+bool VmManager::wants_restart(const Entry& entry) const {
+    if (shutting_down_ || entry.reason == VmStop::by_host)
+        return false;
+    switch (entry.config->restart) {
+    case config::Restart::no: return false;
+    case config::Restart::on_failure: return !entry.ended_well();
+    case config::Restart::always: return true;
+    }
+    return false;
+}
+
+bool VmManager::all_ended() const {
+    for (const Entry& entry : entries_) {
+        if (entry.vm != nullptr)
+            return false;
+    }
+    return true;
+}
+
+bool VmManager::all_ended_well() const {
+    for (const Entry& entry : entries_) {
+        if (entry.failed_to_start || (entry.state == VmState::ended && !entry.ended_well()))
+            return false;
+    }
+    return true;
+}
+
+}  // namespace hv
