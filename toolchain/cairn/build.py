@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Building what is stale: the CMake presets and the guest image."""
 
+import functools
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ PRESETS = {
     "kernel-clang": (["all"], ["build", "host tests"]),
     "host-asan": (["host_tests"], ["host tests"]),
     "host-tsan": (["host_tests"], ["host tests"]),
+    "host-fuzz": (["fuzz_tests"], ["host tests"]),
     "host-tools": (["cairn-config"], ["build"]),
 }
 
@@ -47,15 +49,18 @@ def _ninja(folder: Path, targets: list[str]) -> None:
         raise Failure(f"{folder.name} does not build:\n{output.strip()}")
 
 
+@functools.cache  # once a run is enough
 def hypervisor() -> None:
     """The hypervisor and the payload guests."""
     preset("kernel-gcc")
 
 
+@functools.cache
 def config_tool() -> None:
     preset("host-tools")
 
 
+@functools.cache
 def guest() -> None:
     """The Linux guest image, from the cache where it was built before."""
     packages.ensure("guest")

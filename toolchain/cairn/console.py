@@ -92,13 +92,12 @@ class Relay:
     """Carries bytes between MACHINE, a screen and a keyboard (file descriptors or none) until the run ends."""
 
     def __init__(self, machine: Machine, transcript: Transcript, watcher: Watcher | None = None,
-                 screen: int | None = None, keyboard: int | None = None):
+                 screen: int | None = None, keyboard: int | None = None, headless: bool = True):
         self._machine = machine
         self._transcript = transcript
         self._watcher = watcher or Watcher()
         self._screen = screen
         self._keyboard = keyboard
-        headless = keyboard is None
         self._power_off, self._panicked = _POWER_OFF[headless], _PANIC[headless]
         self._said: str | None = None       # what the power off line said
         self._ending: float | None = None   # when to stop waiting after the last line or a panic
@@ -204,7 +203,7 @@ def at_terminal(machine: Machine, transcript: Transcript, timeout: float | None)
     if sys.stdin.isatty():
         print("cairn: Ctrl-A ? shows the console's keys, Ctrl-] pulls the machine's plug", file=sys.stderr)
     with raw_terminal(sys.stdin.fileno()):
-        return Relay(machine, transcript, screen=sys.stdout.fileno(), keyboard=sys.stdin.fileno()).run(timeout)
+        return Relay(machine, transcript, screen=sys.stdout.fileno(), keyboard=sys.stdin.fileno(), headless=False).run(timeout)
 
 
 def on_stdout(machine: Machine, transcript: Transcript, timeout: float | None) -> Outcome:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""A boot test as its folder describes it: case.toml, vm.toml and perhaps check.py. docs/testing.md explains the keys."""
+
+import dataclasses
+import importlib.util
+import tomllib
+from pathlib import Path
+
+from cairn.errors import Failure
+from cairn.machine import Hardware, parse_size
+
+FOLDER = Path(__file__).resolve().parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One run of one case on one machine."""
+
+    name: str
+    machine: str
+    folder: Path
+    config: str = "vm.toml"
+    timeout: float = 60
+    cpus: int | None = None
+    memory: str = "1G"
+    boot: str | None = None
+    firmware: str = "bios"
+    icount: bool = False
+    status: int = 0
+    expect: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+    until: str = ""
+    input: tuple[dict, ...] = ()
+    skip: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} [{self.machine}]"
+
+    def hardware(self) -> Hardware:
+        """A case that types is at a terminal; any other is headless."""
+        return Hardware(machine=self.machine, boot=self.boot, firmware=self.firmware, cpus=self.cpus, icount=self.icount,
+                        memory=parse_size(self.memory), headless=not self.input)
+
+    def hooks(self):
+        """The functions of check.py, or None."""
+        file = self.folder / "check.py"
+        if not file.exists():
+            return None
+        spec = importlib.util.spec_from_file_location(f"check_{self.folder.name}", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+
+_KEYS = {field.name for field in dataclasses.fields(Case)} - {"name", "machine", "folder", "skip"}
+
+
+def load_all(machines: tuple[str, ...]) -> list[Case]:
+    """Every case on every one of MACHINES, quick ones and slow ones mixed as their names fall."""
+    return [case for file in sorted(FOLDER.glob("*/case.toml")) for case in _load(file, machines)]
+
+
+def _load(file: Path, machines: tuple[str, ...]) -> list[Case]:
+    table = tomllib.loads(file.read_text())
+    skip = table.pop("skip", {})
+    variants = table.pop("variant", [{}])
+    of_machine = {machine: table.pop(machine, {}) for machine in ("svm", "vmx", "kvm")}
+    cases = []
+    for variant in variants:
+        variant = dict(variant)
+        own_name, own_skip = variant.pop("name", ""), variant.pop("skip", {})
+        name = f"{file.parent.name}/{own_name}" if own_name else file.parent.name
+        for machine in machines:
+            keys = {**table, **of_machine[machine], **variant}
+            unknown = keys.keys() - _KEYS
+            if unknown:
+                raise Failure(f"{file}: unknown key {sorted(unknown)[0]}; allowed: {' '.join(sorted(_KEYS))}")
+            for key in ("expect", "forbid", "input"):
+                keys[key] = tuple(keys.get(key, ()))
+            cases.append(Case(name=name, machine=machine, folder=file.parent, skip={**skip, **own_skip}.get(machine, ""), **keys))
+    return cases

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""Tests that need no machine: unit tests, fuzz targets, both compilers, the image, format and lint."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from cairn import build, packages, paths
+from cairn.errors import Failure
+from cairn.report import Report, Result
+from cairn.shell import say
+
+_SOURCES = ("arch", "boot", "drivers", "guest", "tests", "toolchain", "vmm")
+_FUZZ_RUNS = 20000
+_TIMEOUT = 600.0
+
+
+def run(pattern: str, report: Report) -> None:
+    packages.ensure("host tests")
+    for name, test in [("format", _format), ("build kernel-gcc", lambda: _build("kernel-gcc", ["all", "headers"])),
+                       ("build kernel-clang", lambda: _build("kernel-clang", ["all", "headers"])),
+                       ("image", _image), ("command line", _command_line)]:
+        if pattern in name:
+            report.add(_verdict(name, test))
+    _programs("host-asan", "host_tests", "test_", pattern, report)
+    _programs("host-fuzz", "fuzz_tests", "fuzz_", pattern, report)
+    _lint(pattern, report)
+
+
+def _verdict(name: str, test) -> Result:
+    """TEST returns the problems that it found, or raises Failure."""
+    try:
+        problems = test()
+    except Failure as failure:
+        problems = str(failure).splitlines()[-60:]
+    return Result("FAIL", name, detail="\n".join(problems[-60:])) if problems else Result("PASS", name)
+
+
+def _build(preset: str, targets: list[str]) -> list[str]:
+    build.preset(preset, targets)
+    return []
+
+
+def _image() -> list[str]:
+    sys.path.insert(0, str(paths.ROOT / "toolchain"))
+    import check_image
+    build.preset("kernel-gcc")
+    build.preset("kernel-clang")
+    return [line for preset in ("kernel-gcc", "kernel-clang")
+            for line in check_image.problems(str(paths.BUILD / preset / "cairn.elf"))]
+
+
+def _format() -> list[str]:
+    files = [str(path) for folder in _SOURCES for suffix in ("*.cpp", "*.hpp") for path in (paths.ROOT / folder).rglob(suffix)]
+    done = subprocess.run(["clang-format", "--dry-run", *files], text=True, capture_output=True, check=False)
+    return sorted({line.split(":")[0] + ": clang-format would change it" for line in done.stderr.splitlines()
+                   if "warning: code should be clang-formatted" in line})
+
+
+def _command_line() -> list[str]:
+    """Wrong arguments and configs end with status 2 and one line that says what is allowed."""
+    folder = paths.BUILD / "test"
+    folder.mkdir(parents=True, exist_ok=True)
+    wrong = folder / "wrong.toml"
+    wrong.write_text('[host]\nwhen_idel = "poweroff"\n')
+    absent = folder / "absent.toml"
+    absent.write_text('[[vm]]\nname = "a"\nmemory = "64M"\nkernel = "no-such-file"\n')
+    problems = []
+    for words, said in [(["run", "--cpus", "0"], "number above 0"), (["run", "--machine", "arm"], "svm"),
+                        (["run", "--machine", "vmx", "--boot", "usb"], "allowed: iso"),
+                        (["run", "--disk", "floppy:x"], "allowed"), (["run", "--memory", "1T"], "512M"),
+                        (["run", str(wrong)], "wrong.toml:2"), (["run", str(absent)], "absent.toml:4")]:
+        done = subprocess.run([paths.ROOT / "cairn", *words], text=True, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode != 2 or said not in done.stderr or len(done.stderr.splitlines()) != 1:
+            problems.append(f"./cairn {' '.join(words)}: status {done.returncode}, not 2 with {said!r}: {done.stderr.strip()}")
+    return problems
+
+
+def _programs(preset: str, target: str, prefix: str, pattern: str, report: Report) -> None:
+    try:
+        build.preset(preset, [target])
+    except Failure as failure:
+        report.add(Result("FAIL", f"build {preset}", detail="\n".join(str(failure).splitlines()[-60:])))
+        return
+    folder = paths.BUILD / preset / "tests" / "host"
+    programs = sorted(path for path in folder.iterdir() if path.name.startswith(prefix) and os.access(path, os.X_OK) and path.is_file())
+    wanted = [path for path in programs if pattern in path.name]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(_fuzz if prefix == "fuzz_" else _unit, wanted):
+            report.add(result)
+
+
+def _execute(command: list) -> tuple[int, str]:
+    try:
+        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                              stdin=subprocess.DEVNULL, errors="replace", timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return 1, f"did not end in {_TIMEOUT:.0f} s"
+    return done.returncode, done.stdout
+
+
+def _unit(program: Path) -> Result:
+    status, output = _execute([program])
+    cases = re.search(r"All tests passed \(.* in (\d+) test cases?\)", output)
+    if status != 0 or not cases:
+        return Result("FAIL", program.name, detail="\n".join(output.splitlines()[-60:]))
+    return Result("PASS", program.name, f"{cases[1]} cases")
+
+
+def _fuzz(program: Path) -> Result:
+    status, output = _execute([program, f"-runs={_FUZZ_RUNS}", "-seed=1", "-max_len=4096", "-timeout=20",
+                               f"-artifact_prefix={program}-"])
+    if status != 0:
+        return Result("FAIL", program.name, detail="\n".join(output.splitlines()[-60:]))
+    return Result("PASS", program.name, f"{_FUZZ_RUNS} runs")
+
+
+# --- clang-tidy: a file again only when it, a header of it or the list of checks has changed -------------------------------
+
+def _lint(pattern: str, report: Report) -> None:
+    if pattern not in "lint":
+        return
+    commands = paths.BUILD / "host-fuzz" / "compile_commands.json"
+    if not commands.exists():
+        report.add(Result("FAIL", "lint", "there is no host-fuzz build"))
+        return
+    files = [Path(entry["file"]) for entry in json.loads(commands.read_text())]
+    files = [file for file in files if file.is_relative_to(paths.ROOT) and not file.is_relative_to(paths.BUILD)
+             and file.relative_to(paths.ROOT).parts[0] not in ("tests", "toolchain")]
+    stamps = paths.BUILD / "lint"
+    stamps.mkdir(exist_ok=True)
+    depends = _dependencies()
+    say(f"clang-tidy looks at {len(files)} files")
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = [line for found in pool.map(lambda file: _tidy(file, depends.get(file, []), stamps), files) for line in found]
+    report.add(Result("FAIL", "lint", detail="\n".join(problems[:60])) if problems else Result("PASS", "lint", f"{len(files)} files"))
+
+
+def _dependencies() -> dict[Path, list[Path]]:
+    """Source: the files of the project that its object was made from, as Ninja knows."""
+    folder = paths.BUILD / "host-fuzz"
+    output = subprocess.run(["ninja", "-C", folder, "-t", "deps"], text=True, capture_output=True, check=False).stdout
+    depends = {}
+    for block in output.split("\n\n"):
+        files = [Path(os.path.realpath(folder / line.strip())) for line in block.splitlines()[1:] if line.startswith("    ")]
+        own = [file for file in files if file.is_relative_to(paths.ROOT)]
+        if own:
+            depends[own[0]] = own
+    return depends
+
+
+def _tidy(file: Path, depends: list[Path], stamps: Path) -> list[str]:
+    digest = hashlib.sha256((paths.ROOT / ".clang-tidy").read_bytes())
+    for path in depends or [file]:
+        digest.update(path.read_bytes())
+    stamp = stamps / str(file.relative_to(paths.ROOT)).replace("/", "_")
+    if depends and stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return []
+    done = subprocess.run(["clang-tidy", "--quiet", "-p", paths.BUILD / "host-fuzz", file], text=True, capture_output=True, check=False)
+    problems = [line for line in done.stdout.splitlines() if re.search(r": (warning|error): ", line)]
+    if done.returncode != 0 and not problems:
+        problems = [f"clang-tidy {file}: status {done.returncode}: {done.stderr.strip()[-500:]}"]
+    if not problems:
+        stamp.write_text(digest.hexdigest())
+    return problems
