@@ -6,6 +6,7 @@
 #include "vmm/base/assert.hpp"
 #include "vmm/core/timer.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -55,8 +56,14 @@ private:
 /// A counter of device clocks since its construction.
 class DeviceClock {
 public:
+    /// A device takes the host's time no more often than this; its faster interrupts coalesce.
+    static constexpr std::uint64_t kShortestWakeupNs = 20'000;
+
     DeviceClock(Clock& clock, std::uint64_t device_hz)
-        : clock_{clock}, ratio_{clock.hz(), device_hz}, epoch_{clock.now()} {}
+        : clock_{clock},
+          ratio_{clock.hz(), device_hz},
+          epoch_{clock.now()},
+          shortest_{clock.from_nanoseconds(kShortestWakeupNs)} {}
 
     [[nodiscard]] std::uint64_t now() const { return ratio_.clocks(clock_.now() - epoch_); }
     /// Fires `timer` once now() has reached `when`.
@@ -65,12 +72,17 @@ public:
         constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
         clock_.arm(timer, ticks > kMost - epoch_ ? kMost : epoch_ + ticks);
     }
+    /// The same from fire(), for a rate that the guest chose: not within kShortestWakeupNs.
+    void arm_again(Timer& timer, std::uint64_t when) const {
+        arm(timer, std::max(when, ratio_.clocks(clock_.now() - epoch_ + shortest_)));
+    }
     void disarm(Timer& timer) const { clock_.disarm(timer); }
 
 private:
     Clock& clock_;
     ClockRatio ratio_;
     std::uint64_t epoch_;
+    std::uint64_t shortest_;
 };
 
 }  // namespace hv
