@@ -21,8 +21,8 @@ public:
     };
 
     /// Adds a boot module; `bytes` must outlive this. It is expanded if it is a ustar archive and its name
-    /// ends in ".tar" or is empty. A name that is taken already is skipped with a log line. Error::no_memory:
-    /// some of it may have been added.
+    /// ends in ".tar" or is empty (QEMU gives a module no name). A name that is taken already is skipped with
+    /// a log line. Error::no_memory: some of it may have been added.
     Expected<void> add(std::string_view name, std::span<const std::byte> bytes);
     /// The file that a configuration calls `path`: the one of that very name, else one whose name is the
     /// path's last component (boot loaders tend to drop the folder). nullptr: there is none.
