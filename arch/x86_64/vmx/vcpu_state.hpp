@@ -77,7 +77,6 @@ void BasicVcpu<Machine>::enter_cpu() {
                        {shared_.msr_bitmap.hpa(), shared_.io_bitmaps.hpa(), space_.root(), vpid_,
                         static_cast<std::uint32_t>(std::clamp<std::uint64_t>(ticks, 1, 0xffff'ffff))});
         primary_controls_ = shared_.controls.primary;
-        write_hidden_guest_state(machine_);
         write_reset_state();
         initialised_ = true;
     }
@@ -144,6 +143,7 @@ void BasicVcpu<Machine>::set_tsc_aux(std::uint64_t value) {
 
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::get_state(CpuState& out, RegSet which) const {
+    HV_ASSERT(on_cpu_);
     if (includes(which, RegSet::control)) {
         read_control(machine_, out);
         out.cr2 = machine_.read_cr2();
@@ -176,6 +176,13 @@ void BasicVcpu<Machine>::get_state(CpuState& out, RegSet which) const {
 
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::set_state(const CpuState& in, RegSet which) {
+    HV_ASSERT(on_cpu_);
+    if (which == RegSet::all) {
+        // A new start (RESET, INIT): nothing of what was blocked, pending or on its way stays.
+        write_hidden_guest_state(machine_);
+        machine_.write(VM_ENTRY_INTERRUPTION_INFORMATION, 0U);
+        injected_ = false;
+    }
     if (includes(which, RegSet::control))
         set_control(in);
     if (includes(which, RegSet::segments)) {

@@ -248,7 +248,7 @@ TEST_CASE("the host's NMIs and machine checks are handed to the host", "[vmx]") 
 TEST_CASE("a #DB exit leaves DR6 and DR7 as its delivery would", "[vmx]") {
     Bench bench;
     bench.vcpu->enter_cpu();
-    bench.cpu.debug.dr6 = 0xffff'0ff0 | 1;
+    bench.cpu.debug.dr6 = 0xfffe'0ff0 | 1;  // an earlier #DB inside a transaction
     bench.vmcs().set(GUEST_DR7, 0x400 | DR7_GD | 2);
     const VmExit exit = bench.run(ExitReason::EXCEPTION_OR_NMI, [](FakeVmcs& vmcs) {
         vmcs.set(VM_EXIT_INTERRUPTION_INFORMATION, 0x8000'0301);
@@ -426,6 +426,22 @@ TEST_CASE("PDPTEs are loaded when the VMM switches PAE paging on", "[vmx]") {
     state.cr3 = 0x10'0000;
     bench.vcpu->set_state(state, RegSet::control);
     CHECK(bench.vmcs().read(GUEST_PDPTE0) == 0);
+    bench.vcpu->leave_cpu();
+}
+
+TEST_CASE("a new start leaves nothing blocked or pending", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    CpuState state{};
+    bench.vcpu->get_state(state, RegSet::all);
+    CHECK(bench.vcpu->inject(Event::non_maskable()));
+    bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, kNmiBlocked | 1);
+    bench.vmcs().set(GUEST_PENDING_DEBUG_EXCEPTIONS, 0x4000);
+    bench.vcpu->set_state(state, RegSet::all);
+    CHECK(bench.vmcs().read(VM_ENTRY_INTERRUPTION_INFORMATION) == 0);
+    CHECK(bench.vmcs().read(GUEST_PENDING_DEBUG_EXCEPTIONS) == 0);
+    CHECK_FALSE(bench.vcpu->interrupt_shadow());
+    CHECK(bench.vcpu->inject(Event::non_maskable()));
     bench.vcpu->leave_cpu();
 }
 
