@@ -40,16 +40,20 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
     signals_.store(0, std::memory_order_relaxed);
     apic_.reset();
     msrs_.reset();
-    backend_->set_tsc_offset(msrs_.tsc_offset());
     apic_.set_tsc_offset(msrs_.tsc_offset());
+    // A backend's registers can be reached on the CPU that it is on only.
+    const machine::InterruptGuard interrupts;
+    backend_->enter_cpu();
+    backend_->set_tsc_offset(msrs_.tsc_offset());
     activity_ = Activity::wait_for_startup;
     init_processor();
-    if (cpu == nullptr)
-        return;
-    apic_.enter_virtual_wire_mode();
-    backend_->set_state(*cpu, RegSet::all);
-    backend_->regs = *regs;
-    activity_ = Activity::active;
+    if (cpu != nullptr) {
+        apic_.enter_virtual_wire_mode();
+        backend_->set_state(*cpu, RegSet::all);
+        backend_->regs = *regs;
+        activity_ = Activity::active;
+    }
+    backend_->leave_cpu();
 }
 
 Vcpu::Outcome Vcpu::run() {
