@@ -55,13 +55,21 @@ void set_handler(std::uint8_t vector, Handler handler) {
     handlers[vector] = handler;
 }
 
+void set_gate(std::uint8_t vector, const void* entry) {
+    const auto address = reinterpret_cast<std::uint64_t>(entry);
+    idt[vector] = {static_cast<std::uint16_t>(address),
+                   kCode64,
+                   0,
+                   0x8e,
+                   static_cast<std::uint16_t>(address >> 16),
+                   static_cast<std::uint32_t>(address >> 32),
+                   0};
+}
+
 void load_idt() {
-    for (std::uint64_t vector = 0; vector < 256; ++vector) {
-        const std::uint64_t stub = reinterpret_cast<std::uint64_t>(interrupt_stubs) + vector * kStubSize;
-        idt[vector] = {
-            static_cast<std::uint16_t>(stub),       kCode64, 0, 0x8e, static_cast<std::uint16_t>(stub >> 16),
-            static_cast<std::uint32_t>(stub >> 32), 0};
-    }
+    for (unsigned vector = 0; vector < 256; ++vector)
+        if (idt[vector].selector == 0)
+            set_gate(static_cast<std::uint8_t>(vector), interrupt_stubs + vector * kStubSize);
     const TablePointer pointer{sizeof idt - 1, reinterpret_cast<std::uint64_t>(idt)};
     asm volatile("lidt %0" : : "m"(pointer));
 }

@@ -18,6 +18,8 @@ using Handler = void (*)(Frame&);
 /// An interrupt without a handler, and an exception outside of try_..., ends the payload with a dump and
 /// code 2.
 void set_handler(std::uint8_t vector, Handler handler);
+/// The processor enters `entry` directly; for code that has to be as short as can be.
+void set_gate(std::uint8_t vector, const void* entry);
 /// For each CPU.
 void load_idt();
 
