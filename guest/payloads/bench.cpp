@@ -118,13 +118,13 @@ void local_apic(bool x2apic) {
     if (!x2apic)
         measure("xapic-read-id", [] { static_cast<void>(read<std::uint32_t>(apic::kXapic + 0x20)); });
     // Spelled out, so as not to measure how the library picks the mode.
-    const auto count = static_cast<std::uint32_t>(kFar >> 10);
+    constexpr auto kCount = static_cast<std::uint32_t>(kFar >> 10);
     if (x2apic) {
         measure("x2apic-eoi", [] { wrmsr(0x80b, 0); });
-        measure("x2apic-timer-count", [count] { wrmsr(0x838, count); });
+        measure("x2apic-timer-count", [] { wrmsr(0x838, kCount); });
     } else {
         measure("xapic-eoi", [] { write<std::uint32_t>(apic::kXapic + 0xb0, 0); });
-        measure("xapic-timer-count", [count] { write(apic::kXapic + 0x380, count); });
+        measure("xapic-timer-count", [] { write(apic::kXapic + 0x380, kCount); });
     }
     if (apic::tsc_deadline_offered())
         measure(x2apic ? "x2apic-tsc-deadline" : "xapic-tsc-deadline",
@@ -136,7 +136,10 @@ void self_ipi(bool x2apic) {
     for (std::uint64_t& sample : samples) {
         handled_at = 0;
         const std::uint64_t start = rdtsc();
-        apic::send_self_ipi(kIpiVector);
+        if (x2apic)
+            wrmsr(0x83f, kIpiVector);
+        else
+            write<std::uint32_t>(apic::kXapic + 0x300, kSelf | kIpiVector);
         while (handled_at == 0) {
         }
         sample = rdtsc() - start;
