@@ -56,6 +56,15 @@ def start(hardware: Hardware, medium: "Path", words: str, work: Path, monitor: P
     return QemuMachine(command, work)
 
 
+def start_bare(kernel: Path, words: str, disk: Path, work: Path) -> Machine:
+    """A Linux kernel with a virtio disk on svm's hardware, instructions counted, without Cairn: to compare with."""
+    command = ["qemu-system-x86_64", "-M", "q35", *_PROCESSORS["svm"], "-smp", 1, "-m", "128M", "-nodefaults", "-no-user-config",
+               "-display", "none", "-no-reboot", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+               *_DETERMINISTIC, "-kernel", kernel, "-append", words,
+               "-drive", f"if=none,id=disk,format=raw,readonly=on,file={disk}", "-device", "virtio-blk-pci,disable-legacy=on,drive=disk"]
+    return QemuMachine(command, work)
+
+
 class QemuMachine(Machine):
     def death(self) -> str:
         log = self.work / "resets"

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """From a config and an idea of a machine to the outcome of a run."""
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from cairn import build, config, console, images, machine_bochs, machine_qemu, media, packages, paths
-from cairn.console import Outcome, Transcript
+from cairn.console import Outcome, Relay, Transcript, Watcher
 from cairn.errors import OK, usage
 from cairn.machine import Hardware, Machine, nesting_kvm
 from cairn.media import Payload
@@ -22,13 +23,12 @@ def _emulator(hardware: Hardware):
 
 
 def prepare(hardware: Hardware) -> Hardware:
-    """Settles what the options leave open, refuses what cannot be, installs and builds what the machine needs."""
+    """Settles what the options leave open, refuses what cannot be, installs what the machine needs."""
     hardware = hardware.complete()
     emulator = _emulator(hardware)
     emulator.check(hardware)
     media_needs = [] if hardware.boot == "direct" else [hardware.boot]
     packages.ensure(*emulator.needs(hardware), *media_needs)
-    build.hypervisor()
     return hardware
 
 
@@ -62,33 +62,54 @@ def start(hardware: Hardware, cfg: config.Config, work: Path, monitor: Path | No
     return machine_qemu.start(hardware, medium, line, work, monitor)
 
 
+def work_folder() -> Path:
+    """A new folder for one run."""
+    paths.BUILD.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="run-", dir=paths.BUILD))
+
+
 def command(hardware: Hardware, config_path: Path | None, timeout: float | None) -> int:
     """`./cairn run`."""
     hardware = prepare(hardware)
+    build.hypervisor()
     cfg = config.load(config_path) if config_path else config.demo(hardware.headless)
-    work = Path(tempfile.mkdtemp(prefix="run-", dir=_runs()))
+    work = work_folder()
     try:
-        outcome = _attend(hardware, cfg, work, timeout)
+        attend = console.on_stdout if hardware.headless else console.at_terminal
+        outcome = attend(start(hardware, cfg, work), Transcript(work / "transcript"), timeout)
         if outcome.status != OK:
             say(outcome.reason)
-            _keep_log(work)
+            _keep_logs(work)
         return outcome.status
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _attend(hardware: Hardware, cfg: config.Config, work: Path, timeout: float | None) -> Outcome:
-    machine = start(hardware, cfg, work)
-    attend = console.on_stdout if hardware.headless else console.at_terminal
-    return attend(machine, Transcript(work / "transcript"), timeout)
+def observe(hardware: Hardware, cfg: config.Config, timeout: float) -> tuple[Outcome, list[str]]:
+    """Runs without showing anything; the transcript's lines."""
+    work = work_folder()
+    try:
+        return watch(start(prepare(hardware), cfg, work), work, timeout)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def _runs() -> Path:
-    paths.BUILD.mkdir(exist_ok=True)
-    return paths.BUILD
+def watch(machine: Machine, work: Path, timeout: float, until: re.Pattern | None = None) -> tuple[Outcome, list[str]]:
+    """As observe(), for a machine that was started already; a line with UNTIL is a good end."""
+    transcript = Transcript(work / "transcript")
+    outcome = Relay(machine, transcript, _Until(until)).run(timeout)
+    return outcome, transcript.lines
 
 
-def _keep_log(work: Path) -> None:
+class _Until(Watcher):
+    def __init__(self, pattern: re.Pattern | None):
+        self._pattern = pattern
+
+    def on_lines(self, lines: list[str]) -> bool:
+        return self._pattern is not None and any(self._pattern.search(line) for line in lines)
+
+
+def _keep_logs(work: Path) -> None:
     """What a failed run leaves behind to look at."""
     kept = paths.BUILD / "last-run"
     shutil.rmtree(kept, ignore_errors=True)
