@@ -1,84 +1,78 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/monitor/console_mux.hpp"
 
-#include "vmm/base/assert.hpp"
 #include "vmm/base/text.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace hv {
 namespace {
 
-constexpr char kEscape = 'A' - 0x40;  // Ctrl-A
+constexpr char kCtrlA = 'A' - 0x40;
 constexpr std::string_view kHypervisor = "cairn";
-constexpr std::string_view kHelp = "Ctrl-A ?  this help\r\n"
-                                   "Ctrl-A m  the monitor\r\n"
-                                   "Ctrl-A n  the next console\r\n"
-                                   "Ctrl-A 1  the first VM's console (2: the second, to 9)\r\n"
-                                   "Ctrl-A a  sends Ctrl-A\r\n"
-                                   "Ctrl-A x  powers the host off\r\n";
+constexpr std::string_view kDefaultColours = "\x1b[m";
+constexpr std::string_view kEraseLine = "\r\x1b[K";
+
+/// What one call hands over to the line at most: a real one takes 16 characters at once, an emulated one
+/// everything.
+constexpr std::size_t kBurst = 2048;
+/// How often a writer looks after others who came while he wrote.
+constexpr unsigned kRounds = 4;
+/// What service() reads at most: a broken line may never run dry.
+constexpr unsigned kMaxTyped = 256;
 
 }  // namespace
 
-ConsoleChannel::ConsoleChannel(ConsoleMux& mux, std::string_view name, ConsoleInput* input)
-    : mux_{mux}, name_{name.substr(0, kNameSize)}, input_{input} {
-    mux_.state_.with([&](ConsoleMux::State& state) { state.channels.push_back(*this); });
-}
-
-ConsoleChannel::~ConsoleChannel() {
-    mux_.state_.with([&](ConsoleMux::State& state) {
-        if (line_.size > 0)
-            mux_.end_line(state, *this);
-        state.channels.remove(*this);
-        if (state.monitor == this)
-            state.monitor = nullptr;
-        if (state.focus == this) {
-            state.focus = nullptr;
-            if (state.monitor != nullptr)
-                mux_.switch_to(state, *state.monitor);
-        }
-        mux_.pump(state);
-    });
-}
-
-void ConsoleChannel::write(std::string_view text) {
-    mux_.state_.with([&](ConsoleMux::State& state) {
-        mux_.write(state, *this, text);
-        mux_.pump(state);
-    });
-}
-
-ConsoleMux::ConsoleMux(Console& console, Mode mode) : console_{console}, mode_{mode} {}
+ConsoleMux::ConsoleMux(Console& console, Mode mode)
+    : console_{console},
+      mode_{mode},
+      boot_cpu_{machine::cpu_index()},
+      host_{*this, kHypervisor, nullptr, host_buffer_, ConsoleChannel::Shape::lines} {}
 
 void ConsoleMux::log_line(log::Level level, std::string_view line) {
     state_.with([&](State& state) {
         if (mode_ == Mode::headless || state.monitor == nullptr) {
-            put_prefixed(state, kHypervisor, line);
-        } else {
-            write(state, *state.monitor, line);
-            write(state, *state.monitor, "\r\n");
-            if (state.focus != state.monitor && level <= log::Level::warning)
-                say(state, line);
+            say(line);
+            return;
         }
-        pump(state);
+        // In place of the prompt, which comes again below.
+        const auto add = [&](std::string_view harmless) {
+            state.monitor->add(kEraseLine);
+            state.monitor->add(harmless);
+            state.monitor->add("\r\n");
+        };
+        state.log.add(line, add);
+        state.log.add("\n", add);
+        state.redraw = true;
+        request_service();
+        if (state.focus != state.monitor && level <= log::Level::warning)
+            say(line);
     });
+    show();
+}
+
+void ConsoleMux::announce(std::string_view line) {
+    state_.with([&](State&) { say(line); });
+    show();
 }
 
 void ConsoleMux::focus(ConsoleChannel& channel) {
     if (mode_ == Mode::headless)
         return;
-    state_.with([&](State& state) {
-        switch_to(state, channel);
-        pump(state);
-    });
+    state_.with([&](State& state) { switch_to(state, channel); });
+    show();
 }
 
 void ConsoleMux::set_monitor(ConsoleChannel& monitor) {
     state_.with([&](State& state) {
         state.monitor = &monitor;
-        if (state.focus == nullptr)
+        if (mode_ == Mode::interactive && state.focus == nullptr) {
             state.focus = &monitor;
+            monitor.watch(true);
+        }
     });
+    show();
 }
 
 void ConsoleMux::set_power_off(void (*function)(void*), void* context) {
@@ -86,167 +80,306 @@ void ConsoleMux::set_power_off(void (*function)(void*), void* context) {
     power_off_context_ = context;
 }
 
-void ConsoleMux::service() {
-    flush();
-    while (const auto c = console_.read()) {
-        if (mode_ == Mode::headless)
-            continue;
-        const Action action = state_.with([&](State& state) {
-            const Action result = typed(state, *c);
-            pump(state);
-            return result;
-        });
-        if (action.kind == Action::Kind::type && action.input != nullptr)
-            action.input->receive(action.character);
-        else if (action.kind == Action::Kind::power_off && power_off_ != nullptr)
-            power_off_(power_off_context_);
+void ConsoleMux::attach(ConsoleChannel& channel) {
+    state_.with([&](State& state) { state.channels.push_back(channel); });
+}
+
+void ConsoleMux::detach(ConsoleChannel& channel) {
+    if (&channel == &host_)
+        return;
+    state_.with([&](State& state) {
+        state.channels.remove(channel);
+        const std::uint64_t lost =
+            channel.text_.with([](auto& text) { return text.ring.take_lost() + text.ring.waiting(); });
+        if (lost > 0) {
+            TextBuffer<128> note;
+            note.append("%.*s: %llu characters of output lost", static_cast<int>(channel.name_.size()),
+                        channel.name_.data(), static_cast<unsigned long long>(lost));
+            say(note.view());
+        }
+        if (state.monitor == &channel)
+            state.monitor = nullptr;
+        if (state.focus != &channel)
+            return;
+        state.focus = nullptr;
+        if (state.monitor != nullptr)
+            switch_to(state, *state.monitor);
+    });
+    show();
+}
+
+// --- output
+// ---------------------------------------------------------------------------------------------------------------
+
+void ConsoleMux::request_service() {
+    work_.store(true, std::memory_order_seq_cst);
+    machine::kick_cpu(boot_cpu_);
+}
+
+void ConsoleMux::show() {
+    if (draining_.load(std::memory_order_seq_cst) || !turn_.enter())
+        return;
+    for (unsigned round = 0; round < kRounds; ++round) {
+        if (state_.with([&](State& state) { return pump(state); }) != Pumped::all) {
+            turn_.abandon();  // service() goes on
+            return;
+        }
+        if (!turn_.leave())
+            return;
     }
+    turn_.abandon();
+    request_service();
 }
 
 bool ConsoleMux::flush() {
-    return state_.with([&](State& state) {
-        pump(state);
-        return state.ring.empty();
+    return state_.with([&](State& state) { return pump(state); }) == Pumped::all;
+}
+
+ConsoleMux::Pumped ConsoleMux::pump(State& state) {
+    Staged& staged = state.staged;
+    std::size_t budget = kBurst;
+    for (;;) {
+        if (staged.empty() && !stage(state)) {
+            console_.want_write_interrupt(false);
+            // A writer who still saw it set has made his channel wait before.
+            draining_.store(false, std::memory_order_seq_cst);
+            if (!stage(state))
+                return Pumped::all;
+        }
+        if (budget == 0) {
+            draining_.store(true, std::memory_order_seq_cst);
+            request_service();
+            return Pumped::burst;
+        }
+        const std::size_t size = std::min(staged.size - staged.sent, budget);
+        const std::size_t written = console_.write_some({staged.text.data() + staged.sent, size});
+        if (written == 0) {
+            draining_.store(true, std::memory_order_seq_cst);
+            console_.want_write_interrupt(true);
+            return Pumped::blocked;
+        }
+        staged.sent += written;
+        budget -= written;
+    }
+}
+
+/// Fetches what is to be written next. False: there is nothing.
+bool ConsoleMux::stage(State& state) {
+    state.staged.size = state.staged.sent = 0;
+    while (ConsoleChannel* channel = next_waiting(state)) {
+        channel->turn_ = ++state.turns;
+        if (channel->shape_ == ConsoleChannel::Shape::lines)
+            stage_line(state, *channel);
+        else
+            stage_stream(state, *channel);
+        if (state.staged.size == 0)  // part of a sequence that is not shown again
+            continue;
+        state.at_line_start = state.staged.text[state.staged.size - 1] == '\n';
+        return true;
+    }
+    return false;
+}
+
+ConsoleChannel* ConsoleMux::next_waiting(State& state) {
+    const auto waits = [](const ConsoleChannel& channel) {
+        return channel.waiting_.load(std::memory_order_seq_cst);
+    };
+    if (mode_ == Mode::interactive) {
+        if (waits(host_))
+            return &host_;
+        return state.focus != nullptr && waits(*state.focus) ? state.focus : nullptr;
+    }
+    ConsoleChannel* next = nullptr;
+    for (ConsoleChannel& channel : state.channels) {
+        if (waits(channel) && (next == nullptr || channel.turn_ < next->turn_))
+            next = &channel;
+    }
+    return next;
+}
+
+/// What every line of the hypervisor and, headless, every line begins with.
+void ConsoleMux::stage_prefix(State& state, std::string_view name) {
+    Staged& staged = state.staged;
+    if (mode_ == Mode::interactive && state.focus != nullptr) {
+        const bool prompt = state.focus == state.monitor;
+        if (!prompt)
+            staged.put(kDefaultColours);
+        if (!state.at_line_start)
+            staged.put(prompt ? kEraseLine : "\r\n");
+        if (prompt) {
+            state.redraw = true;
+            request_service();
+        }
+    }
+    staged.put("[");
+    staged.put(name);
+    staged.put("] ");
+}
+
+void ConsoleMux::stage_line(State& state, ConsoleChannel& channel) {
+    Staged& staged = state.staged;
+    channel.text_.with([&](ConsoleChannel::Text& text) {
+        if (const std::uint64_t lost = text.ring.take_lost(); lost > 0) {
+            TextBuffer<128> note;
+            note.append("%.*s: %llu characters of output lost\r\n", static_cast<int>(channel.name_.size()),
+                        channel.name_.data(), static_cast<unsigned long long>(lost));
+            stage_prefix(state, kHypervisor);
+            staged.put(note.view());
+            return;
+        }
+        stage_prefix(state, channel.name_);
+        for (char c{}; text.ring.waiting() > 0 && (c = text.ring.take()) != '\n';)
+            staged.text[staged.size++] = c;
+        staged.put("\r\n");
+        channel.waiting_.store(text.ring.waiting() > 0, std::memory_order_seq_cst);
     });
 }
 
-void ConsoleMux::put(State& state, char c) {
-    Ring& ring = state.ring;
-    if (ring.end - ring.begin == Ring::kSize) {
-        ++ring.lost;
-        return;
-    }
-    if (ring.lost > 0) {
-        TextBuffer<64> note;
-        note.append("\r\n[%s] %zu characters of output lost\r\n", kHypervisor.data(), ring.lost);
-        if (Ring::kSize - (ring.end - ring.begin) <= note.view().size())
+void ConsoleMux::stage_stream(State& state, ConsoleChannel& channel) {
+    Staged& staged = state.staged;
+    channel.text_.with([&](ConsoleChannel::Text& text) {
+        if (const std::uint64_t lost = text.ring.take_lost(); lost > 0) {
+            TextBuffer<128> note;
+            note.append("%llu characters of output lost\r\n", static_cast<unsigned long long>(lost));
+            stage_prefix(state, kHypervisor);
+            staged.put(note.view());
             return;
-        ring.lost = 0;
-        put(state, note.view());
-    }
-    ring.text[ring.end++ % Ring::kSize] = c;
-}
-
-void ConsoleMux::put(State& state, std::string_view text) {
-    for (const char c : text)
-        put(state, c);
-}
-
-void ConsoleMux::put_prefixed(State& state, std::string_view name, std::string_view line) {
-    put(state, "[");
-    put(state, name);
-    put(state, "] ");
-    put(state, line);
-    put(state, "\r\n");
-}
-
-void ConsoleMux::say(State& state, std::string_view text) {
-    put(state, "\r\n");
-    put_prefixed(state, kHypervisor, text);
-}
-
-void ConsoleMux::write(State& state, ConsoleChannel& channel, std::string_view text) {
-    for (const char c : text) {
-        if (mode_ == Mode::headless) {
-            write_headless(state, channel, c);
-            continue;
         }
-        channel.scrollback_.add(c);
-        if (state.focus == &channel)
-            put(state, c);
-    }
+        while (text.ring.waiting() > 0 && staged.room() >= TextFilter::kMaxPiece) {
+            const bool again = text.ring.shown() < text.replay_end || !text.replay.idle();
+            const char c = text.ring.take();
+            staged.put(again ? text.replay.feed(c) : std::string_view{&c, 1});
+        }
+        channel.waiting_.store(text.ring.waiting() > 0, std::memory_order_seq_cst);
+    });
 }
 
-void ConsoleMux::write_headless(State& state, ConsoleChannel& channel, char c) {
-    if (c == '\r')
-        return;
-    if (c == '\n') {
-        end_line(state, channel);
-        return;
-    }
-    channel.line_.text[channel.line_.size++] = c;
-    if (channel.line_.size == ConsoleChannel::Line::kSize)
-        end_line(state, channel);
-}
+// --- the hypervisor's own words, and who has the line
+// -----------------------------------------------------------------------
 
-void ConsoleMux::end_line(State& state, ConsoleChannel& channel) {
-    put_prefixed(state, channel.name_, {channel.line_.text.data(), channel.line_.size});
-    channel.line_.size = 0;
+/// Under state_'s lock, so that lines of several CPUs stay apart.
+void ConsoleMux::say(std::string_view line) {
+    host_.add(line);
+    host_.add("\n");
 }
 
 void ConsoleMux::switch_to(State& state, ConsoleChannel& channel) {
     if (state.focus == &channel)
         return;
+    if (state.focus != nullptr)
+        state.focus->watch(false);
     state.focus = &channel;
     TextBuffer<128> text;
-    text.append("console of %.*s (Ctrl-A ? for help)", static_cast<int>(channel.name_.size()), channel.name_.data());
-    say(state, text.view());
-    const auto& scrollback = channel.scrollback_;
-    constexpr std::size_t kSize = ConsoleChannel::Scrollback::kSize;
-    for (std::size_t at = scrollback.end - std::min(scrollback.end, kSize); at < scrollback.end; ++at)
-        put(state, scrollback.text[at % kSize]);
+    text.append("console of %.*s (Ctrl-A ? for help)", static_cast<int>(channel.name_.size()),
+                channel.name_.data());
+    say(text.view());
+    channel.watch(true);
 }
 
-void ConsoleMux::pump(State& state) {
-    Ring& ring = state.ring;
-    while (!ring.empty()) {
-        const std::size_t start = ring.begin % Ring::kSize;
-        const std::size_t size = std::min(ring.end - ring.begin, Ring::kSize - start);
-        const std::size_t written = console_.write_some({ring.text.data() + start, size});
-        ring.begin += written;
-        if (written < size)
-            break;
-    }
-    console_.want_write_interrupt(!ring.empty());
-}
-
-ConsoleMux::Action ConsoleMux::typed(State& state, char c) {
-    if (state.escape) {
-        state.escape = false;
-        return escaped(state, c);
-    }
-    if (c == kEscape) {
-        state.escape = true;
-        return {};
-    }
-    return {Action::Kind::type, state.focus != nullptr ? state.focus->input_ : nullptr, c};
-}
-
-ConsoleMux::Action ConsoleMux::escaped(State& state, char c) {
-    if (c == 'a' || c == kEscape)
-        return {Action::Kind::type, state.focus != nullptr ? state.focus->input_ : nullptr, kEscape};
-    if (c == 'x')
-        return {Action::Kind::power_off, nullptr, {}};
-    if (c == 'm' && state.monitor != nullptr) {
-        switch_to(state, *state.monitor);
-    } else if (c == 'n') {
-        ConsoleChannel* next = nullptr;
-        bool found = false;
-        for (ConsoleChannel& channel : state.channels) {
-            if (found) {
-                next = &channel;
-                break;
-            }
-            found = &channel == state.focus;
-        }
-        if (next == nullptr)
-            next = state.channels.front();
-        if (next != nullptr)
-            switch_to(state, *next);
-    } else if (c >= '1' && c <= '9') {
-        int index = c - '0';
-        for (ConsoleChannel& channel : state.channels) {
-            if (&channel == state.monitor || --index > 0)
-                continue;
+void ConsoleMux::switch_to_next(State& state) {
+    ConsoleChannel* first = nullptr;
+    bool passed = false;
+    for (ConsoleChannel& channel : state.channels) {
+        if (&channel == &host_)
+            continue;
+        if (passed) {
             switch_to(state, channel);
-            return {};
+            return;
         }
-        say(state, "there is no such VM");
-    } else {
-        put(state, "\r\n");
-        put(state, kHelp);
+        first = first == nullptr ? &channel : first;
+        passed = &channel == state.focus;
     }
-    return {};
+    if (first != nullptr)
+        switch_to(state, *first);
+}
+
+void ConsoleMux::switch_to_vm(State& state, unsigned number) {
+    for (ConsoleChannel& channel : state.channels) {
+        if (!is_vm(state, channel) || --number > 0)
+            continue;
+        switch_to(state, channel);
+        return;
+    }
+    say("there is no such console");
+}
+
+void ConsoleMux::help(State& state) {
+    say("Ctrl-A ?  this help");
+    say("Ctrl-A m  the monitor");
+    say("Ctrl-A n  the next console");
+    say("Ctrl-A a  sends Ctrl-A");
+    say("Ctrl-A x  powers the host off");
+    unsigned number = 0;
+    for (ConsoleChannel& channel : state.channels) {
+        if (!is_vm(state, channel) || ++number > 9)
+            continue;
+        TextBuffer<64> line;
+        line.append("Ctrl-A %u  %.*s%s", number, static_cast<int>(channel.name_.size()), channel.name_.data(),
+                    &channel == state.focus ? " (here)" : "");
+        say(line.view());
+    }
+}
+
+// --- input
+// ------------------------------------------------------------------------------------------------------------------
+
+void ConsoleMux::service() {
+    work_.store(false, std::memory_order_seq_cst);
+    unsigned count = 0;
+    for (std::optional<char> c; count < kMaxTyped && (c = console_.read()); ++count) {
+        if (mode_ == Mode::interactive)
+            typed(*c);
+    }
+    if (count == kMaxTyped)
+        request_service();
+    // After reading, which may have taken back the line's interrupt.
+    ConsoleInput* disturbed = state_.with([&](State& state) {
+        pump(state);
+        return std::exchange(state.redraw, false) && state.monitor != nullptr ? state.monitor->input_
+                                                                              : nullptr;
+    });
+    if (disturbed != nullptr)
+        disturbed->redraw();
+}
+
+void ConsoleMux::typed(char c) {
+    if (std::exchange(escape_, false))
+        command(c);
+    else if (c == kCtrlA)
+        escape_ = true;
+    else
+        type(c);
+}
+
+void ConsoleMux::type(char c) {
+    ConsoleChannel* channel = state_.with([](State& state) { return state.focus; });
+    if (channel != nullptr && (channel->input_ == nullptr || !channel->input_->receive(c)))
+        channel->write("\a");
+}
+
+void ConsoleMux::command(char c) {
+    if (c == 'a' || c == kCtrlA) {
+        type(kCtrlA);
+        return;
+    }
+    if (c == 'x') {
+        if (power_off_ != nullptr)
+            power_off_(power_off_context_);
+        return;
+    }
+    state_.with([&](State& state) {
+        if (c == '?')
+            help(state);
+        else if (c == 'm' && state.monitor != nullptr)
+            switch_to(state, *state.monitor);
+        else if (c == 'n')
+            switch_to_next(state);
+        else if (c >= '1' && c <= '9')
+            switch_to_vm(state, static_cast<unsigned>(c - '0'));
+        else
+            say("there is no such key; Ctrl-A ? shows them");
+    });
+    show();
 }
 
 }  // namespace hv

@@ -1,133 +1,131 @@
 // SPDX-License-Identifier: MIT
-// One serial line for the hypervisor's log, the monitor and every VM's console. Headless, each line bears its source in
-// front (`[web] ...`). Interactive, one channel has the line to itself; Ctrl-A and a key switch, and what the others said
-// meanwhile is shown when one switches to them.
+// One serial line for the hypervisor's log, the monitor and every VM's console. Headless, each line bears its
+// source in front (`[web] ...`), and the channels take turns, a line each. Interactive, one channel has the
+// line to itself; Ctrl-A and a key switch, and what the others said meanwhile is shown when one switches to
+// them. docs/monitor.md is the user's view.
+//
+// Whoever writes leaves the text in his channel's own ring, under a lock that no other channel's writer
+// takes, and never waits for the line. If the line takes more at once, he hands over a burst; the rest goes
+// out by the line's interrupts and by service(), on the boot CPU. A channel that floods loses its own text
+// only, and says how much.
 #pragma once
 
 #include "drivers/serial/console.hpp"
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/list.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/core/turn.hpp"
+#include "vmm/monitor/console_channel.hpp"
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 namespace hv {
 
-/// Where typed characters go. Called without a lock, on the boot CPU.
-class ConsoleInput {
-public:
-    /// False: no room, the character is lost.
-    virtual bool receive(char c) = 0;
-
-protected:
-    ~ConsoleInput() = default;
-};
-
-class ConsoleMux;
-
-/// One party on the line. Lives as long as it is attached.
-class ConsoleChannel {
-public:
-    /// `name` outlives the channel; at most kNameSize characters are shown. `input` nullptr: typing goes nowhere.
-    ConsoleChannel(ConsoleMux& mux, std::string_view name, ConsoleInput* input);
-    ~ConsoleChannel();
-    ConsoleChannel(const ConsoleChannel&) = delete;
-    ConsoleChannel& operator=(const ConsoleChannel&) = delete;
-
-    /// Any CPU, with locks of ranks below console.
-    void write(std::string_view text);
-    [[nodiscard]] std::string_view name() const { return name_; }
-
-    static constexpr std::size_t kNameSize = 32;
-
-private:
-    friend class ConsoleMux;
-    /// The latest text, for the switch to this channel.
-    struct Scrollback {
-        static constexpr std::size_t kSize = 8192;
-        std::array<char, kSize> text{};
-        std::size_t end{0};
-        void add(char c) { text[end++ % kSize] = c; }
-    };
-    struct Line {
-        static constexpr std::size_t kSize = 512;
-        std::array<char, kSize> text{};
-        std::size_t size{0};
-    };
-
-    ConsoleMux& mux_;
-    std::string_view name_;
-    ConsoleInput* input_;
-    Scrollback scrollback_;
-    Line line_;  ///< headless: what came since the last line end
-    ListLink link_;
-};
-
 class ConsoleMux final : public log::Sink {
 public:
     enum class Mode : std::uint8_t { headless, interactive };
 
+    /// On the boot CPU, as all that is not said to be callable elsewhere. `console` is not used by anyone
+    /// else: its read() is called on the boot CPU, the rest on any CPU, one at a time.
     ConsoleMux(Console& console, Mode mode);
+    ~ConsoleMux() = default;
+    ConsoleMux(const ConsoleMux&) = delete;
+    ConsoleMux& operator=(const ConsoleMux&) = delete;
 
     [[nodiscard]] Mode mode() const { return mode_; }
+    /// Any CPU. Interactive, with a monitor: goes to the monitor's channel; errors and warnings are shown
+    /// everywhere.
     void log_line(log::Level level, std::string_view line) override;
+    /// Shows `[cairn] line`, whatever has the line. Any CPU, with locks of ranks below console.
+    void announce(std::string_view line);
     /// Gives `channel` the line. Interactive alone.
     void focus(ConsoleChannel& channel);
-    /// The monitor's channel takes over when the one in focus goes away, and shows the log.
+    /// The monitor's channel shows the log, and takes over when the one in focus goes away.
     void set_monitor(ConsoleChannel& monitor);
     /// Called by Ctrl-A x, on the boot CPU without a lock.
     void set_power_off(void (*function)(void* context), void* context);
 
-    /// The hardware raised an interrupt, or may have: moves characters both ways. Boot CPU, without a lock.
+    /// Moves characters both ways, a bounded number at a time. To be called when the line raised an
+    /// interrupt, when has_work(), and from time to time where the line has no interrupts. Without a lock.
     void service();
-    /// Writes what can be written without waiting. True once nothing is left to write.
+    /// Any CPU. Once it becomes true, the boot CPU is kicked.
+    [[nodiscard]] bool has_work() const { return work_.load(std::memory_order_acquire); }
+    /// Writes what can be written without waiting, up to a burst. True once nothing is left to write. Any
+    /// CPU.
     bool flush();
 
 private:
     friend class ConsoleChannel;
     using Channels = List<ConsoleChannel, &ConsoleChannel::link_>;
 
-    struct Ring {
-        static constexpr std::size_t kSize = std::size_t{256} * 1024;
-        std::array<char, kSize> text{};
-        std::size_t begin{0}, end{0};
-        std::size_t lost{0};
-        [[nodiscard]] bool empty() const { return begin == end; }
+    /// What is on its way to the line: a line with its prefix, or a piece of a stream.
+    struct Staged {
+        std::array<char, 2048> text{};
+        std::size_t size{0};
+        std::size_t sent{0};
+        [[nodiscard]] bool empty() const { return sent == size; }
+        [[nodiscard]] std::size_t room() const { return text.size() - size; }
+        void put(std::string_view more) { size += more.copy(text.data() + size, room()); }
     };
     struct State {
-        Ring ring;
+        Staged staged;
+        bool at_line_start{true};  ///< of the terminal's cursor, after what is staged
         Channels channels;
+        std::uint64_t turns{0};
         ConsoleChannel* focus{nullptr};
         ConsoleChannel* monitor{nullptr};
-        bool escape{false};  ///< Ctrl-A was typed
+        bool redraw{false};  ///< the monitor's prompt has been disturbed
+        LineBuilder log;
     };
-    /// What a typed character asks for, to be done without the lock.
-    struct Action {
-        enum class Kind : std::uint8_t { none, type, power_off } kind{Kind::none};
-        ConsoleInput* input{nullptr};
-        char character{};
+    enum class Pumped : std::uint8_t {
+        all,      ///< nothing is left to write
+        blocked,  ///< the line raises an interrupt once it takes more
+        burst,    ///< the line may take more; service() is requested
     };
 
-    void put(State& state, char c);
-    void put(State& state, std::string_view text);
-    void put_prefixed(State& state, std::string_view name, std::string_view line);
-    void say(State& state, std::string_view text);
-    void write(State& state, ConsoleChannel& channel, std::string_view text);
-    void write_headless(State& state, ConsoleChannel& channel, char c);
-    void end_line(State& state, ConsoleChannel& channel);
+    // For the channels.
+    void attach(ConsoleChannel& channel);
+    void detach(ConsoleChannel& channel);
+    /// A channel has something to show. Does not wait for others.
+    void show();
+
+    void request_service();
+    Pumped pump(State& state);
+    bool stage(State& state);
+    ConsoleChannel* next_waiting(State& state);
+    void stage_line(State& state, ConsoleChannel& channel);
+    void stage_stream(State& state, ConsoleChannel& channel);
+    void stage_prefix(State& state, std::string_view name);
+    void say(std::string_view line);
     void switch_to(State& state, ConsoleChannel& channel);
-    void pump(State& state);
-    Action typed(State& state, char c);
-    Action escaped(State& state, char c);
+    [[nodiscard]] bool is_vm(const State& state, const ConsoleChannel& channel) const {
+        return &channel != &host_ && &channel != state.monitor;
+    }
+
+    void typed(char c);
+    void type(char c);
+    void command(char c);
+    void switch_to_next(State& state);
+    void switch_to_vm(State& state, unsigned number);
+    void help(State& state);
 
     Console& console_;
-    Mode mode_;
+    const Mode mode_;
+    const std::uint32_t boot_cpu_;
     void (*power_off_)(void*){nullptr};
     void* power_off_context_{nullptr};
+    bool escape_{false};  ///< Ctrl-A was typed
+    std::atomic<bool> work_{false};
+    /// More will be written by service(): writers need not try.
+    std::atomic<bool> draining_{false};
+    Turn turn_{Turn::Initially::open};  ///< of those who write
     Guarded<State, Rank::console> state_;
+    std::array<char, 16384> host_buffer_{};
+    ConsoleChannel host_;  ///< the hypervisor's own lines
 };
 
 }  // namespace hv
