@@ -31,16 +31,16 @@ Expected<void> publish(const GuestMemory& memory, Gpa gpa, const T& value) {
 
 }  // namespace
 
-/// Brings the rate into (500 MHz, 1 GHz] by the shift, so that mul has its top bit set and the error is below
-/// 2^-31.
+/// Brings the rate into (10^9, 2 * 10^9] by the shift, so that mul fills its 32 bits and the error is below
+/// 2^-32.
 PvclockScale PvclockScale::of(std::uint64_t hz) {
     std::int8_t shift = 0;
     std::uint64_t rate = hz;
-    while (rate > kNanosecondsPerSecond) {
+    while (rate > 2 * kNanosecondsPerSecond) {
         rate >>= 1;
         --shift;
     }
-    while (rate <= kNanosecondsPerSecond / 2) {
+    while (rate <= kNanosecondsPerSecond) {
         rate <<= 1;
         ++shift;
     }
@@ -51,9 +51,7 @@ PvclockScale PvclockScale::of(std::uint64_t hz) {
         denominator <<= shift;
     else
         numerator <<= -shift;
-    const auto mul = static_cast<std::uint64_t>((numerator + denominator / 2) / denominator);
-    // A rate of exactly 10^9 gives 2^32: one less is the nearest that fits.
-    return {mul > 0xffff'ffff ? 0xffff'ffff : static_cast<std::uint32_t>(mul), shift};
+    return {static_cast<std::uint32_t>((numerator + denominator / 2) / denominator), shift};
 }
 
 std::uint64_t KvmClock::nanoseconds(std::uint64_t tsc) const {
