@@ -38,6 +38,7 @@ class Session(Watcher):
         self._hooks = case.hooks()
         self._inputs = list(case.input)
         self._typed_at = 0
+        self._finished = False
 
     @property
     def lines(self) -> list[str]:
@@ -55,7 +56,11 @@ class Session(Watcher):
     def on_lines(self, lines: list[str]) -> bool:
         if hasattr(self._hooks, "during"):
             self.problems += self._hooks.during(self, lines)
-        return bool(self.case.until) and any(re.search(self.case.until, line) for line in lines)
+        return self._finished or bool(self.case.until) and any(re.search(self.case.until, line) for line in lines)
+
+    def finish(self) -> None:
+        """For check.py: the run has shown what it had to; the machine is unplugged."""
+        self._finished = True
 
     def on_idle(self) -> None:
         """Types the next input once what it waits for stands behind the place of the last one."""
@@ -141,7 +146,7 @@ def _run(case: Case) -> Result:
 
 def _attend(case: Case, work: Path) -> list[str]:
     hardware = runs.prepare(case.hardware())
-    cfg = config.load((case.folder / case.config).resolve())
+    cfg = config.load(_config_path(case, work))
     with tempfile.TemporaryDirectory(prefix="cairn-") as short:  # a socket's path has few characters
         monitor = Path(short) / "monitor" if case.machine != "vmx" else None
         machine: Machine = runs.start(hardware, cfg, work, monitor)
@@ -150,3 +155,15 @@ def _attend(case: Case, work: Path) -> list[str]:
         session.relay = Relay(machine, transcript, session, headless=hardware.headless)
         outcome = session.relay.run(case.timeout)
         return session.judge(outcome)
+
+
+def _config_path(case: Case, work: Path) -> Path:
+    """A case whose files have to be made first gets a folder for them, with the config in it."""
+    original = (case.folder / case.config).resolve()
+    hooks = case.hooks()
+    if not hasattr(hooks, "prepare"):
+        return original
+    folder = work / "files"
+    folder.mkdir()
+    hooks.prepare(folder)
+    return Path(shutil.copy(original, folder))

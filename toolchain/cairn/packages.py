@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The Debian packages that each part of the work needs, and installing those that are missing."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -28,13 +29,20 @@ _NEEDS = {
 ALL = (*_NEEDS, "guest")
 
 
-def guest_build():
-    """guest/build_guest.py as a module."""
+def _of_guest(name: str):
+    """A module of guest/."""
     folder = str(paths.ROOT / "guest")
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    import build_guest
-    return build_guest
+    return importlib.import_module(name)
+
+
+def guest_build():
+    return _of_guest("build_guest")
+
+
+def guest_debian():
+    return _of_guest("guest_debian")
 
 
 def _wanted(needs) -> dict[str, str | None]:
