@@ -41,14 +41,15 @@ void RunQueue::add(SchedEntity& entity, std::uint64_t now) {
     waiting_.push_back(entity);
 }
 
-void RunQueue::remove(SchedEntity& entity) {
+void RunQueue::remove(SchedEntity& entity, std::uint64_t now) {
     waiting_.remove(entity);
     load_ -= entity.load_;
+    count(entity.wait_ticks_, elapsed(entity.since_, now));
 }
 
 void RunQueue::start(SchedEntity& entity, std::uint64_t now) {
-    waiting_.remove(entity);
-    count(entity.wait_ticks_, elapsed(entity.since_, now));
+    remove(entity, now);
+    load_ += entity.load_;
     entity.since_ = now;
     entity.yields_ = false;
     entity.state_.store(SchedEntity::State::running, std::memory_order_release);
@@ -78,8 +79,8 @@ void RunQueue::resume(SchedEntity& entity, std::uint64_t now) {
     current_ = &entity;
 }
 
-void RunQueue::throttle(SchedEntity& entity) {
-    remove(entity);
+void RunQueue::throttle(SchedEntity& entity, std::uint64_t now) {
+    remove(entity, now);
     entity.release_ = entity.group_.period_end();
     entity.state_.store(SchedEntity::State::throttled, std::memory_order_release);
     throttled_.push_back(entity);

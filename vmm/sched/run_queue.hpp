@@ -23,15 +23,15 @@ public:
 
     /// `entity`, with its virtual time set, waits from `now` on.
     void add(SchedEntity& entity, std::uint64_t now);
-    /// Takes out one that waits.
-    void remove(SchedEntity& entity);
+    /// Takes out one that waits, at `now`.
+    void remove(SchedEntity& entity, std::uint64_t now);
     /// `entity`, which waits, runs from `now` on.
     void start(SchedEntity& entity, std::uint64_t now);
     /// Charges the current entity, if any, and takes it out. `entity` may go on with resume().
     SchedEntity* stop(std::uint64_t now);
     void resume(SchedEntity& entity, std::uint64_t now);
     /// `entity`, which waits, waits for its group's next period instead.
-    void throttle(SchedEntity& entity);
+    void throttle(SchedEntity& entity, std::uint64_t now);
     /// Takes out one that is throttled.
     void release(SchedEntity& entity) { throttled_.remove(entity); }
     /// The virtual time that the current entity has reached at `now`.

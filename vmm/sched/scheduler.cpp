@@ -294,7 +294,7 @@ void Scheduler::admit(std::uint32_t index, SchedEntity& entity, std::uint64_t no
 
 /// Makes an entity that waits a moving one.
 void Scheduler::take_out(std::uint32_t index, SchedEntity& entity) {
-    at(index).queue.remove(entity);
+    at(index).queue.remove(entity, machine::tsc());
     entity.virtual_time_ += at(index).offset.load(std::memory_order_relaxed);
     entity.state_.store(State::moving, std::memory_order_release);
     publish(index);
@@ -353,7 +353,7 @@ SchedEntity* Scheduler::choose(std::uint32_t index, std::uint64_t now, Yielding 
     while (SchedEntity* const next = first_to_run(index, yielding)) {
         const std::uint64_t allowance = next->group_.allowance(now);
         if (allowance == 0) {
-            queue.throttle(*next);
+            queue.throttle(*next, now);
             continue;
         }
         queue.start(*next, now);
