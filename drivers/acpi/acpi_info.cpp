@@ -27,10 +27,13 @@ bool checksum_is_right(Bytes bytes) {
     return (sum & 0xff) == 0;
 }
 
-std::string_view signature_of(Bytes table) { return {reinterpret_cast<const char*>(table.data()), 4}; }
+std::string_view signature_of(Bytes table) {
+    return {reinterpret_cast<const char*>(table.data()), 4};
+}
 
 bool is_rsdp(Bytes bytes) {
-    return bytes.size() >= kRsdp0Size && std::string_view{reinterpret_cast<const char*>(bytes.data()), 8} == "RSD PTR " &&
+    return bytes.size() >= kRsdp0Size &&
+           std::string_view{reinterpret_cast<const char*>(bytes.data()), 8} == "RSD PTR " &&
            checksum_is_right(bytes.first(kRsdp0Size));
 }
 
@@ -43,20 +46,29 @@ Bytes table_at(Hpa address, TableMemory& memory) {
         return {};
     }
     const auto length = load<std::uint32_t>(header.data() + 4);
-    const Bytes table = length < kHeaderSize || length > kLargestTable ? Bytes{} : memory.bytes(address, length);
+    const Bytes table =
+        length < kHeaderSize || length > kLargestTable ? Bytes{} : memory.bytes(address, length);
     if (table.size() != length || table.empty()) {
-        log::warning(Topic::acpi, "the table at 0x%llx has an impossible length of %u", u(address.raw), length);
+        log::warning(Topic::acpi, "the table at 0x%llx has an impossible length of %u", u(address.raw),
+                     length);
         return {};
     }
     if (!checksum_is_right(table)) {
-        log::warning(Topic::acpi, "%.4s at 0x%llx has a wrong checksum and is skipped", signature_of(table).data(), u(address.raw));
+        log::warning(Topic::acpi, "%.4s at 0x%llx has a wrong checksum and is skipped",
+                     signature_of(table).data(), u(address.raw));
         return {};
     }
     return table;
 }
 
 Expected<void> read_madt_entry(Bytes entry, AcpiInfo& info) {
-    enum Type : std::uint8_t { kLocalApic = 0, kIoApic = 1, kOverride = 2, kLocalApicAddress = 5, kX2apic = 9 };
+    enum Type : std::uint8_t {
+        kLocalApic = 0,
+        kIoApic = 1,
+        kOverride = 2,
+        kLocalApicAddress = 5,
+        kX2apic = 9
+    };
     constexpr std::uint32_t kEnabled = 1;
     const auto byte = [&](std::size_t at) { return std::to_integer<std::uint8_t>(entry[at]); };
     switch (byte(0)) {
@@ -70,13 +82,16 @@ Expected<void> read_madt_entry(Bytes entry, AcpiInfo& info) {
         break;
     case kIoApic:
         if (entry.size() >= 12)
-            return info.io_apics.push({byte(2), Hpa{load<std::uint32_t>(entry.data() + 4)}, load<std::uint32_t>(entry.data() + 8)});
+            return info.io_apics.push(
+                {byte(2), Hpa{load<std::uint32_t>(entry.data() + 4)}, load<std::uint32_t>(entry.data() + 8)});
         break;
     case kOverride:
         if (entry.size() >= 10) {
-            // [acpi 5.2.12.5 Interrupt Source Override Structure] polarity 1:0, trigger mode 3:2; 3 is low, level
+            // [acpi 5.2.12.5 Interrupt Source Override Structure] polarity 1:0, trigger mode 3:2; 3 is low,
+            // level
             const auto flags = load<std::uint16_t>(entry.data() + 8);
-            return info.overrides.push({byte(3), load<std::uint32_t>(entry.data() + 4), (flags & 3) == 3, (flags >> 2 & 3) == 3});
+            return info.overrides.push(
+                {byte(3), load<std::uint32_t>(entry.data() + 4), (flags & 3) == 3, (flags >> 2 & 3) == 3});
         }
         break;
     case kLocalApicAddress:
@@ -109,7 +124,8 @@ void read_mcfg(Bytes table, AcpiInfo& info) {
     constexpr std::size_t kEntries = 44, kEntrySize = 16;
     for (std::size_t at = kEntries; at + kEntrySize <= table.size(); at += kEntrySize) {
         const auto segment = load<std::uint16_t>(table.data() + at + 8);
-        const auto first = std::to_integer<std::uint8_t>(table[at + 10]), last = std::to_integer<std::uint8_t>(table[at + 11]);
+        const auto first = std::to_integer<std::uint8_t>(table[at + 10]),
+                   last = std::to_integer<std::uint8_t>(table[at + 11]);
         if (segment == 0 && first <= last && !info.ecam)
             info.ecam = Ecam{Hpa{load<std::uint64_t>(table.data() + at)}, first, last};
     }
@@ -144,7 +160,8 @@ void read_fadt(Bytes table, TableMemory& memory, AcpiInfo& info) {
     const auto space = load_at<std::uint8_t>(table, 116);
     const auto address = load_at<std::uint64_t>(table, 120);
     const auto value = load_at<std::uint8_t>(table, 128);
-    if (flags && value && (*flags & kResetSupported) != 0 && *space <= static_cast<std::uint8_t>(Register::Space::pci) && *address != 0) {
+    if (flags && value && (*flags & kResetSupported) != 0 &&
+        *space <= static_cast<std::uint8_t>(Register::Space::pci) && *address != 0) {
         info.reset_register = Register{static_cast<Register::Space>(*space), *address};
         info.reset_value = *value;
     }
@@ -184,15 +201,18 @@ Expected<AcpiInfo> read_tables(Bytes rsdp, TableMemory& memory) {
         return Unexpected{Error::corrupted};
     }
     const bool extended = std::to_integer<unsigned>(rsdp[15]) >= 2 && rsdp.size() >= kRsdp2Size &&
-                          checksum_is_right(rsdp.first(kRsdp2Size)) && load<std::uint64_t>(rsdp.data() + 24) != 0;
-    const Hpa root_address{extended ? load<std::uint64_t>(rsdp.data() + 24) : load<std::uint32_t>(rsdp.data() + 16)};
+                          checksum_is_right(rsdp.first(kRsdp2Size)) &&
+                          load<std::uint64_t>(rsdp.data() + 24) != 0;
+    const Hpa root_address{extended ? load<std::uint64_t>(rsdp.data() + 24)
+                                    : load<std::uint32_t>(rsdp.data() + 16)};
     const Bytes root = table_at(root_address, memory);
     if (root.empty() || signature_of(root) != (extended ? "XSDT" : "RSDT"))
         return Unexpected{Error::corrupted};
     AcpiInfo info;
     const std::size_t entry_size = extended ? 8 : 4;
     for (std::size_t at = kHeaderSize; at + entry_size <= root.size(); at += entry_size) {
-        const std::uint64_t address = extended ? load<std::uint64_t>(root.data() + at) : load<std::uint32_t>(root.data() + at);
+        const std::uint64_t address =
+            extended ? load<std::uint64_t>(root.data() + at) : load<std::uint32_t>(root.data() + at);
         if (address != 0)
             HV_TRY(read_table(Hpa{address}, memory, info));
     }

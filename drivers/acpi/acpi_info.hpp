@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the hypervisor takes from the firmware's ACPI tables, and how it reads them. Everything is checked: a table with a
-// wrong checksum, or an entry that does not fit in its table, is skipped with a log line. [acpi 5 ACPI Software Programming
-// Model]
+// What the hypervisor takes from the firmware's ACPI tables, and how it reads them. Everything is checked: a
+// table with a wrong checksum, or an entry that does not fit in its table, is skipped with a log line. [acpi
+// 5 ACPI Software Programming Model]
 #pragma once
 
 #include "vmm/base/address.hpp"
@@ -74,8 +74,8 @@ struct AcpiInfo {
 /// Reads all tables from an RSDP (revision 0 or 2). Error::corrupted: the RSDP or the root table is unusable;
 /// Error::no_memory.
 Expected<AcpiInfo> read_tables(std::span<const std::byte> rsdp, TableMemory& memory);
-/// The RSDP as BIOSes hide it: in the first KiB of the EBDA or in 0xe0000 to 0xfffff [acpi 5.2.5.1 Finding the RSDP on IA-PC
-/// Systems]. An empty span: there is none.
+/// The RSDP as BIOSes hide it: in the first KiB of the EBDA or in 0xe0000 to 0xfffff [acpi 5.2.5.1 Finding
+/// the RSDP on IA-PC Systems]. An empty span: there is none.
 std::span<const std::byte> find_rsdp(TableMemory& memory);
 
 }  // namespace hv::acpi

@@ -8,8 +8,8 @@ namespace hv::acpi {
 namespace {
 
 // [acpi 20.2 AML Grammar Definition]
-constexpr std::uint8_t kZeroOp = 0x00, kOneOp = 0x01, kNameOp = 0x08, kBytePrefix = 0x0a, kWordPrefix = 0x0b, kDwordPrefix = 0x0c,
-                       kPackageOp = 0x12, kRootChar = '\\';
+constexpr std::uint8_t kZeroOp = 0x00, kOneOp = 0x01, kNameOp = 0x08, kBytePrefix = 0x0a, kWordPrefix = 0x0b,
+                       kDwordPrefix = 0x0c, kPackageOp = 0x12, kRootChar = '\\';
 
 /// Reads constants one after the other; stops for good at what is none.
 class Reader {
@@ -65,9 +65,12 @@ private:
 
 std::optional<SleepType> find_s5(std::span<const std::byte> aml) {
     constexpr std::array kName{std::byte{'_'}, std::byte{'S'}, std::byte{'5'}, std::byte{'_'}};
-    for (auto at = aml.begin(); (at = std::search(at, aml.end(), kName.begin(), kName.end())) != aml.end(); ++at) {
+    for (auto at = aml.begin(); (at = std::search(at, aml.end(), kName.begin(), kName.end())) != aml.end();
+         ++at) {
         const auto offset = static_cast<std::size_t>(at - aml.begin());
-        const auto before = [&](std::size_t distance) { return offset >= distance ? std::to_integer<std::uint8_t>(aml[offset - distance]) : 0; };
+        const auto before = [&](std::size_t distance) {
+            return offset >= distance ? std::to_integer<std::uint8_t>(aml[offset - distance]) : 0;
+        };
         if (before(1) != kNameOp && !(before(1) == kRootChar && before(2) == kNameOp))
             continue;
         Reader reader{aml.subspan(offset + kName.size())};
