@@ -41,11 +41,15 @@ public:
     /// Ends the work whatever was asked meanwhile; the caller has arranged for a later enter().
     void abandon() { state_.fetch_and(kClosed, std::memory_order_acq_rel); }
 
+    /// Waits until, at some moment, nobody is at work. Must not be called by the one at work.
+    void wait() const {
+        while ((state_.load(std::memory_order_acquire) & kWorking) != 0)
+            machine::pause();
+    }
     /// Lets nobody in any more and waits until nobody is at work. Must not be called by the one at work.
     void close() {
         state_.fetch_or(kClosed, std::memory_order_acq_rel);
-        while ((state_.load(std::memory_order_acquire) & kWorking) != 0)
-            machine::pause();
+        wait();
     }
     void open() { state_.fetch_and(~kClosed, std::memory_order_acq_rel); }
 

@@ -93,18 +93,20 @@ void BlkQueue::stop() {
 void BlkQueue::process() {
     if (!turn_.enter())
         return;
-    do {
-        if (!ring_.has_work())
-            continue;
-        batching_ = true;
-        const Progress progress = process_ring();
-        batching_ = false;
-        raise_due_interrupt();
-        if (progress == Progress::more) {
-            clock_.arm(*this, clock_.now());
-            return turn_.abandon();
+    for (unsigned round = 0; round < kRounds; ++round) {
+        if (ring_.has_work()) {
+            batching_ = true;
+            const Progress progress = process_ring();
+            batching_ = false;
+            raise_due_interrupt();
+            if (progress == Progress::more)
+                break;
         }
-    } while (turn_.leave());
+        if (!turn_.leave())
+            return;
+    }
+    clock_.arm(*this, clock_.now());
+    turn_.abandon();
 }
 
 BlkQueue::Progress BlkQueue::process_ring() {

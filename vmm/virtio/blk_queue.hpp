@@ -36,9 +36,10 @@ private:
     /// All together hold the largest request.
     static constexpr unsigned kBlocks = 64;
     static constexpr unsigned kBlockSegments = Virtqueue::kMaxPieces / kBlocks;
-    /// Requests after which a doorbell's vCPU goes on and a timer continues, so that a guest cannot keep a
-    /// CPU here.
+    /// Requests, and looks at the ring, after which a doorbell's vCPU goes on and a timer continues, so that
+    /// a guest cannot keep a CPU here.
     static constexpr unsigned kBudget = 2 * Virtqueue::kMaxSize;
+    static constexpr unsigned kRounds = 4;
 
     struct Slot {
         BlockRequest request{};

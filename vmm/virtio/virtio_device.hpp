@@ -67,6 +67,7 @@ public:
 
 protected:
     VirtioDevice() = default;
+    [[nodiscard]] bool has_transport() const { return transport_ != nullptr; }
     [[nodiscard]] VirtioTransport& transport() const {
         HV_ASSERT(transport_ != nullptr);
         return *transport_;

@@ -120,6 +120,8 @@ void VirtioPciTransport::interrupt(std::uint16_t vector, std::uint8_t cause) {
         return;
     }
     isr_.fetch_or(cause);
+    if ((status_.load() & DRIVER_OK) == 0)
+        isr_ = 0;  // a reset came first, or comes now and clears it as well
     update_intx();
 }
 
@@ -331,8 +333,8 @@ void VirtioPciTransport::clear(Registers& registers) {
     config_vector_ = kNoVector;
     for (auto& vector : queue_vectors_)
         vector = kNoVector;
-    isr_ = 0;
     status_ = 0;
+    isr_ = 0;
 }
 
 void VirtioPciTransport::reset() {

@@ -79,8 +79,8 @@ public:
     // -----------------------------------------------------------------------------------------------
     /// Puts a chain in the used ring with `written` bytes written; the driver sees it after publish().
     void push(std::uint16_t head, std::uint32_t written);
-    /// Forgets what was pushed since the last publish().
-    void discard_pushed() { staged_ = 0; }
+    /// Forgets the last `count` chains that were pushed and not published.
+    void unpush(std::uint16_t count) { staged_ = static_cast<std::uint16_t>(staged_ - count); }
     /// Shows the driver what was pushed. True: it wants an interrupt.
     [[nodiscard]] bool publish();
 

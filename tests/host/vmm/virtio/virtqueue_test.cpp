@@ -243,7 +243,7 @@ TEST_CASE("used buffers show after publish, in order, with their lengths", "[vir
     REQUIRE(rings.pop() == Pop::ready);
     REQUIRE(rings.pop() == Pop::ready);
     rings.queue.push(second, 7);
-    rings.queue.discard_pushed();
+    rings.queue.unpush(1);
     CHECK_FALSE(rings.queue.publish());
     rings.queue.push(second, 5);
     rings.queue.push(first, 0);

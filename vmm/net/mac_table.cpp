@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/net/mac_table.hpp"
+
+#include <algorithm>
+
+namespace hv::net {
+
+std::uint64_t MacTable::key_of(const MacAddress& mac, std::uint16_t vlan) {
+    std::uint64_t key = vlan;
+    for (const std::uint8_t octet : mac)
+        key = key << 8 | octet;
+    return key;
+}
+
+std::size_t MacTable::index_of(std::uint64_t key) {
+    // Multiplicative hashing: the constant is 2^64 divided by the golden ratio.
+    return static_cast<std::size_t>(key * 0x9e37'79b9'7f4a'7c15 >> 57) % kSets;
+}
+
+MacTable::Entry* MacTable::find(Set& set, std::uint64_t key) {
+    const auto found =
+        std::find_if(set.begin(), set.end(), [&](const Entry& entry) { return entry.key == key; });
+    return found == set.end() ? nullptr : &*found;
+}
+
+MacTable::Entry* MacTable::victim(Set& set) {
+    Entry* oldest = nullptr;
+    for (Entry& entry : set) {
+        if (entry.key == 0)
+            return &entry;
+        if (!entry.fixed && (oldest == nullptr || entry.seen < oldest->seen))
+            oldest = &entry;
+    }
+    return oldest;
+}
+
+Expected<void> MacTable::fix(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port) {
+    const std::uint64_t key = key_of(mac, vlan);
+    Set& set = sets_[index_of(key)];
+    Entry* entry = find(set, key);
+    if (entry != nullptr && entry->fixed)
+        return Unexpected{Error::already_exists};
+    if (entry == nullptr)
+        entry = victim(set);
+    if (entry == nullptr)
+        return Unexpected{Error::no_memory};
+    *entry = {key, 0, port, true};
+    return {};
+}
+
+bool MacTable::learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t now) {
+    const std::uint64_t key = key_of(mac, vlan);
+    Set& set = sets_[index_of(key)];
+    Entry* entry = find(set, key);
+    if (entry != nullptr && entry->fixed)
+        return entry->port == port;
+    if (entry == nullptr)
+        entry = victim(set);
+    if (entry != nullptr && key != 0)
+        *entry = {key, now, port, false};
+    return true;
+}
+
+std::optional<std::uint16_t> MacTable::lookup(const MacAddress& mac, std::uint16_t vlan, std::uint64_t now,
+                                              std::uint64_t max_age) const {
+    const std::uint64_t key = key_of(mac, vlan);
+    for (const Entry& entry : sets_[index_of(key)])
+        if (entry.key == key && key != 0)
+            return entry.fixed || now - entry.seen <= max_age ? std::optional{entry.port} : std::nullopt;
+    return std::nullopt;
+}
+
+void MacTable::forget(std::uint16_t port) {
+    for (Set& set : sets_)
+        for (Entry& entry : set)
+            if (entry.key != 0 && entry.port == port)
+                entry = Entry{};
+}
+
+}  // namespace hv::net

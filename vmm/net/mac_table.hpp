@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// Which port a MAC address lives behind, per VLAN. Bounded: what no longer fits replaces what was seen
+// longest ago, so a flood of addresses costs forgotten ones, never memory. Needs its user's lock.
+#pragma once
+
+#include "drivers/net/net_device.hpp"
+#include "vmm/base/expected.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+namespace hv::net {
+
+class MacTable {
+public:
+    static constexpr std::size_t kSets = 128;
+    static constexpr std::size_t kWays = 8;
+
+    /// An entry that stays until its port is forgotten. Error::already_exists: the address is fixed already
+    /// in this VLAN; Error::no_memory: too many fixed addresses share a set.
+    Expected<void> fix(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port);
+    /// Notes that `mac` sent from `port` at `now` (any unit that lookup() shares). False: the address is
+    /// fixed elsewhere.
+    bool learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t now);
+    /// The port; nothing if it is unknown or was not seen in the `max_age` before `now`.
+    [[nodiscard]] std::optional<std::uint16_t> lookup(const MacAddress& mac, std::uint16_t vlan,
+                                                      std::uint64_t now, std::uint64_t max_age) const;
+    void forget(std::uint16_t port);
+
+private:
+    /// `key` is the address in bits 47:0 and the VLAN above; no station's address is 0.
+    struct Entry {
+        std::uint64_t key{0};
+        std::uint64_t seen{0};
+        std::uint16_t port{0};
+        bool fixed{false};
+    };
+    using Set = std::array<Entry, kWays>;
+
+    static std::uint64_t key_of(const MacAddress& mac, std::uint16_t vlan);
+    static std::size_t index_of(std::uint64_t key);
+    static Entry* find(Set& set, std::uint64_t key);
+    /// The entry to replace: an empty one, or the oldest that is not fixed; nullptr: all are fixed.
+    static Entry* victim(Set& set);
+
+    std::array<Set, kSets> sets_{};
+};
+
+}  // namespace hv::net

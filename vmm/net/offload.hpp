@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+// What a sender left to the hardware, done in software for receivers that cannot take it: TCP segmentation
+// and checksums. Between stations that can, frames pass unsegmented and unsummed.
+#pragma once
+
+#include "vmm/net/station.hpp"
+
+namespace hv::net {
+
+struct OffloadSupport {
+    bool checksum{};  ///< takes frames with needs_checksum
+    bool tcp4{};      ///< takes unsegmented TCP over IPv4
+    bool tcp6{};
+    bool ecn{};  ///< also with CWR set
+};
+
+/// Whether `offload` is consistent in itself and with a frame of `size` bytes. Senders drop what is not.
+[[nodiscard]] bool is_valid(const FrameOffload& offload, std::uint32_t size);
+
+/// Hands `frame`, of a valid offload, to `to` in a form that `support` allows: as it is, with its checksum
+/// filled in, or as several frames. no_room: nothing was taken. Once a first segment has been taken, those
+/// without room are lost.
+Delivery deliver(const Frame& frame, const OffloadSupport& support, FrameReceiver& to);
+
+}  // namespace hv::net

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// What hangs on a port of a virtual switch, as the switch sees it.
+#pragma once
+
+#include "drivers/net/net_device.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hv::net {
+
+/// Frames on a switch consist of at most so many segments; a sender drops what has more.
+inline constexpr std::size_t kMaxSegments = 64;
+/// The largest frame: 64 KiB of IP behind an Ethernet header with a VLAN tag.
+inline constexpr std::uint32_t kMaxFrameSize = 65535 + 18;
+inline constexpr std::uint32_t kMinFrameSize = 14;
+
+/// Values of FrameOffload::gso_type [virtio1.2 5.1.6 Device Operation].
+inline constexpr std::uint8_t kGsoNone = 0;
+inline constexpr std::uint8_t kGsoTcpV4 = 1;
+inline constexpr std::uint8_t kGsoTcpV6 = 4;
+inline constexpr std::uint8_t kGsoEcn = 0x80;  ///< beside the others: the first segment has CWR set
+
+enum class Delivery : std::uint8_t {
+    taken,
+    dropped,  ///< it may not pass, or there will be no room for it
+    no_room,  ///< nothing happened; there may be room later
+};
+
+class FrameReceiver {
+public:
+    /// Copies what it needs before it returns. Several CPUs may call at once, with no lock of rank device_rx
+    /// or above held.
+    virtual Delivery receive(const Frame& frame) = 0;
+
+protected:
+    ~FrameReceiver() = default;
+};
+
+class Station : public FrameReceiver {
+public:
+    /// A frame that SwitchPort::send() answered with no_room may pass now: the station sends it again, from
+    /// this call or later. Any CPU, no lock held.
+    virtual void resume() = 0;
+
+protected:
+    ~Station() = default;
+};
+
+}  // namespace hv::net

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// A physical NIC as a station on a switch: what the NIC receives enters the switch, what the switch sends to
+// the uplink leaves through the NIC, summed and segmented in software as far as the NIC cannot.
+#pragma once
+
+#include "vmm/net/offload.hpp"
+#include "vmm/net/switch_port.hpp"
+
+#include <atomic>
+
+namespace hv::net {
+
+class Uplink final : public Station, public FrameSink {
+public:
+    /// `nic` takes frames to be sent and outlives the uplink; `support` is what it can do itself.
+    Uplink(FrameSink& nic, const OffloadSupport& support) : nic_{nic}, support_{support} {}
+
+    /// The switch's port for this uplink; nullptr: none.
+    void connect(SwitchPort* port) { port_.store(port, std::memory_order_release); }
+
+    /// A frame from the NIC.
+    bool transmit(const Frame& frame) override {
+        SwitchPort* port = port_.load(std::memory_order_acquire);
+        std::uint64_t unused = 0;
+        return port != nullptr && port->send(frame, unused) == Delivery::taken;
+    }
+    /// A frame from the switch. Frames do not wait for a NIC: its queue is deep, and what overflows it is
+    /// lost.
+    Delivery receive(const Frame& frame) override { return deliver(frame, support_, wire_); }
+    void resume() override {}
+
+private:
+    class Wire final : public FrameReceiver {
+    public:
+        explicit Wire(FrameSink& nic) : nic_{nic} {}
+        Delivery receive(const Frame& frame) override {
+            return nic_.transmit(frame) ? Delivery::taken : Delivery::dropped;
+        }
+
+    private:
+        FrameSink& nic_;
+    };
+
+    FrameSink& nic_;
+    const OffloadSupport support_;
+    Wire wire_{nic_};
+    std::atomic<SwitchPort*> port_{nullptr};
+};
+
+}  // namespace hv::net
