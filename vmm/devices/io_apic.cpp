@@ -121,8 +121,8 @@ void IoApic::ExtInt::set(bool asserted) {
 }
 
 void IoApic::ExtInt::route(std::uint64_t entry) {
-    entry_.store(entry, std::memory_order_release);
-    if (entry != 0 && asserted_.load(std::memory_order_acquire))
+    const bool was_routed = entry_.exchange(entry, std::memory_order_acq_rel) != 0;
+    if (entry != 0 && !was_routed && asserted_.load(std::memory_order_acquire))
         bus_.deliver(message_of(entry));
 }
 

@@ -62,8 +62,9 @@ void Pic8259Chip::set_cascade(unsigned line, bool requested) {
 }
 
 void Pic8259Chip::set_elcr(std::uint8_t value) {
+    const std::uint8_t was_level = elcr_;
     elcr_ = value & level_capable_;
-    irr_ = static_cast<std::uint8_t>((irr_ & ~elcr_) | (lines_ & elcr_));
+    irr_ = static_cast<std::uint8_t>((irr_ & ~(was_level | elcr_)) | (lines_ & elcr_));
 }
 
 unsigned Pic8259Chip::rank_of_first(std::uint8_t bits) const {

@@ -113,12 +113,14 @@ std::uint8_t Rtc::encode_hour(unsigned hour) const {
     return hour >= 12 ? value | PM : value;
 }
 
+std::uint32_t Rtc::second_of_day() const {
+    return (decode_hour(ram_[HOURS]) * 60 + decode(ram_[MINUTES])) * 60 + decode(ram_[SECONDS]);
+}
+
 std::int64_t Rtc::seconds() const {
     const CivilDate date{static_cast<std::int32_t>(decode(ram_[kCentury]) * 100 + decode(ram_[YEAR])),
                          std::clamp(decode(ram_[MONTH]), 1U, 12U), decode(ram_[DAY_OF_MONTH])};
-    const std::uint32_t of_day =
-        (decode_hour(ram_[HOURS]) * 60 + decode(ram_[MINUTES])) * 60 + decode(ram_[SECONDS]);
-    return days_of(date) * kSecondsPerDay + of_day;
+    return days_of(date) * kSecondsPerDay + second_of_day();
 }
 
 void Rtc::set_seconds(std::int64_t seconds) {
@@ -151,7 +153,7 @@ void Rtc::advance(std::uint64_t passed) {
     ram_[DAY_OF_WEEK] = encode(static_cast<unsigned>((weekday + 6 + midnights) % 7 + 1));
 }
 
-std::optional<std::uint32_t> Rtc::until_alarm(std::uint32_t second_of_day) const {
+std::optional<std::uint32_t> Rtc::until_alarm() const {
     const auto field = [](std::uint8_t alarm, unsigned value, unsigned limit) -> std::optional<int> {
         if (matches_any(alarm))
             return -1;
@@ -164,8 +166,9 @@ std::optional<std::uint32_t> Rtc::until_alarm(std::uint32_t second_of_day) const
         return std::nullopt;
     // Candidates rise in steps of the smallest unit whose larger units match: fewer than 24 + 60 + 60 of
     // them.
-    std::uint32_t at = second_of_day + 1;
-    const std::uint32_t end = second_of_day + kSecondsPerDay;
+    const std::uint32_t start = second_of_day() % kSecondsPerDay;
+    std::uint32_t at = start + 1;
+    const std::uint32_t end = start + kSecondsPerDay;
     while (at <= end) {
         const std::uint32_t tod = at % kSecondsPerDay;
         if (*hour >= 0 && tod / 3600 != static_cast<std::uint32_t>(*hour))
@@ -175,7 +178,7 @@ std::optional<std::uint32_t> Rtc::until_alarm(std::uint32_t second_of_day) const
         else if (*second >= 0 && tod % 60 != static_cast<std::uint32_t>(*second))
             ++at;
         else
-            return at - second_of_day;
+            return at - start;
     }
     return std::nullopt;
 }
@@ -201,9 +204,7 @@ void Rtc::update() {
     const auto in_second = static_cast<std::int64_t>(now - second_start_);
     if (counting() && in_second >= static_cast<std::int64_t>(kCrystalHz)) {
         const auto passed = static_cast<std::uint64_t>(in_second) / kCrystalHz;
-        const std::int64_t of_day = seconds() % kSecondsPerDay;
-        const auto alarm =
-            until_alarm(static_cast<std::uint32_t>(of_day < 0 ? of_day + kSecondsPerDay : of_day));
+        const auto alarm = until_alarm();
         ram_[C] |= UF;
         if (alarm && *alarm <= passed)
             ram_[C] |= AF;
@@ -231,11 +232,8 @@ void Rtc::arm() {
         when = (periods_ + 1) * period;
     if ((wanted & (AF | UF)) != 0 && counting()) {
         std::uint64_t seconds_ahead = 1;
-        if ((wanted & UF) == 0) {
-            const std::int64_t of_day = seconds() % kSecondsPerDay;
-            seconds_ahead =
-                until_alarm(static_cast<std::uint32_t>(std::max<std::int64_t>(of_day, 0))).value_or(0);
-        }
+        if ((wanted & UF) == 0)
+            seconds_ahead = until_alarm().value_or(0);
         if (seconds_ahead != 0)
             when = std::min(when, second_start_ + seconds_ahead * kCrystalHz);
     }

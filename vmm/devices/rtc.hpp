@@ -66,10 +66,12 @@ private:
     [[nodiscard]] std::uint8_t encode(unsigned value) const;
     [[nodiscard]] unsigned decode_hour(std::uint8_t value) const;
     [[nodiscard]] std::uint8_t encode_hour(unsigned hour) const;
+    /// What the time registers say; over 86,400 if the guest wrote nonsense.
+    [[nodiscard]] std::uint32_t second_of_day() const;
     [[nodiscard]] std::int64_t seconds() const;
     void set_seconds(std::int64_t seconds);
-    /// Seconds from `second_of_day` to the next alarm, 1 to 86,400; nothing: never.
-    [[nodiscard]] std::optional<std::uint32_t> until_alarm(std::uint32_t second_of_day) const;
+    /// Seconds to the next alarm, 1 to 86,400; nothing: never.
+    [[nodiscard]] std::optional<std::uint32_t> until_alarm() const;
 
     DeviceClock clock_;
     IrqLine& irq_;
