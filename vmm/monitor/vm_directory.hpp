@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// The VMs as the monitor's commands see them.
+#pragma once
+
+#include "vmm/base/expected.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/core/vm_exit.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace hv {
+
+namespace config {
+struct VmConfig;
+}
+
+/// Called on the boot CPU, without a lock. VMs have the order of the configuration; `index` < size().
+class VmDirectory {
+public:
+    struct Status {
+        std::string_view state;  ///< "running"
+        TextBuffer<48> ending;   ///< how it ended last; empty: it never did
+        std::uint32_t resets;    ///< how often it started anew
+        bool running;            ///< the rest, and vcpu(), are there
+        std::uint64_t overhead;  ///< bytes that it costs beside RAM and RAM disks
+    };
+    /// What a vCPU has done since its VM was built.
+    struct VcpuStatistics {
+        std::uint64_t exits[VmExit::kReasons];
+        std::uint64_t run_ns;   ///< ran on a CPU
+        std::uint64_t wait_ns;  ///< wanted to, while others ran
+    };
+
+    [[nodiscard]] virtual std::size_t size() const = 0;
+    [[nodiscard]] virtual const config::VmConfig& config(std::size_t index) const = 0;
+    [[nodiscard]] virtual Status status(std::size_t index) const = 0;
+    /// Of a running VM; `vcpu` < config().cpus. Nothing: it does not run.
+    [[nodiscard]] virtual std::optional<VcpuStatistics> vcpu(std::size_t index, std::uint32_t vcpu) const = 0;
+
+    /// Errors as those of VmManager.
+    virtual Expected<void> start(std::size_t index) = 0;
+    virtual Expected<void> stop(std::size_t index) = 0;
+    virtual Expected<void> reset(std::size_t index) = 0;
+    virtual Expected<void> press_power_button(std::size_t index) = 0;
+    /// Gives the VM's console the line.
+    virtual void show_console(std::size_t index) = 0;
+
+    [[nodiscard]] std::string_view name(std::size_t index) const;
+    /// The VM of this name, if there is one.
+    [[nodiscard]] std::optional<std::size_t> find(std::string_view name) const;
+
+protected:
+    ~VmDirectory() = default;
+};
+
+}  // namespace hv

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/monitor/vm_manager_view.hpp"
+
+#include "vmm/core/vm_manager.hpp"
+#include "vmm/monitor/console_mux.hpp"
+#include "vmm/monitor/vm_console_set.hpp"
+
+namespace hv {
+
+std::size_t VmManagerView::size() const {
+    return manager_.entries().size();
+}
+
+const config::VmConfig& VmManagerView::config(std::size_t index) const {
+    return *manager_.entries()[index].config;
+}
+
+VmDirectory::Status VmManagerView::status(std::size_t index) const {
+    const VmManager::Entry& entry = manager_.entries()[index];
+    Status status{to_string(entry.state), {}, entry.resets, entry.vm != nullptr, 0};
+    if (entry.failed_to_start)
+        status.ending.append("failed to start");
+    else if (entry.reason == VmStop::exit_code)
+        status.ending.append("debug exit with code %u", entry.exit_code);
+    else if (entry.reason != VmStop::none)
+        status.ending.append("%s", to_string(entry.reason));
+    if (entry.vm != nullptr)
+        status.overhead = entry.vm->overhead_bytes();
+    return status;
+}
+
+std::optional<VmDirectory::VcpuStatistics> VmManagerView::vcpu(std::size_t index,
+                                                               std::uint32_t number) const {
+    const VmManager::Entry& entry = manager_.entries()[index];
+    if (entry.vm == nullptr)
+        return std::nullopt;
+    const Vcpu& vcpu = *entry.vm->vcpus()[number];
+    VcpuStatistics statistics{};
+    for (unsigned reason = 0; reason < VmExit::kReasons; ++reason)
+        statistics.exits[reason] = vcpu.exits(static_cast<VmExit::Reason>(reason));
+    const auto nanoseconds = [](std::uint64_t ticks) {
+        return Clock::scale(ticks, 1'000'000'000, machine::tsc_hz());
+    };
+    statistics.run_ns = nanoseconds(vcpu.run_ticks());
+    statistics.wait_ns = nanoseconds(vcpu.wait_ticks());
+    return statistics;
+}
+
+Expected<void> VmManagerView::start(std::size_t index) {
+    return manager_.start(manager_.entries()[index]);
+}
+Expected<void> VmManagerView::stop(std::size_t index) {
+    return manager_.stop(manager_.entries()[index]);
+}
+Expected<void> VmManagerView::reset(std::size_t index) {
+    return manager_.reset(manager_.entries()[index]);
+}
+Expected<void> VmManagerView::press_power_button(std::size_t index) {
+    return manager_.press_power_button(manager_.entries()[index]);
+}
+void VmManagerView::show_console(std::size_t index) {
+    mux_.focus(consoles_.channel(index));
+}
+
+}  // namespace hv

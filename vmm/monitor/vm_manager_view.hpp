@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// The VmDirectory of the real VMs.
+#pragma once
+
+#include "vmm/monitor/vm_directory.hpp"
+
+namespace hv {
+
+class ConsoleMux;
+class VmConsoleSet;
+class VmManager;
+
+class VmManagerView final : public VmDirectory {
+public:
+    /// All outlive the view.
+    VmManagerView(VmManager& manager, VmConsoleSet& consoles, ConsoleMux& mux)
+        : manager_{manager}, consoles_{consoles}, mux_{mux} {}
+
+    [[nodiscard]] std::size_t size() const override;
+    [[nodiscard]] const config::VmConfig& config(std::size_t index) const override;
+    [[nodiscard]] Status status(std::size_t index) const override;
+    [[nodiscard]] std::optional<VcpuStatistics> vcpu(std::size_t index, std::uint32_t vcpu) const override;
+    Expected<void> start(std::size_t index) override;
+    Expected<void> stop(std::size_t index) override;
+    Expected<void> reset(std::size_t index) override;
+    Expected<void> press_power_button(std::size_t index) override;
+    void show_console(std::size_t index) override;
+
+private:
+    VmManager& manager_;
+    VmConsoleSet& consoles_;
+    ConsoleMux& mux_;
+};
+
+}  // namespace hv
