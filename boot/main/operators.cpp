@@ -34,6 +34,9 @@ void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return 
 void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
     return allocate(size, static_cast<std::size_t>(alignment));
 }
+void* operator new[](std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+    return allocate(size, static_cast<std::size_t>(alignment));
+}
 void* operator new(std::size_t size) { return allocate_or_panic(size, kDefaultAlignment); }
 void* operator new[](std::size_t size) { return allocate_or_panic(size, kDefaultAlignment); }
 void operator delete(void* memory) noexcept { release(memory); }
@@ -42,3 +45,5 @@ void operator delete(void* memory, std::size_t) noexcept { release(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { release(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }

@@ -107,11 +107,14 @@ private:
 
 }  // namespace hv
 
-/// Yields the value of an Expected, or returns its error from the calling function.
-#define HV_TRY(expression)                                                                                             \
+/// Yields the value of an Expected, or returns its error from the calling function. May be nested.
+#define HV_TRY(expression) HV_TRY_NAMED(expression, HV_TRY_JOIN(hv_try_result_, __COUNTER__))
+#define HV_TRY_JOIN(a, b) HV_TRY_JOIN_EXPANDED(a, b)
+#define HV_TRY_JOIN_EXPANDED(a, b) a##b
+#define HV_TRY_NAMED(expression, result)                                                                               \
     __extension__({                                                                                                    \
-        auto hv_try_result = (expression);                                                                             \
-        if (!hv_try_result) [[unlikely]]                                                                               \
-            return ::hv::Unexpected{hv_try_result.error()};                                                            \
-        std::move(hv_try_result).value();                                                                              \
+        auto result = (expression);                                                                                    \
+        if (!result) [[unlikely]]                                                                                      \
+            return ::hv::Unexpected{result.error()};                                                                   \
+        std::move(result).value();                                                                                     \
     })

@@ -28,6 +28,10 @@ std::uint64_t tsc();
 std::uint64_t tsc_hz();
 /// Where host physical memory is mapped: hva == direct_map_base() + hpa.
 std::uintptr_t direct_map_base();
+/// What panics say the executing CPU was running; nullptr: no vCPU. The text outlives the next call.
+void set_running(const char* name);
+/// Waits until every other CPU has left the interrupt handlers and vCPU exits that it may be in now. Boot CPU only, no lock held.
+void synchronize();
 /// Makes `cpu` leave guest mode or its idle sleep and look at its work; does nothing for the executing CPU.
 void kick_cpu(std::uint32_t cpu);
 

@@ -26,7 +26,7 @@
 
 namespace hv {
 
-class Board final : private PowerControl, private ExtIntSource {
+class Board final : private ExtIntSource {
 public:
     struct Parts {
         IoBus& ports;
@@ -36,7 +36,7 @@ public:
         VmControl& control;
         CharSink& serial;
         CharSink& debug;
-        std::uint64_t boot_time;  ///< wall clock in seconds since 1970 when the host's TSC was 0
+        WallClock time;
         bool debug_exit;
     };
 
@@ -62,13 +62,22 @@ private:
     explicit Board(const Parts& parts);
     Expected<void> attach(const Parts& parts);
 
-    void power_off() override { control_.request_stop(VmStop::power_off, 0); }
-    void exit(std::uint32_t code) override { control_.request_stop(VmStop::exit_code, code); }
-    void reset_machine() override { control_.request_stop(VmStop::reset, 0); }
-    std::uint8_t acknowledge() override;
+    class Power final : public PowerControl {
+    public:
+        explicit Power(VmControl& control) : control_{control} {}
+        void power_off() override { control_.request_stop(VmStop::power_off, 0); }
+        void reset() override { control_.request_stop(VmStop::reset, 0); }
+        void exit(std::uint32_t code) override { control_.request_stop(VmStop::exit_code, code); }
 
-    VmControl& control_;
+    private:
+        VmControl& control_;
+    };
+
+    std::uint8_t acknowledge() override { return pic_.acknowledge(); }
+
+    Power power_;
     IoApic io_apic_;
+    IrqFanOut intr_;  ///< the 8259's INTR: LINT0 and the I/O APIC's pin 0
     Pic8259 pic_;
     IrqRouter irqs_;
     Uart16550 uart_;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What the VMM does about each kind of exit. Decoding an exit is the backends' work: arch/x86_64/{vmx,svm}/exit_decode.cpp.
+// What the VMM does about each kind of exit. Decoding an exit is the backends' work: arch/x86_64/{vmx,svm}/exit_decode.*.
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
 #include "vmm/base/text.hpp"
+#include "vmm/core/cpu_loop.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/x86/finish_instruction.hpp"
 
@@ -11,14 +12,57 @@ namespace hv {
 
 using x86::Operation;
 
+const char* to_string(VmExit::Reason reason) {
+    using Reason = VmExit::Reason;
+    switch (reason) {
+    case Reason::host_interrupt: return "host interrupt";
+    case Reason::interrupt_window: return "interrupt window";
+    case Reason::nmi_window: return "NMI window";
+    case Reason::cpuid: return "CPUID";
+    case Reason::rdmsr: return "RDMSR";
+    case Reason::wrmsr: return "WRMSR";
+    case Reason::io: return "I/O";
+    case Reason::nested_fault: return "nested fault";
+    case Reason::vmcall: return "VMCALL";
+    case Reason::hlt: return "HLT";
+    case Reason::pause: return "PAUSE";
+    case Reason::cr_access: return "CR access";
+    case Reason::dr_access: return "DR access";
+    case Reason::xsetbv: return "XSETBV";
+    case Reason::invd: return "INVD";
+    case Reason::invlpg: return "INVLPG";
+    case Reason::task_switch: return "task switch";
+    case Reason::exception: return "exception";
+    case Reason::undefined: return "undefined instruction";
+    case Reason::shutdown: return "shutdown";
+    case Reason::init_signal: return "INIT";
+    case Reason::invalid_state: return "invalid state";
+    case Reason::unhandled: return "unhandled";
+    }
+    return "?";
+}
+
 Vcpu::Next Vcpu::handle(const VmExit& exit) {
     using Reason = VmExit::Reason;
-    if (exit.interrupted.pending()) [[unlikely]]
+    if (exit.interrupted.pending() || exit.reason == Reason::exception) [[unlikely]] {
         events_.reinject(exit.interrupted);
+        // An event whose delivery exits again and again would be injected each time before the processor looks at physical
+        // interrupts: they are let in here, so that no guest keeps a CPU for itself.
+        machine::let_interrupts_in();
+        if (loop_->wants_cpu()) {
+            const Next next = handle_reason(exit);
+            return next == Next::enter ? Next::leave_cpu : next;
+        }
+    }
+    return handle_reason(exit);
+}
+
+Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
+    using Reason = VmExit::Reason;
     switch (exit.reason) {
     case Reason::host_interrupt:
         machine::let_interrupts_in();
-        return environment_.scheduler.needs_switch() ? Next::leave_cpu : Next::enter;
+        return loop_->wants_cpu() ? Next::leave_cpu : Next::enter;
     case Reason::interrupt_window:
     case Reason::nmi_window: return Next::enter;  // prepare() injects
     case Reason::cpuid: handle_cpuid(exit); return Next::enter;
@@ -28,7 +72,7 @@ Vcpu::Next Vcpu::handle(const VmExit& exit) {
     case Reason::nested_fault: return handle_nested_fault(exit);
     case Reason::vmcall: handle_vmcall(exit); return Next::enter;
     case Reason::hlt: return handle_halt(exit);
-    case Reason::pause: return skip<Operation::pause>(exit) ? Next::leave_cpu : Next::enter;
+    case Reason::pause: return skip<Operation::pause>(exit) ? Next::yield : Next::enter;
     case Reason::cr_access: return handle_cr_access(exit);
     case Reason::xsetbv: handle_xsetbv(exit); return Next::enter;
     case Reason::invd: handle_cache_flush(exit); return Next::enter;
@@ -220,17 +264,29 @@ Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
     return Next::block;
 }
 
-std::uint64_t Vcpu::mmio_read(Gpa gpa, unsigned size) {
-    if (apic_.mmio_enabled() && gpa.page() == apic_.base())
-        return apic_.mmio_read(gpa.page_offset(), size);
-    return environment_.mmio.read(gpa.raw, size);
+// The buses answer for what nobody claims.
+bool Vcpu::mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) {
+    value = apic_.mmio_enabled() && gpa.page() == apic_.base() ? apic_.mmio_read(gpa.page_offset(), size)
+                                                               : environment_.mmio.read(gpa.raw, size);
+    return true;
 }
 
-void Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
+bool Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
     if (apic_.mmio_enabled() && gpa.page() == apic_.base())
         apic_.mmio_write(gpa.page_offset(), size, value);
     else
         environment_.mmio.write(gpa.raw, size, value);
+    return true;
+}
+
+bool Vcpu::port_read(std::uint16_t port, unsigned size, std::uint64_t& value) {
+    value = environment_.ports.read(port, size);
+    return true;
+}
+
+bool Vcpu::port_write(std::uint16_t port, unsigned size, std::uint64_t value) {
+    environment_.ports.write(port, size, value);
+    return true;
 }
 
 Vcpu::Next Vcpu::crash(std::string_view what, const VmExit& exit) {

@@ -15,20 +15,20 @@ constexpr std::uint16_t kRealModeCode = 0x9b;
 }  // namespace
 
 Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::uint32_t index,
-                                             std::unique_ptr<VcpuBackend> backend) {
-    auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend)};
+                                             std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity) {
+    auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend), affinity};
     if (vcpu == nullptr)
         return Unexpected{Error::no_memory};
     return std::unique_ptr<Vcpu>{vcpu};
 }
 
-Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend)
-    : environment_{environment}, index_{index}, backend_{std::move(backend)},
+Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity)
+    : SchedEntity{environment.group, affinity}, environment_{environment}, index_{index}, backend_{std::move(backend)},
       apic_{{index, index == 0, true, environment.cpuid.cpu().physical_bits}, environment.fabric, *this, environment.clock},
       msrs_{environment.cpuid.cpu(), *backend_, apic_, environment.memory, environment.kvm_clock, environment.tsc_offset},
       control_registers_{environment.cpuid.cpu(), *backend_, environment.memory},
       fetcher_{environment.cpuid.cpu(), *backend_, environment.memory},
-      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_}, entity_{} {}
+      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_} {}
 
 void Vcpu::set_name(std::string_view vm_name) {
     const auto text = format_into(std::span{name_}.first(name_.size() - 1), "%.*s/%u", static_cast<int>(vm_name.size()), vm_name.data(), index_);
@@ -56,7 +56,8 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
     backend_->leave_cpu();
 }
 
-Vcpu::Outcome Vcpu::run() {
+Vcpu::Outcome Vcpu::run(const CpuLoop& loop) {
+    loop_ = &loop;
     running_on_.store(machine::cpu_index(), std::memory_order_seq_cst);
     backend_->enter_cpu();
     Next next;
@@ -71,7 +72,10 @@ Vcpu::Outcome Vcpu::run() {
     running_on_.store(kNowhere, std::memory_order_seq_cst);
     switch (next) {
     case Next::block: return Outcome::blocked;
-    case Next::park: return Outcome::parked;
+    case Next::yield: return Outcome::yielded;
+    case Next::park:
+        // Timers and interrupts may still wake it: that it has parked is reported once.
+        return std::exchange(parked_, true) ? Outcome::blocked : Outcome::parked;
     default: return Outcome::preempted;
     }
 }
@@ -122,7 +126,9 @@ bool Vcpu::wakes_from_halt() {
 }
 
 bool Vcpu::has_work() {
-    if (environment_.stopping.load(std::memory_order_seq_cst) || signals_.load(std::memory_order_seq_cst) != 0)
+    if (environment_.stopping.load(std::memory_order_seq_cst))
+        return !parked_;
+    if (signals_.load(std::memory_order_seq_cst) != 0)
         return true;
     return activity_ == Activity::halted && wakes_from_halt();
 }
@@ -197,7 +203,7 @@ void Vcpu::poke() {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst);
     if (cpu == kNowhere)
-        environment_.scheduler.wake(entity_);
+        environment_.scheduler.wake(*this);
     else if (cpu != machine::cpu_index())
         machine::kick_cpu(cpu);
 }

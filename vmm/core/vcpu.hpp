@@ -23,6 +23,8 @@
 
 namespace hv {
 
+class CpuLoop;
+
 /// Where the 8259 pair's vectors come from.
 class ExtIntSource {
 public:
@@ -44,27 +46,33 @@ struct VcpuEnvironment {
     const x86::KvmClock& kvm_clock;
     Clock& clock;
     Scheduler& scheduler;
+    SchedGroup& group;
     VmControl& control;
     std::int64_t tsc_offset;
     /// Set while the VM is to stop; vCPUs then park.
     const std::atomic<bool>& stopping;
 };
 
-class Vcpu final : private LocalApicOwner, private x86::GuestBus {
+class Vcpu final : public SchedEntity, private LocalApicOwner, private x86::GuestBus {
 public:
     enum class Outcome : std::uint8_t {
         preempted,  ///< the CPU is needed for something else
+        yielded,    ///< the guest only waits for another vCPU
         blocked,    ///< nothing to do until it is woken
-        parked,     ///< the VM stops: it does not run again until it is started
+        parked,     ///< the VM stops; reported once. It blocks until the VM is started again
     };
 
     static Expected<std::unique_ptr<Vcpu>> create(VcpuEnvironment& environment, std::uint32_t index,
-                                                  std::unique_ptr<VcpuBackend> backend);
+                                                  std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity);
     Vcpu(const Vcpu&) = delete;
     Vcpu& operator=(const Vcpu&) = delete;
 
     /// Runs the guest on this CPU until one of the outcomes. Interrupts are masked before and after.
-    Outcome run();
+    Outcome run(const CpuLoop& loop);
+    /// After parked, once the scheduler knows that it blocks.
+    void parked() { environment_.control.vcpu_parked(); }
+    /// Before it is woken for the first time after a stop.
+    void unpark() { parked_ = false; }
     /// After blocked, once the scheduler knows: whether something came in between.
     [[nodiscard]] bool has_work();
 
@@ -74,7 +82,6 @@ public:
 
     [[nodiscard]] std::uint32_t index() const { return index_; }
     [[nodiscard]] LocalApic& apic() { return apic_; }
-    [[nodiscard]] SchedEntity& entity() { return entity_; }
     [[nodiscard]] VcpuBackend& backend() { return *backend_; }
     void set_name(std::string_view vm_name);
     /// "vm/vcpu", null-terminated.
@@ -88,9 +95,9 @@ public:
 
 private:
     enum class Activity : std::uint8_t { wait_for_startup, active, halted };
-    enum class Next : std::uint8_t { enter, leave_cpu, block, park };
+    enum class Next : std::uint8_t { enter, leave_cpu, yield, block, park };
 
-    Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend);
+    Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity);
 
     // The run loop.
     Next prepare();
@@ -100,6 +107,7 @@ private:
     void start_up(std::uint8_t vector);
     void init_processor();
     Next handle(const VmExit& exit);
+    Next handle_reason(const VmExit& exit);
 
     // Exit handlers, exit_dispatch.cpp.
     Next handle_io(const VmExit& exit);
@@ -127,10 +135,10 @@ private:
     void startup(std::uint8_t vector) override;
 
     // x86::GuestBus
-    std::uint64_t mmio_read(Gpa gpa, unsigned size) override;
-    void mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
-    std::uint64_t port_read(std::uint16_t port, unsigned size) override { return environment_.ports.read(port, size); }
-    void port_write(std::uint16_t port, unsigned size, std::uint64_t value) override { environment_.ports.write(port, size, value); }
+    bool mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) override;
+    bool mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
+    bool port_read(std::uint16_t port, unsigned size, std::uint64_t& value) override;
+    bool port_write(std::uint16_t port, unsigned size, std::uint64_t value) override;
 
     static constexpr std::uint32_t kNowhere = ~0U;
     static constexpr std::uint32_t kSignalInit = 1U << 8;
@@ -146,8 +154,9 @@ private:
     x86::InstructionFetcher fetcher_;
     x86::Emulator emulator_;
     Activity activity_{Activity::wait_for_startup};
+    bool parked_{false};  ///< it has said so since the VM began to stop
+    const CpuLoop* loop_{nullptr};  ///< of the CPU that it runs on
     std::array<std::uint64_t, VmExit::kReasons> exits_{};
-    SchedEntity entity_;
     std::array<char, 48> name_{};
 
     // Written by other CPUs.

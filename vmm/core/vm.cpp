@@ -19,8 +19,6 @@ const char* to_string(VmStop reason) {
 
 Vm::~Vm() {
     HV_ASSERT(stopped());
-    for (const auto& vcpu : vcpus_)
-        services_.scheduler.remove(vcpu->entity());
 }
 
 void Vm::start() {
@@ -28,9 +26,11 @@ void Vm::start() {
     stop_reason_.store(VmStop::none, std::memory_order_relaxed);
     exit_code_ = 0;
     running_vcpus_.store(static_cast<std::uint32_t>(vcpus_.size()), std::memory_order_relaxed);
+    for (const auto& vcpu : vcpus_)
+        vcpu->unpark();
     stopping_.store(false, std::memory_order_release);
     for (const auto& vcpu : vcpus_)
-        services_.scheduler.wake(vcpu->entity());
+        services_.scheduler.wake(*vcpu);
 }
 
 void Vm::request_stop(VmStop reason, std::uint32_t code) {
@@ -50,7 +50,7 @@ void Vm::vcpu_parked() {
 
 std::uint64_t Vm::overhead_bytes() const {
     std::uint64_t bytes = sizeof(Vm) + sizeof(Board) + space_->table_bytes();
-    bytes += vcpus_.size() * (sizeof(Vcpu) + vcpu_backend_bytes_);
+    bytes += vcpus_.size() * (sizeof(Vcpu) + kPageSize);
     for (const auto& disk : disks_)
         bytes += disk->overhead_bytes();
     bytes += nics_.size() * sizeof(VmNic);

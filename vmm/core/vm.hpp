@@ -23,7 +23,9 @@
 
 namespace hv {
 
+namespace net {
 class Switch;
+}
 
 /// What a VM is made with; all of it outlives the VM.
 struct VmServices {
@@ -32,9 +34,9 @@ struct VmServices {
     Clock& clock;
     Scheduler& scheduler;
     const loader::ModuleFiles& files;
-    std::span<const std::unique_ptr<Switch>> switches;  ///< in the order of Config::switches
+    std::span<const std::unique_ptr<net::Switch>> switches;  ///< in the order of Config::switches
     x86::CpuidPolicy (*cpuid_policy)(const x86::CpuidConfig& config);
-    std::uint64_t boot_time;  ///< wall clock in seconds since 1970 when the host's TSC was 0
+    WallClock boot_time;
     /// Called when the last vCPU has parked after a stop; any CPU, without locks.
     void (*stopped)(void* context);
     void* context;
@@ -66,8 +68,7 @@ public:
     /// While stopped: the machine as after power-on, the kernel loaded again; disks keep their contents. Errors as create().
     Expected<void> reset();
 
-    /// A vCPU of this VM returned Outcome::parked. Called by the CPU that ran it.
-    void vcpu_parked();
+    void vcpu_parked() override;
 
     [[nodiscard]] const config::VmConfig& config() const { return config_; }
     [[nodiscard]] std::span<const std::unique_ptr<Vcpu>> vcpus() const { return vcpus_.span(); }
@@ -93,6 +94,7 @@ private:
     const config::VmConfig& config_;
     const VmServices& services_;
     GuestMemory memory_;
+    SchedGroup group_;
     std::unique_ptr<GuestAddressSpace> space_;
     IoBus ports_{IoBus::kPortHintShift};
     IoBus mmio_{IoBus::kMemoryHintShift};

@@ -17,6 +17,20 @@ Unexpected failed(const config::VmConfig& config, const char* what, Error error)
     return Unexpected{error};
 }
 
+std::uint64_t wall_clock_now(const VmServices& services) {
+    const WallClock& boot = services.boot_time;
+    return static_cast<std::uint64_t>(boot.seconds) + (services.clock.now() - boot.at) / services.clock.hz();
+}
+
+CpuSet affinity_of(const config::VmConfig& config) {
+    if (config.pin.empty())
+        return CpuSet::all();
+    CpuSet set;
+    for (const std::uint32_t cpu : config.pin)
+        set.add(cpu);
+    return set;
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const VmServices& services, Consoles consoles) {
@@ -42,10 +56,10 @@ Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const V
 }
 
 Vm::Vm(const config::VmConfig& config, const VmServices& services, GuestMemory memory)
-    : config_{config}, services_{services}, memory_{std::move(memory)},
+    : config_{config}, services_{services}, memory_{std::move(memory)}, group_{config.weight, config.cap},
       cpuid_{services.cpuid_policy({config.cpus, services.clock.hz(), LocalApicTimer::kBusHz})},
       tsc_offset_{-static_cast<std::int64_t>(services.clock.now())},
-      kvm_clock_{services.clock.hz(), 0, services.boot_time + services.clock.now() / services.clock.hz()} {}
+      kvm_clock_{services.clock.hz(), 0, wall_clock_now(services)} {}
 
 Expected<void> Vm::map_memory() {
     space_ = HV_TRY(services_.extension.create_address_space());
@@ -55,21 +69,20 @@ Expected<void> Vm::map_memory() {
 
 Expected<void> Vm::add_board(Consoles consoles) {
     board_ = HV_TRY(Board::create({ports_, mmio_, fabric_, services_.clock, *this, consoles.serial, consoles.debug,
-                                   kvm_clock_.nanoseconds(0), services_.boot_time, config_.debug_exit}));
+                                   services_.boot_time, config_.debug_exit}));
     return {};
 }
 
 Expected<void> Vm::add_vcpus() {
     environment_.emplace(VcpuEnvironment{memory_, ports_, mmio_, fabric_, board_->ext_int(), cpuid_, kvm_clock_, services_.clock,
-                                         services_.scheduler, *this, tsc_offset_, stopping_});
+                                         services_.scheduler, group_, *this, tsc_offset_, stopping_});
     HV_TRY(vcpus_.reserve(config_.cpus));
     HV_TRY(apics_.reserve(config_.cpus));
     for (std::uint32_t index = 0; index < config_.cpus; ++index) {
         auto backend = HV_TRY(services_.extension.create_vcpu(*space_));
-        auto vcpu = HV_TRY(Vcpu::create(*environment_, index, std::move(backend)));
+        auto vcpu = HV_TRY(Vcpu::create(*environment_, index, std::move(backend), affinity_of(config_)));
         vcpu->set_name(config_.name);
         HV_TRY(apics_.push(&vcpu->apic()));
-        HV_TRY(services_.scheduler.add(vcpu->entity(), scheduling_of(config_)));
         HV_TRY(vcpus_.push(std::move(vcpu)));
     }
     fabric_.connect(apics_.span(), &board_->io_apic());
@@ -78,14 +91,18 @@ Expected<void> Vm::add_vcpus() {
 }
 
 Expected<void> Vm::add_disks() {
-    for (const config::DiskConfig& disk : config_.disks)
-        HV_TRY(disks_.push(HV_TRY(VmDisk::create(disk, services_, memory_, fabric_, *board_))));
+    for (const config::DiskConfig& disk : config_.disks) {
+        auto attached = HV_TRY(VmDisk::create(disk, services_, memory_, fabric_, *board_));
+        HV_TRY(disks_.push(std::move(attached)));
+    }
     return {};
 }
 
 Expected<void> Vm::add_nics() {
-    for (const config::NicConfig& nic : config_.nics)
-        HV_TRY(nics_.push(HV_TRY(VmNic::create(nic, services_, memory_, fabric_, *board_))));
+    for (const config::NicConfig& nic : config_.nics) {
+        auto attached = HV_TRY(VmNic::create(nic, services_, memory_, fabric_, *board_));
+        HV_TRY(nics_.push(std::move(attached)));
+    }
     return {};
 }
 

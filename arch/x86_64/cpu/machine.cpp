@@ -29,8 +29,28 @@ void restore_interrupts(bool enabled) {
     if (enabled)
         cpu::sti();
 }
-void let_interrupts_in() { asm volatile("sti; nop; cli" ::: "memory"); }
-void sleep_until_interrupt() { asm volatile("sti; hlt; cli" ::: "memory"); }
+void let_interrupts_in() {
+    asm volatile("sti; nop; cli" ::: "memory");
+    cpu::this_cpu().quiescent.fetch_add(1, std::memory_order_release);
+}
+void sleep_until_interrupt() {
+    asm volatile("sti; hlt; cli" ::: "memory");
+    cpu::this_cpu().quiescent.fetch_add(1, std::memory_order_release);
+}
+void set_running(const char* name) { cpu::this_cpu().running = name; }
+
+void synchronize() {
+    const std::uint32_t me = cpu_index();
+    for (std::uint32_t index = 0; index < cpu::cpu_count(); ++index) {
+        if (index == me)
+            continue;
+        const cpu::PerCpu& other = cpu::cpu_at(index);
+        const std::uint64_t before = other.quiescent.load(std::memory_order_acquire);
+        kick_cpu(index);
+        while (other.quiescent.load(std::memory_order_acquire) == before)
+            pause();
+    }
+}
 void pause() { asm volatile("pause" ::: "memory"); }
 std::uint64_t tsc() { return cpu::rdtsc(); }
 std::uint64_t tsc_hz() { return cpu::tsc_frequency(); }
@@ -38,7 +58,6 @@ std::uintptr_t direct_map_base() { return cpu::kDirectMap; }
 
 void kick_cpu(std::uint32_t index) {
     cpu::PerCpu& target = cpu::cpu_at(index);
-    target.attention.store(true, std::memory_order_release);
     if (&target != &cpu::this_cpu())
         irq::send_ipi(target.apic_id, static_cast<std::uint8_t>(cpu::HostVector::kick));
 }

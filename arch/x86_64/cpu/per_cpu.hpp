@@ -40,10 +40,8 @@ struct PerCpu {
     std::uint64_t gdt[5];
     Tss tss;
     std::uintptr_t stack_top;
-    /// Set by interrupt handlers and other CPUs: the run loop shall look around before it enters a guest again.
-    std::atomic<bool> attention;
-    /// Whether this CPU sleeps or may be in guest mode, so that a kick needs an IPI.
-    std::atomic<bool> online;
+    /// How often this CPU has let interrupts in, and so holds nothing that it found before.
+    std::atomic<std::uint64_t> quiescent;
     /// NMIs seen while the host ran; the panic path stops CPUs by NMI.
     std::atomic<std::uint32_t> nmis;
     const char* running;  ///< "vm/vcpu" for panic dumps, or nullptr

@@ -41,7 +41,6 @@ struct Start {
     cpu::load_per_cpu(area);
     cpu::enable_fpu();
     irq::enable_local_apic();
-    area.online.store(true, std::memory_order_release);
     // The starter's `Start` may be gone from here on.
     start->arrived.store(true, std::memory_order_release);
     main();
