@@ -39,12 +39,12 @@ std::uint64_t swap_bytes(std::uint64_t value, unsigned size) {
 
 }  // namespace
 
+/// Needs state_ and mode_.
 const Instruction* Emulator::fetch(Result& failure) {
-    backend_.get_state(state_, RegSet::control | RegSet::segments);
     const InstructionFetcher::Fetched fetched = fetcher_.fetch(state_);
     using Status = InstructionFetcher::Fetched::Status;
     switch (fetched.status) {
-    case Status::ok: [[likely]] mode_ = code_mode(state_); return fetched.instruction;
+    case Status::ok: [[likely]] return fetched.instruction;
     case Status::page_fault:
         events_.raise_page_fault(backend_, fetched.error_code, fetched.linear);
         failure = Result::exception;
@@ -58,17 +58,48 @@ const Instruction* Emulator::fetch(Result& failure) {
     return nullptr;
 }
 
+/// The device registers' path: MOV or MOVZX between a register and an operand that lies in one page and is
+/// what the exit names, so that the processor has done all checks already. False: nothing was done.
+bool Emulator::quick_move(const Instruction& in, const NestedFault& fault) {
+    const bool moves = in.operation == Operation::mov || in.operation == Operation::movzx;
+    if (!moves || !in.memory || fault.during_walk || fault.execute)
+        return false;
+    const std::uint64_t address = operands_.linear(in.segment, effective_address(in, backend_.regs));
+    const std::uint64_t offset = address & (kPageSize - 1);
+    if (offset != fault.gpa.page_offset() || offset + in.memory_size > kPageSize)
+        return false;
+    if (in.form == Form::reg_rm) {
+        std::uint64_t value = 0;
+        if (!bus_.mmio_read(fault.gpa, in.memory_size, value))
+            return false;
+        set_gpr(in, in.reg, in.operand_size, cut(value, in.memory_size));
+    } else if (in.form == Form::acc_moffs || !bus_.mmio_write(fault.gpa, in.memory_size, source(in))) {
+        return false;
+    }
+    finish_instruction(backend_, events_, in.length);
+    return true;
+}
+
 Emulator::Result Emulator::emulate_mmio(const NestedFault& fault) {
+    backend_.get_state(state_, RegSet::control | RegSet::segments);
+    mode_ = code_mode(state_);
+    operands_.begin(state_, backend_.regs.rflags, mode_, nullptr);
     Result failure{};
-    const Instruction* in = fetch(failure);
+    const Instruction* in = fetcher_.cached(state_, mode_);
+    if (in == nullptr) [[unlikely]]
+        in = fetch(failure);
     if (in == nullptr) [[unlikely]]
         return failure;
+    if (quick_move(*in, fault)) [[likely]]
+        return Result::done;
     const bool address_known =
         !fault.during_walk && !fault.execute && in->form != Form::string && has_one_operand(in->operation);
     return run(*in, address_known ? &fault : nullptr);
 }
 
 Emulator::Result Emulator::emulate() {
+    backend_.get_state(state_, RegSet::control | RegSet::segments);
+    mode_ = code_mode(state_);
     Result failure{};
     const Instruction* in = fetch(failure);
     return in == nullptr ? failure : run(*in, nullptr);

@@ -42,6 +42,7 @@ private:
     /// Iterations of a repeated string instruction before the guest can take an interrupt.
     static constexpr unsigned kBatch = 256;
 
+    bool quick_move(const Instruction& in, const NestedFault& fault);
     const Instruction* fetch(Result& failure);
     Result run(const Instruction& instruction, const NestedFault* fault);
     Result conclude(const Instruction& instruction, Outcome outcome);

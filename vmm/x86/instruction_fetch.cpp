@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/x86/instruction_fetch.hpp"
 
-#include "arch/x86_64/defs/cr.hpp"
-
 #include <algorithm>
 
 namespace hv::x86 {
@@ -28,24 +26,6 @@ std::uint64_t low_bytes(unsigned count) {
 
 }  // namespace
 
-CodeMode code_mode(const CpuState& state) {
-    const Segment& cs = state.seg(SegmentName::cs);
-    if ((state.efer & EFER_LMA) != 0 && cs.long_mode())
-        return CodeMode::bits64;
-    return cs.big() ? CodeMode::bits32 : CodeMode::bits16;
-}
-
-bool InstructionFetcher::still_holds(const Decoded& entry, const CpuState& state, std::uint64_t linear,
-                                     CodeMode mode, Accessor accessor) const {
-    if (entry.host == nullptr || entry.linear != linear || entry.cr3 != state.cr3 || entry.cr0 != state.cr0 ||
-        entry.cr4 != state.cr4 || entry.efer != state.efer || entry.mode != mode ||
-        entry.accessor != accessor || !entry.trace.unchanged())
-        return false;
-    std::array<std::uint64_t, 2> now;
-    std::memcpy(now.data(), entry.host, sizeof now);
-    return (now[0] & entry.mask[0]) == entry.bytes[0] && (now[1] & entry.mask[1]) == entry.bytes[1];
-}
-
 /// For length(), which knows RIP alone: only where the code segment's base leaves page offsets as they are.
 void InstructionFetcher::remember_page(std::uint64_t rip, std::uint64_t linear, const std::byte* host) {
     const std::uint64_t offset = linear & (kPageSize - 1);
@@ -56,10 +36,9 @@ void InstructionFetcher::remember_page(std::uint64_t rip, std::uint64_t linear, 
 InstructionFetcher::Fetched InstructionFetcher::fetch(const CpuState& state) {
     const std::uint64_t rip = backend_.regs.rip;
     const CodeMode mode = code_mode(state);
-    const std::uint64_t linear =
-        mode == CodeMode::bits64 ? rip : static_cast<std::uint32_t>(state.seg(SegmentName::cs).base + rip);
-    const Accessor accessor = state.cpl() == 3 ? Accessor::user : Accessor::supervisor;
-    Decoded& entry = decoded_[(linear ^ (linear >> 4)) % kDecoded];
+    const std::uint64_t linear = linear_rip(state, mode);
+    const Accessor accessor = accessor_of(state);
+    Decoded& entry = decoded_[slot_of(linear)];
     if (still_holds(entry, state, linear, mode, accessor)) {
         remember_page(rip, linear, entry.host);
         const auto* bytes = reinterpret_cast<const std::uint8_t*>(entry.bytes.data());

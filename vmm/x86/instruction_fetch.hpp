@@ -3,6 +3,7 @@
 // its decoded form where the VMM has to execute it.
 #pragma once
 
+#include "arch/x86_64/defs/cr.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/x86/decoder.hpp"
@@ -15,7 +16,12 @@
 
 namespace hv::x86 {
 
-CodeMode code_mode(const CpuState& state);
+inline CodeMode code_mode(const CpuState& state) {
+    const Segment& cs = state.seg(SegmentName::cs);
+    if ((state.efer & EFER_LMA) != 0 && cs.long_mode())
+        return CodeMode::bits64;
+    return cs.big() ? CodeMode::bits32 : CodeMode::bits16;
+}
 
 /// One per vCPU, used on its own CPU. Guest RAM stays where it is as long as the vCPU lives: cached host
 /// addresses never dangle.
@@ -57,6 +63,13 @@ public:
     /// Decodes the instruction at RIP. `state` holds the control and segments groups. Instructions met before
     /// are taken from a cache when registers, page-table entries and bytes are all as they were.
     Fetched fetch(const CpuState& state);
+    /// fetch()'s cache alone: nullptr if the instruction is not there, or no longer. `mode` is that of
+    /// `state`.
+    [[nodiscard]] const Instruction* cached(const CpuState& state, CodeMode mode) const {
+        const std::uint64_t linear = linear_rip(state, mode);
+        const Decoded& entry = decoded_[slot_of(linear)];
+        return still_holds(entry, state, linear, mode, accessor_of(state)) ? &entry.instruction : nullptr;
+    }
 
 private:
     static constexpr unsigned kPages = 8;
@@ -102,8 +115,25 @@ private:
 
     unsigned length_by_walk(Operation expected);
     void remember_page(std::uint64_t rip, std::uint64_t linear, const std::byte* host);
-    [[nodiscard]] bool still_holds(const Decoded& entry, const CpuState& state, std::uint64_t linear,
-                                   CodeMode mode, Accessor accessor) const;
+    [[nodiscard]] std::uint64_t linear_rip(const CpuState& state, CodeMode mode) const {
+        const std::uint64_t rip = backend_.regs.rip;
+        return mode == CodeMode::bits64 ? rip
+                                        : static_cast<std::uint32_t>(state.seg(SegmentName::cs).base + rip);
+    }
+    static std::size_t slot_of(std::uint64_t linear) { return (linear ^ (linear >> 4)) % kDecoded; }
+    static Accessor accessor_of(const CpuState& state) {
+        return state.cpl() == 3 ? Accessor::user : Accessor::supervisor;
+    }
+    static bool still_holds(const Decoded& entry, const CpuState& state, std::uint64_t linear, CodeMode mode,
+                            Accessor accessor) {
+        if (entry.linear != linear || entry.host == nullptr || entry.cr3 != state.cr3 ||
+            entry.cr0 != state.cr0 || entry.cr4 != state.cr4 || entry.efer != state.efer ||
+            entry.mode != mode || entry.accessor != accessor || !entry.trace.unchanged())
+            return false;
+        std::array<std::uint64_t, 2> now;
+        std::memcpy(now.data(), entry.host, sizeof now);
+        return (now[0] & entry.mask[0]) == entry.bytes[0] && (now[1] & entry.mask[1]) == entry.bytes[1];
+    }
 
     const GuestCpu& cpu_;
     VcpuBackend& backend_;

@@ -188,7 +188,7 @@ private:
         trace.count = static_cast<std::uint8_t>(count_);
         trace.wide = format_.wide;
         for (unsigned i = 0; i < count_; ++i)
-            trace.steps[i] = {entries_[i], values_[i] | kAccessed | kDirty};
+            trace.steps[i] = {entries_[i], values_[i] | WalkTrace::kAccessedDirty};
     }
 
     static constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
@@ -213,20 +213,11 @@ PagingState PagingState::of(const CpuState& state, std::uint64_t rflags) {
     return {state.cr0, state.cr3, state.cr4, state.efer, (rflags & RFLAGS_AC) != 0};
 }
 
-bool WalkTrace::unchanged() const {
-    for (unsigned i = 0; i < count; ++i) {
-        const std::uint64_t now = load_entry(const_cast<std::byte*>(steps[i].entry), wide);
-        if ((now | kAccessed | kDirty) != steps[i].value)
-            return false;
-    }
-    return true;
-}
-
 Translation walk(const PagingState& paging, const GuestCpu& cpu, const GuestMemory& memory,
                  std::uint64_t linear, Access access, Accessor accessor, WalkTrace* trace) {
     if ((paging.cr0 & CR0_PG) == 0) {
         if (trace != nullptr)
-            trace->count = 0;
+            *trace = {};
         return {.status = Translation::Status::ok, .gpa = Gpa{linear & 0xffff'ffff}};
     }
     return Walk{paging, cpu, memory, linear, access, accessor}.run(trace);

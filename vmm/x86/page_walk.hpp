@@ -8,6 +8,7 @@
 #include "vmm/x86/guest_cpu.hpp"
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 namespace hv::x86 {
@@ -31,16 +32,30 @@ struct Translation {
 
 /// The entries that a translation went through, to see later whether it still holds.
 struct WalkTrace {
+    static constexpr std::uint64_t kAccessedDirty = 0x60;
     struct Step {
-        const std::byte* entry;
-        std::uint64_t value;
+        std::byte* entry;
+        std::uint64_t value;  ///< with kAccessedDirty set
     };
     std::array<Step, 4> steps;
     std::uint8_t count;
     bool wide;  ///< entries have 8 bytes, else 4
 
     /// Whether a walk would read the same entries again, accessed and dirty bits aside.
-    [[nodiscard]] bool unchanged() const;
+    [[nodiscard]] bool unchanged() const {
+        return wide ? unchanged_as<std::uint64_t>() : unchanged_as<std::uint32_t>();
+    }
+
+private:
+    template <class Entry>
+    [[nodiscard]] bool unchanged_as() const {
+        for (unsigned i = 0; i < count; ++i) {
+            const std::atomic_ref entry{*reinterpret_cast<Entry*>(steps[i].entry)};
+            if ((entry.load(std::memory_order_relaxed) | kAccessedDirty) != steps[i].value)
+                return false;
+        }
+        return true;
+    }
 };
 
 /// The registers that rule a walk.
