@@ -33,7 +33,10 @@ Board::Board(const Parts& parts)
       uart_{parts.clock, irqs_.isa(kUartIrq), parts.serial}, pm_{parts.clock, irqs_.isa(kSciIrq), power_},
       pit_{parts.clock, irqs_.pit().input(0)}, rtc_{parts.clock, irqs_.rtc().input(0), parts.time},
       hpet_{parts.clock, hpet_wiring(irqs_)}, debug_console_{parts.debug}, debug_exit_{power_}, reset_control_{power_},
-      port92_{power_}, keyboard_{power_}, pci_{parts.mmio, &reset_control_} {}
+      port92_{power_}, keyboard_{power_}, pci_{parts.mmio, &reset_control_} {
+    // Until connect(): no processor is there.
+    intr_.connect(io_apic_.ext_int_line(), io_apic_.ext_int_line());
+}
 
 Expected<void> Board::attach(const Parts& parts) {
     namespace map = guest_map;

@@ -2,6 +2,7 @@
 #include "vmm/core/vm.hpp"
 
 #include "vmm/base/assert.hpp"
+#include "vmm/base/machine.hpp"
 
 namespace hv {
 
@@ -19,6 +20,20 @@ const char* to_string(VmStop reason) {
 
 Vm::~Vm() {
     HV_ASSERT(stopped());
+    // No timer of a device may fire any more, and none be under way on another CPU, before the first of them goes away.
+    quiesce();
+    machine::synchronize();
+}
+
+void Vm::quiesce() {
+    for (const auto& nic : nics_)
+        nic->reset();
+    for (const auto& disk : disks_)
+        disk->reset();
+    if (board_ != nullptr)
+        board_->reset();
+    for (const auto& vcpu : vcpus_)
+        vcpu->apic().reset();
 }
 
 void Vm::start() {
@@ -51,9 +66,8 @@ void Vm::vcpu_parked() {
 std::uint64_t Vm::overhead_bytes() const {
     std::uint64_t bytes = sizeof(Vm) + sizeof(Board) + space_->table_bytes();
     bytes += vcpus_.size() * (sizeof(Vcpu) + kPageSize);
-    for (const auto& disk : disks_)
-        bytes += disk->overhead_bytes();
-    bytes += nics_.size() * sizeof(VmNic);
+    bytes += disks_.size() * (sizeof(VmDisk) + sizeof(virtio::VirtioBlk) + sizeof(virtio::VirtioPciTransport));
+    bytes += nics_.size() * (sizeof(VmNic) + sizeof(virtio::VirtioNet) + sizeof(virtio::VirtioPciTransport));
     return bytes;
 }
 

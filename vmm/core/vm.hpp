@@ -83,6 +83,9 @@ public:
 private:
     Vm(const config::VmConfig& config, const VmServices& services, GuestMemory memory);
 
+    /// The platform's reset of everything that may have a timer running.
+    void quiesce();
+
     // vm_builder.cpp
     Expected<void> map_memory();
     Expected<void> add_board(Consoles consoles);

@@ -133,11 +133,7 @@ Expected<void> Vm::load_kernel() {
 
 Expected<void> Vm::reset() {
     HV_ASSERT(stopped());
-    board_->reset();
-    for (const auto& disk : disks_)
-        disk->reset();
-    for (const auto& nic : nics_)
-        nic->reset();
+    quiesce();
     memory_.clear();
     return load_kernel();
 }

@@ -1,11 +1,42 @@
 // SPDX-License-Identifier: MIT
+// A disk of a VM: where its bytes are, and the virtio device that shows them to the guest.
 #pragma once
+
+#include "drivers/block/block_device.hpp"
+#include "vmm/config/config.hpp"
 #include "vmm/core/board.hpp"
+#include "vmm/mm/guest_memory.hpp"
+#include "vmm/virtio/virtio_blk.hpp"
+#include "vmm/virtio/virtio_pci.hpp"
+
+#include <cstdint>
+#include <memory>
+
 namespace hv {
+
 struct VmServices;
-class VmDisk { public:
-    static Expected<std::unique_ptr<VmDisk>> create(const config::DiskConfig&, const VmServices&, GuestMemory&, InterruptBus&, Board&) { return Unexpected{Error::unsupported}; }
-    void reset() {}
-    std::uint64_t overhead_bytes() const { return 0; }
+
+class VmDisk {
+public:
+    /// Opens the source and plugs the device into the board. Error::not_found: no such file; Error::unsupported: a kind of
+    /// source that this host does not have (said in the log); Error::no_memory.
+    static Expected<std::unique_ptr<VmDisk>> create(const config::DiskConfig& config, const VmServices& services,
+                                                    const GuestMemory& memory, InterruptBus& interrupts, Board& board);
+
+    /// The platform's reset; the contents stay.
+    void reset() { transport_->reset(); }
+    [[nodiscard]] const config::DiskConfig& config() const { return config_; }
+    [[nodiscard]] const virtio::VirtioBlk& device() const { return *device_; }
+
+private:
+    explicit VmDisk(const config::DiskConfig& config) : config_{config} {}
+    Expected<void> open(const VmServices& services);
+
+    const config::DiskConfig& config_;
+    std::unique_ptr<BlockDevice> source_;
+    std::unique_ptr<BlockDevice> overlay_;  ///< copy-on-write over source_, or nullptr
+    std::unique_ptr<virtio::VirtioBlk> device_;
+    std::unique_ptr<virtio::VirtioPciTransport> transport_;
 };
-}
+
+}  // namespace hv

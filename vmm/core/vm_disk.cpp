@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/core/vm_disk.hpp"
+
+#include "vmm/base/log.hpp"
+#include "vmm/base/vec.hpp"
+#include "vmm/core/vm.hpp"
+#include "vmm/storage/cow_overlay.hpp"
+#include "vmm/storage/module_disk.hpp"
+#include "vmm/storage/ram_disk.hpp"
+
+#include <new>
+
+namespace hv {
+
+Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& config, const VmServices& services,
+                                                 const GuestMemory& memory, InterruptBus& interrupts, Board& board) {
+    std::unique_ptr<VmDisk> disk{new (std::nothrow) VmDisk{config}};
+    if (disk == nullptr)
+        return Unexpected{Error::no_memory};
+    HV_TRY(disk->open(services));
+    BlockDevice& contents = disk->overlay_ != nullptr ? *disk->overlay_ : *disk->source_;
+    disk->device_ = HV_TRY(virtio::VirtioBlk::create(contents, memory, services.clock, {1, config.name}));
+    const unsigned slot = board.pci().free_device();
+    if (slot == PciHostBridge::kDevices)
+        return Unexpected{Error::out_of_range};
+    disk->transport_ = HV_TRY(make<virtio::VirtioPciTransport>(*disk->device_, interrupts, &board.pci_line(slot)));
+    HV_TRY(board.pci().attach(slot, *disk->transport_));
+    return disk;
+}
+
+Expected<void> VmDisk::open(const VmServices& services) {
+    switch (config_.source) {
+    case config::DiskSource::module: {
+        const auto* file = services.files.find(config_.name);
+        if (file == nullptr)
+            return Unexpected{Error::not_found};
+        source_ = HV_TRY(make<ModuleDisk>(file->bytes));
+        break;
+    }
+    case config::DiskSource::ram: source_ = HV_TRY(RamDisk::create(services.frames, config_.size)); break;
+    case config::DiskSource::disk:
+    case config::DiskSource::partition:
+        log::error(log::Topic::block, "%.*s: physical disks are not supported yet", static_cast<int>(config_.name.size()),
+                   config_.name.data());
+        return Unexpected{Error::unsupported};
+    }
+    if (config_.mode == config::DiskMode::copy_on_write)
+        overlay_ = HV_TRY(CowOverlay::create(*source_, services.frames));
+    return {};
+}
+
+}  // namespace hv

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/core/vm_nic.hpp"
+
+#include "vmm/base/vec.hpp"
+#include "vmm/core/vm.hpp"
+
+#include <new>
+
+namespace hv {
+
+Expected<std::unique_ptr<VmNic>> VmNic::create(const config::NicConfig& config, const VmServices& services,
+                                               const GuestMemory& memory, InterruptBus& interrupts, Board& board) {
+    net::Switch& its_switch = *services.switches[config.switch_index];
+    std::unique_ptr<VmNic> nic{new (std::nothrow) VmNic{config, its_switch}};
+    if (nic == nullptr)
+        return Unexpected{Error::no_memory};
+    nic->device_ = HV_TRY(virtio::VirtioNet::create(memory, services.clock, {config.mac, 1500}));
+    const unsigned slot = board.pci().free_device();
+    if (slot == PciHostBridge::kDevices)
+        return Unexpected{Error::out_of_range};
+    nic->transport_ = HV_TRY(make<virtio::VirtioPciTransport>(*nic->device_, interrupts, &board.pci_line(slot)));
+    HV_TRY(board.pci().attach(slot, *nic->transport_));
+    nic->port_ = HV_TRY(its_switch.add_port(*nic->device_, {net::PortOptions::Kind::access, config.mac, config.vlan, config.rate}));
+    nic->device_->connect(nic->port_);
+    return nic;
+}
+
+VmNic::~VmNic() {
+    if (port_ == nullptr)
+        return;
+    device_->connect(nullptr);
+    switch_.remove_port(*port_);
+}
+
+}  // namespace hv
