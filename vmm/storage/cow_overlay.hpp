@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// A disk whose writes stay in memory while the disk below keeps its contents. Each sector comes from the
+// overlay once it was written, from the base before that, so that a write never has to read. A write that
+// finds no memory completes with io_error. What was written is gone with the overlay.
+#pragma once
+
+#include "drivers/block/block_device.hpp"
+#include "vmm/base/expected.hpp"
+#include "vmm/base/guarded.hpp"
+#include "vmm/base/list.hpp"
+#include "vmm/storage/sector_store.hpp"
+#include "vmm/storage/transfer.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace hv {
+
+class CowOverlay final : public BlockDevice {
+public:
+    /// `base` and `frames` outlive the overlay. Error::no_memory.
+    static Expected<std::unique_ptr<CowOverlay>> create(BlockDevice& base, FrameSource& frames);
+
+    [[nodiscard]] BlockGeometry geometry() const override { return geometry_; }
+    /// Reads that need both overlay and base are split; no more than kSplits at a time, others wait. In such
+    /// a read at least each whole sector lies in fewer than kSegments segments, else it completes with
+    /// io_error.
+    void submit(BlockRequest& request) override;
+    [[nodiscard]] const SectorStore& store() const { return store_; }
+
+private:
+    static constexpr unsigned kSplits = 8;
+    static constexpr unsigned kSegments = 64;
+
+    /// A read that alternates between overlay and base, one part after the other.
+    struct Split {
+        CowOverlay* owner{};
+        BlockRequest* original{};
+        std::uint64_t done{};  ///< sectors
+        SegmentCursor data{{}};
+        BlockRequest part{};  ///< what the base reads
+        std::array<BlockSegment, kSegments> segments{};
+        BlockStatus part_status{};
+        /// The one that comes second, of submit()'s return and the completion, goes on.
+        enum Meeting : std::uint8_t { nobody, returned, completed };
+        std::atomic<std::uint8_t> meeting{nobody};
+    };
+    struct Splits {
+        std::uint32_t free{(1u << kSplits) - 1};
+        List<BlockRequest, &BlockRequest::link> waiting{};
+    };
+
+    CowOverlay(BlockDevice& base, SectorStore store);
+    BlockStatus change(const BlockRequest& request);
+    void read(BlockRequest& request);
+    void begin(Split& split, BlockRequest& request);
+    /// Goes on with a split, and with reads that waited for it.
+    void run(Split* split);
+    /// Reads on until the base has to be waited for (nothing) or the request has ended.
+    std::optional<BlockStatus> advance(Split& split);
+    /// Reads from the overlay as far as it goes. True: that was all.
+    bool read_overlay(Split& split);
+    /// Sets up `part` for the next sectors, of at most `limit`. False: too many segments.
+    bool prepare_part(Split& split, std::uint64_t limit);
+    /// Completes the request; returns the split with a next one, or nullptr.
+    Split* finish(Split& split, BlockStatus status);
+    static void on_part_complete(BlockRequest& part, BlockStatus status);
+
+    BlockDevice& base_;
+    SectorStore store_;
+    BlockGeometry geometry_;
+    std::array<Split, kSplits> splits_{};
+    Guarded<Splits, Rank::block> state_{};
+};
+
+}  // namespace hv

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/storage/sector_store.hpp"
+
+#include "vmm/base/machine.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace hv {
+namespace {
+
+constexpr std::uint64_t address_of(std::uint64_t entry) {
+    return align_down(entry, kPageSize);
+}
+
+}  // namespace
+
+Expected<SectorStore> SectorStore::create(FrameSource& frames, std::uint64_t sectors) {
+    SectorStore store{frames};
+    constexpr std::uint64_t kSectorsPerTop = kPageSectors * kFanout * kFanout;
+    HV_TRY(store.top_.resize(sectors / kSectorsPerTop + (sectors % kSectorsPerTop != 0 ? 1 : 0)));
+    return store;
+}
+
+SectorStore::SectorStore(SectorStore&& other) noexcept
+    : frames_{other.frames_}, top_{std::move(other.top_)}, used_{other.used_.load()} {}
+
+SectorStore::~SectorStore() {
+    for (const std::uint64_t entry : top_)
+        free_level(entry, 2);
+}
+
+void SectorStore::free_level(std::uint64_t entry, unsigned level) {
+    if (address_of(entry) == 0)
+        return;
+    const Hpa frame{address_of(entry)};
+    if (level > 0) {
+        const auto* table = machine::hva<std::uint64_t>(frame);
+        for (std::uint64_t i = 0; i < kFanout; ++i)
+            free_level(table[i], level - 1);
+    } else {
+        std::memset(machine::hva(frame), 0, kPageSize);  // a guest's data
+    }
+    frames_->free(frame, 0);
+}
+
+SectorStore::Part SectorStore::part_at(std::uint64_t sector, std::uint64_t limit) {
+    const std::uint64_t first = sector % kPageSectors;
+    const std::uint64_t count = std::min(limit, kPageSectors - first);
+    return {first, count, ((std::uint64_t{1} << count) - 1) << first};
+}
+
+Expected<std::byte*> SectorStore::page_of(std::atomic_ref<std::uint64_t> slot) {
+    std::uint64_t value = slot.load(std::memory_order_acquire);
+    if (address_of(value) == 0) {
+        const Hpa frame = HV_TRY(frames_->allocate(0));
+        std::memset(machine::hva(frame), 0, kPageSize);
+        while (address_of(value) == 0 &&
+               !slot.compare_exchange_weak(value, frame.raw | value, std::memory_order_acq_rel)) {
+        }
+        if (address_of(value) == 0) {
+            value |= frame.raw;
+            used_.fetch_add(1, std::memory_order_relaxed);
+        } else {
+            frames_->free(frame, 0);  // another CPU was first
+        }
+    }
+    return machine::hva(Hpa{address_of(value)});
+}
+
+Expected<std::atomic_ref<std::uint64_t>> SectorStore::entry_for(std::uint64_t sector) {
+    const std::uint64_t page = sector / kPageSectors;
+    std::atomic_ref<std::uint64_t> top{top_[page / (kFanout * kFanout)]};
+    auto* middle = reinterpret_cast<std::uint64_t*>(HV_TRY(page_of(top)));
+    std::atomic_ref<std::uint64_t> in_middle{middle[page / kFanout % kFanout]};
+    auto* leaf = reinterpret_cast<std::uint64_t*>(HV_TRY(page_of(in_middle)));
+    return std::atomic_ref<std::uint64_t>{leaf[page % kFanout]};
+}
+
+std::uint64_t SectorStore::entry_value(std::uint64_t sector) const {
+    const std::uint64_t page = sector / kPageSectors;
+    auto& top = const_cast<std::uint64_t&>(top_[page / (kFanout * kFanout)]);  // atomic_ref<const T> is C++26
+    std::uint64_t value = std::atomic_ref<std::uint64_t>{top}.load(std::memory_order_acquire);
+    for (const std::uint64_t index : {page / kFanout % kFanout, page % kFanout}) {
+        if (address_of(value) == 0)
+            return 0;
+        auto* table = machine::hva<std::uint64_t>(Hpa{address_of(value)});
+        value = std::atomic_ref<std::uint64_t>{table[index]}.load(std::memory_order_acquire);
+    }
+    return value;
+}
+
+SectorStore::Run SectorStore::find(std::uint64_t sector, std::uint64_t limit) const {
+    const auto look = [&](std::uint64_t at, std::uint64_t most) -> Run {
+        const Part part = part_at(at, most);
+        const std::uint64_t entry = entry_value(at);
+        const std::uint64_t written = (entry & kWritten) >> part.first;
+        if ((written & 1) == 0) {
+            const auto gap = static_cast<std::uint64_t>(std::countr_zero(written));
+            return {Run::Kind::absent, std::min(gap, part.count), nullptr};
+        }
+        const std::uint64_t count =
+            std::min<std::uint64_t>(static_cast<unsigned>(std::countr_one(written)), part.count);
+        if (address_of(entry) == 0)
+            return {Run::Kind::zero, count, nullptr};
+        return {Run::Kind::data, count, machine::hva(Hpa{address_of(entry)}) + part.first * kSector};
+    };
+    Run run = look(sector, limit);
+    while (run.sectors < limit) {
+        const Run next = look(sector + run.sectors, limit - run.sectors);
+        const bool adjacent = run.kind != Run::Kind::data || run.data + run.sectors * kSector == next.data;
+        if (next.kind != run.kind || !adjacent)
+            break;
+        run.sectors += next.sectors;
+    }
+    return run;
+}
+
+Expected<void> SectorStore::zero(std::uint64_t sector, std::uint64_t count) {
+    while (count > 0) {
+        const Part part = part_at(sector, count);
+        std::atomic_ref<std::uint64_t> entry = HV_TRY(entry_for(sector));
+        const std::uint64_t before = entry.fetch_or(part.mask, std::memory_order_acq_rel);
+        if (address_of(before) != 0)
+            std::memset(machine::hva(Hpa{address_of(before)}) + part.first * kSector, 0,
+                        part.count * kSector);
+        sector += part.count;
+        count -= part.count;
+    }
+    return {};
+}
+
+}  // namespace hv
