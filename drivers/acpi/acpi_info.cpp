@@ -61,6 +61,16 @@ Bytes table_at(Hpa address, TableMemory& memory) {
     return table;
 }
 
+/// A processor may be listed as local APIC and as local x2APIC; the broadcast ID stands for an entry left
+/// out.
+Expected<void> add_cpu(AcpiInfo& info, std::uint32_t apic_id, std::uint32_t broadcast, std::uint32_t flags) {
+    constexpr std::uint32_t kEnabled = 1;
+    if ((flags & kEnabled) == 0 || apic_id == broadcast ||
+        std::find(info.cpus.begin(), info.cpus.end(), apic_id) != info.cpus.end())
+        return {};
+    return info.cpus.push(apic_id);
+}
+
 Expected<void> read_madt_entry(Bytes entry, AcpiInfo& info) {
     enum Type : std::uint8_t {
         kLocalApic = 0,
@@ -69,16 +79,16 @@ Expected<void> read_madt_entry(Bytes entry, AcpiInfo& info) {
         kLocalApicAddress = 5,
         kX2apic = 9
     };
-    constexpr std::uint32_t kEnabled = 1;
     const auto byte = [&](std::size_t at) { return std::to_integer<std::uint8_t>(entry[at]); };
     switch (byte(0)) {
     case kLocalApic:
-        if (entry.size() >= 8 && (load<std::uint32_t>(entry.data() + 4) & kEnabled) != 0)
-            return info.cpus.push(byte(3));
+        if (entry.size() >= 8)
+            return add_cpu(info, byte(3), 0xff, load<std::uint32_t>(entry.data() + 4));
         break;
     case kX2apic:
-        if (entry.size() >= 16 && (load<std::uint32_t>(entry.data() + 8) & kEnabled) != 0)
-            return info.cpus.push(load<std::uint32_t>(entry.data() + 4));
+        if (entry.size() >= 16)
+            return add_cpu(info, load<std::uint32_t>(entry.data() + 4), 0xffff'ffff,
+                           load<std::uint32_t>(entry.data() + 8));
         break;
     case kIoApic:
         if (entry.size() >= 12)
@@ -156,6 +166,10 @@ void read_fadt(Bytes table, TableMemory& memory, AcpiInfo& info) {
     info.pm1a_control = port_of(table, 172, 64);
     info.pm1b_control = port_of(table, 184, 68);
     info.pm_timer = port_of(table, 208, 76);
+    if (const auto port = load_at<std::uint32_t>(table, 48); port && *port <= 0xffff) {
+        info.smi_command = static_cast<std::uint16_t>(*port);
+        info.acpi_enable = load_at<std::uint8_t>(table, 52).value_or(0);
+    }
     const auto flags = load_at<std::uint32_t>(table, 112);
     const auto space = load_at<std::uint8_t>(table, 116);
     const auto address = load_at<std::uint64_t>(table, 120);
@@ -171,7 +185,7 @@ void read_fadt(Bytes table, TableMemory& memory, AcpiInfo& info) {
     if (dsdt.raw == 0)
         return;
     const Bytes aml = table_at(dsdt, memory);
-    if (!aml.empty())
+    if (!aml.empty() && !info.s5)
         info.s5 = find_s5(aml.subspan(kHeaderSize));
 }
 
@@ -200,13 +214,19 @@ Expected<AcpiInfo> read_tables(Bytes rsdp, TableMemory& memory) {
         log::warning(Topic::acpi, "the RSDP has a wrong signature or checksum");
         return Unexpected{Error::corrupted};
     }
-    const bool extended = std::to_integer<unsigned>(rsdp[15]) >= 2 && rsdp.size() >= kRsdp2Size &&
-                          checksum_is_right(rsdp.first(kRsdp2Size)) &&
-                          load<std::uint64_t>(rsdp.data() + 24) != 0;
-    const Hpa root_address{extended ? load<std::uint64_t>(rsdp.data() + 24)
-                                    : load<std::uint32_t>(rsdp.data() + 16)};
-    const Bytes root = table_at(root_address, memory);
-    if (root.empty() || signature_of(root) != (extended ? "XSDT" : "RSDT"))
+    const auto root_at = [&](Hpa address, std::string_view signature) {
+        const Bytes table = address.raw == 0 ? Bytes{} : table_at(address, memory);
+        return !table.empty() && signature_of(table) == signature ? table : Bytes{};
+    };
+    // The XSDT, and the RSDT where the firmware is older or the XSDT is broken.
+    Bytes root;
+    if (std::to_integer<unsigned>(rsdp[15]) >= 2 && rsdp.size() >= kRsdp2Size &&
+        checksum_is_right(rsdp.first(kRsdp2Size)))
+        root = root_at(Hpa{load<std::uint64_t>(rsdp.data() + 24)}, "XSDT");
+    const bool extended = !root.empty();
+    if (!extended)
+        root = root_at(Hpa{load<std::uint32_t>(rsdp.data() + 16)}, "RSDT");
+    if (root.empty())
         return Unexpected{Error::corrupted};
     AcpiInfo info;
     const std::size_t entry_size = extended ? 8 : 4;

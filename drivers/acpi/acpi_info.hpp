@@ -58,7 +58,7 @@ struct SleepType {
 
 struct AcpiInfo {
     Hpa local_apic{0xfee0'0000};
-    Vec<std::uint32_t> cpus;  ///< APIC IDs of the enabled processors, in the MADT's order
+    Vec<std::uint32_t> cpus;  ///< APIC IDs of the enabled processors, each once, in the MADT's order
     Vec<IoApic> io_apics;
     Vec<IsaOverride> overrides;
     std::optional<Ecam> ecam;
@@ -66,6 +66,11 @@ struct AcpiInfo {
     std::uint16_t pm1a_control{0};  ///< port; 0: there is none
     std::uint16_t pm1b_control{0};
     std::uint16_t pm_timer{0};  ///< port of a timer of at least 24 bits; 0: there is none
+    /// Where PM1a control's SCI_EN is clear the firmware still owns the registers: it hands them over when
+    /// `acpi_enable` is written to port `smi_command` [acpi 4.8.2.5 Legacy/ACPI Select and the SCI
+    /// Interrupt]. 0: it does not have to.
+    std::uint16_t smi_command{0};
+    std::uint8_t acpi_enable{0};
     std::optional<Register> reset_register;
     std::uint8_t reset_value{0};
     std::optional<SleepType> s5;

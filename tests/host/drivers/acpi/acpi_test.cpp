@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 #include "corpus/acpi_q35.hpp"
-#include "drivers/acpi/acpi.hpp"
+#include "drivers/acpi/acpi_info.hpp"
+#include "drivers/acpi/sleep_type.hpp"
 
 #include <map>
 #include <numeric>
@@ -15,11 +16,12 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
+constexpr std::size_t kHeaderSize = 36;
+
 /// Pieces of physical memory.
-class FakeMemory final : public MemoryReader {
+class FakeMemory final : public TableMemory {
 public:
-    std::span<const std::byte> read(Hpa address, std::size_t length) override {
-        ++reads;
+    std::span<const std::byte> bytes(Hpa address, std::uint64_t length) override {
         auto piece = pieces_.upper_bound(address.raw);
         if (piece == pieces_.begin())
             return {};
@@ -35,7 +37,6 @@ public:
         put(address, Bytes(bytes, bytes + N));
     }
     Bytes& at(std::uint64_t address) { return pieces_.at(address); }
-    int reads{0};
 
 private:
     std::map<std::uint64_t, Bytes> pieces_;
@@ -60,6 +61,12 @@ Bytes make_table(const std::string& signature, const Bytes& body) {
     table.insert(table.end(), body.begin(), body.end());
     fix_checksum(table, 9, table.size());
     return table;
+}
+
+/// Reads the tables of the RSDP at an address.
+Expected<AcpiInfo> read_from(FakeMemory& memory, std::uint64_t rsdp) {
+    const auto bytes = memory.bytes(Hpa{rsdp}, 36);
+    return read_tables(bytes.empty() ? memory.bytes(Hpa{rsdp}, 20) : bytes, memory);
 }
 
 Bytes make_rsdp(std::uint8_t revision, std::uint32_t rsdt, std::uint64_t xsdt) {
@@ -94,14 +101,24 @@ Bytes structure(std::initializer_list<int> bytes) {
     return result;
 }
 
-InterruptControllers madt_of(const std::vector<Bytes>& structures) {
+/// What a machine with one table tells.
+AcpiInfo info_of(Bytes table) {
+    FakeMemory memory;
+    Bytes rsdt;
+    append<std::uint32_t>(rsdt, 0x4000);
+    memory.put(0x1000, make_rsdp(0, 0x2000, 0));
+    memory.put(0x2000, make_table("RSDT", rsdt));
+    memory.put(0x4000, std::move(table));
+    return read_from(memory, 0x1000).value();
+}
+
+AcpiInfo madt_of(const std::vector<Bytes>& structures) {
     Bytes body;
     append<std::uint32_t>(body, 0xfee0'1000);
     append<std::uint32_t>(body, 1);
     for (const Bytes& s : structures)
         body.insert(body.end(), s.begin(), s.end());
-    const Bytes table = make_table("APIC", body);
-    return parse_madt(Table{std::as_bytes(std::span{table})}).value();
+    return info_of(make_table("APIC", body));
 }
 
 std::optional<SleepType> s5_of(const Bytes& aml) {
@@ -112,38 +129,32 @@ std::optional<SleepType> s5_of(const Bytes& aml) {
 
 TEST_CASE("the tables of QEMU's q35 machine are understood", "[acpi]") {
     FakeMemory memory = q35();
-    const AcpiInfo info = read_tables(memory, Hpa{corpus::q35::kRsdpAddress}).value();
-    REQUIRE(info.interrupts);
-    CHECK(info.interrupts->local_apic == Hpa{0xfee0'0000});
-    CHECK(info.interrupts->has_8259);
-    REQUIRE(info.interrupts->local_apics.size() == 2);
-    CHECK(info.interrupts->local_apics[1].apic_id == 1);
-    CHECK(info.interrupts->local_apics[1].enabled);
-    REQUIRE(info.interrupts->io_apics.size() == 1);
-    CHECK(info.interrupts->io_apics[0].address == Hpa{0xfec0'0000});
-    CHECK(info.interrupts->io_apics[0].gsi_base == 0);
-    REQUIRE(info.interrupts->overrides.size() == 5);
-    CHECK(info.interrupts->overrides[0].isa_irq == 0);
-    CHECK(info.interrupts->overrides[0].gsi == 2);
-    CHECK(info.interrupts->overrides[2].isa_irq == 9);
-    CHECK(info.interrupts->overrides[2].trigger == Trigger::level);
-    CHECK(info.interrupts->overrides[2].polarity == Polarity::active_high);
-    REQUIRE(info.interrupts->local_nmis.size() == 1);
-    CHECK(info.interrupts->local_nmis[0].processor_uid == LocalNmi::kAllProcessors);
-    CHECK(info.interrupts->local_nmis[0].lint == 1);
-    REQUIRE(info.ecam.size() == 1);
-    CHECK(info.ecam[0].base == Hpa{0xb000'0000});
-    CHECK(info.ecam[0].last_bus == 255);
+    const AcpiInfo info = read_from(memory, corpus::q35::kRsdpAddress).value();
+    CHECK(info.local_apic == Hpa{0xfee0'0000});
+    CHECK(std::vector(info.cpus.begin(), info.cpus.end()) == std::vector<std::uint32_t>{0, 1});
+    REQUIRE(info.io_apics.size() == 1);
+    CHECK(info.io_apics[0].address == Hpa{0xfec0'0000});
+    CHECK(info.io_apics[0].first_gsi == 0);
+    REQUIRE(info.overrides.size() == 5);
+    CHECK(info.overrides[0].irq == 0);
+    CHECK(info.overrides[0].gsi == 2);
+    CHECK_FALSE(info.overrides[0].level);
+    CHECK(info.overrides[2].irq == 9);
+    CHECK(info.overrides[2].level);
+    CHECK_FALSE(info.overrides[2].active_low);
+    REQUIRE(info.ecam);
+    CHECK(info.ecam->address == Hpa{0xb000'0000});
+    CHECK(info.ecam->last_bus == 255);
     CHECK(info.hpet == Hpa{0xfed0'0000});
-    REQUIRE(info.hardware);
-    CHECK(info.hardware->pm1a_control.address == 0x604);
-    CHECK(info.hardware->pm1a_control.space == GenericAddress::Space::io);
-    CHECK_FALSE(info.hardware->pm1b_control);
-    CHECK(info.hardware->pm_timer.address == 0x608);
-    CHECK(info.hardware->reset.address == 0xcf9);
-    CHECK(info.hardware->reset_value == 0x0f);
-    CHECK(info.hardware->sci_interrupt == 9);
-    CHECK(info.hardware->smi_command == 0xb2);
+    CHECK(info.pm1a_control == 0x604);
+    CHECK(info.pm1b_control == 0);
+    CHECK(info.pm_timer == 0x608);
+    CHECK(info.smi_command == 0xb2);
+    CHECK(info.acpi_enable == 2);
+    REQUIRE(info.reset_register);
+    CHECK(info.reset_register->space == Register::Space::port);
+    CHECK(info.reset_register->address == 0xcf9);
+    CHECK(info.reset_value == 0x0f);
     REQUIRE(info.s5);
     CHECK(info.s5->a == 0);
     CHECK(info.s5->b == 0);
@@ -158,16 +169,19 @@ TEST_CASE("the RSDP is found in the BIOS area, on 16-byte boundaries with a righ
     broken[10] ^= 1;
     std::copy(broken.begin(), broken.end(), bios.begin() + 0x200);
     memory.put(0xe'0000, bios);
-    CHECK(find_rsdp(memory).error() == Error::not_found);
+    CHECK(find_rsdp(memory).empty());
     std::copy(rsdp.begin(), rsdp.end(), memory.at(0xe'0000).begin() + 0x5000);
-    CHECK(find_rsdp(memory).value() == Hpa{0xe'5000});
+    CHECK(find_rsdp(memory).data() == memory.bytes(Hpa{0xe'5000}, 1).data());
     memory.put(0x400, Bytes(0x100));
     memory.at(0x400)[0x0e] = 0xc0;
     memory.at(0x400)[0x0f] = 0x9f;
     Bytes ebda(kKiB);
     std::copy(rsdp.begin(), rsdp.end(), ebda.begin() + 0x20);
     memory.put(0x9'fc00, ebda);
-    CHECK(find_rsdp(memory).value() == Hpa{0x9'fc20});
+    CHECK(find_rsdp(memory).data() == memory.bytes(Hpa{0x9'fc20}, 1).data());
+    memory.at(0x400)[0x0e] = 0xff;  // no EBDA below 640 KiB
+    memory.at(0x400)[0x0f] = 0xff;
+    CHECK(find_rsdp(memory).data() == memory.bytes(Hpa{0xe'5000}, 1).data());
 }
 
 TEST_CASE("the XSDT comes first, and the RSDT where the XSDT is broken", "[acpi]") {
@@ -184,15 +198,15 @@ TEST_CASE("the XSDT comes first, and the RSDT where the XSDT is broken", "[acpi]
     memory.put(0x1000, make_rsdp(2, 0x2000, 0x2800));
     memory.put(0x2000, make_table("RSDT", rsdt_body));
     memory.put(0x2800, make_table("XSDT", xsdt_body));
-    CHECK(read_tables(memory, Hpa{0x1000}).value().hpet == Hpa{0xfed0'0000});
+    CHECK(read_from(memory, 0x1000).value().hpet == Hpa{0xfed0'0000});
     memory.at(0x2800)[40] ^= 1;
-    CHECK_FALSE(read_tables(memory, Hpa{0x1000}).value().hpet);
+    CHECK_FALSE(read_from(memory, 0x1000).value().hpet);
     memory.at(0x2000)[0] = 'X';
-    CHECK(read_tables(memory, Hpa{0x1000}).error() == Error::corrupted);
+    CHECK(read_from(memory, 0x1000).error() == Error::corrupted);
     // ACPI 1.0 has no XSDT.
     memory.put(0x2000, make_table("RSDT", rsdt_body));
     memory.put(0x1000, make_rsdp(0, 0x2000, 0x2800));
-    CHECK(read_tables(memory, Hpa{0x1000}));
+    CHECK(read_from(memory, 0x1000));
 }
 
 TEST_CASE("a bad table is left out, the others count", "[acpi]") {
@@ -200,79 +214,69 @@ TEST_CASE("a bad table is left out, the others count", "[acpi]") {
     SECTION("checksum") {
         FakeMemory memory = q35();
         memory.at(kMadtAddress)[50] ^= 1;
-        const AcpiInfo info = read_tables(memory, Hpa{kRsdpAddress}).value();
-        CHECK_FALSE(info.interrupts);
+        const AcpiInfo info = read_from(memory, kRsdpAddress).value();
+        CHECK(info.cpus.empty());
         CHECK(info.hpet);
     }
     SECTION("length") {
         const std::uint8_t length = GENERATE(0, 35);
         FakeMemory memory = q35();
         memory.at(kHpetAddress)[4] = length;
-        const AcpiInfo info = read_tables(memory, Hpa{kRsdpAddress}).value();
+        const AcpiInfo info = read_from(memory, kRsdpAddress).value();
         CHECK_FALSE(info.hpet);
-        CHECK(info.interrupts);
+        CHECK_FALSE(info.cpus.empty());
     }
     SECTION("larger than memory") {
         FakeMemory memory = q35();
         memory.at(kMcfgAddress)[7] = 0xff;
-        const AcpiInfo info = read_tables(memory, Hpa{kRsdpAddress}).value();
-        CHECK(info.ecam.empty());
+        const AcpiInfo info = read_from(memory, kRsdpAddress).value();
+        CHECK_FALSE(info.ecam);
     }
     SECTION("no memory there") {
         FakeMemory memory = q35();
         memory.at(kRsdtAddress)[36] ^= 0x10;
         fix_checksum(memory.at(kRsdtAddress), 9, memory.at(kRsdtAddress).size());
-        CHECK(read_tables(memory, Hpa{kRsdpAddress}));
+        CHECK(read_from(memory, kRsdpAddress));
     }
     SECTION("RSDP") {
         FakeMemory memory = q35();
         memory.at(kRsdpAddress)[12] ^= 1;
-        CHECK(read_tables(memory, Hpa{kRsdpAddress}).error() == Error::corrupted);
-        CHECK(read_tables(memory, Hpa{0x1234}).error() == Error::corrupted);
+        CHECK(read_from(memory, kRsdpAddress).error() == Error::corrupted);
+        CHECK(read_from(memory, 0x1234).error() == Error::corrupted);
     }
 }
 
-TEST_CASE("MADT structures of all kinds are read", "[acpi]") {
-    const auto result = madt_of({
+TEST_CASE("MADT structures are read, each processor once and only if enabled", "[acpi]") {
+    const auto info = madt_of({
         structure({0, 8, 1, 4, 1, 0, 0, 0}), structure({0, 8, 2, 6, 0, 0, 0, 0}),  // disabled
-        structure({0, 8, 3, 8, 2, 0, 0, 0}),                                       // may come online
+        structure({0, 8, 3, 8, 2, 0, 0, 0}),                                       // not there yet
         structure({0, 8, 9, 0xff, 1, 0, 0, 0}),                                    // the broadcast ID
         structure({9, 16, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0}),              // the first one again
         structure({9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0}),
         structure({1, 12, 5, 0, 0, 0, 0xc1, 0xfe, 24, 0, 0, 0}),
-        structure({2, 10, 0, 7, 20, 0, 0, 0, 0x0f, 0}), structure({3, 8, 0x0d, 0, 3, 0, 0, 0}),
-        structure({4, 6, 2, 0x05, 0, 0}), structure({10, 12, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0}),
+        structure({2, 10, 0, 7, 20, 0, 0, 0, 0x0f, 0}),
         structure({5, 12, 0, 0, 0, 0, 0xe0, 0xfe, 1, 0, 0, 0}), structure({200, 3, 0}),  // unknown
     });
-    REQUIRE(result.local_apics.size() == 3);
-    CHECK(result.local_apics[0].apic_id == 4);
-    CHECK(result.local_apics[1].apic_id == 8);
-    CHECK_FALSE(result.local_apics[1].enabled);
-    CHECK(result.local_apics[2].apic_id == 256);
-    CHECK(result.local_apics[2].processor_uid == 7);
-    REQUIRE(result.io_apics.size() == 1);
-    CHECK(result.io_apics[0].address == Hpa{0xfec1'0000});
-    CHECK(result.io_apics[0].gsi_base == 24);
-    REQUIRE(result.overrides.size() == 1);
-    CHECK(result.overrides[0].polarity == Polarity::active_low);
-    REQUIRE(result.nmi_sources.size() == 1);
-    CHECK(result.nmi_sources[0].gsi == 3);
-    REQUIRE(result.local_nmis.size() == 2);
-    CHECK(result.local_nmis[0].processor_uid == 2);
-    CHECK(result.local_nmis[1].processor_uid == LocalNmi::kAllProcessors);
-    CHECK(result.local_apic == Hpa{0x1'fee0'0000});
+    CHECK(std::vector(info.cpus.begin(), info.cpus.end()) == std::vector<std::uint32_t>{4, 256});
+    REQUIRE(info.io_apics.size() == 1);
+    CHECK(info.io_apics[0].address == Hpa{0xfec1'0000});
+    CHECK(info.io_apics[0].first_gsi == 24);
+    REQUIRE(info.overrides.size() == 1);
+    CHECK(info.overrides[0].active_low);
+    CHECK(info.overrides[0].level);
+    CHECK(info.local_apic == Hpa{0x1'fee0'0000});
 }
 
 TEST_CASE("MADT structures without a valid length end the list", "[acpi]") {
     for (const Bytes& broken : {structure({0, 0}), structure({0, 1}), structure({0}), structure({1, 12, 0}),
                                 structure({0, 200, 1, 4, 1, 0, 0, 0})}) {
         const auto result = madt_of({structure({0, 8, 1, 4, 1, 0, 0, 0}), broken});
-        CHECK(result.local_apics.size() == 1);
+        CHECK(result.cpus.size() == 1);
         CHECK(result.io_apics.empty());
     }
     const auto result = madt_of({structure({1, 6, 0, 0, 0, 0}), structure({0, 8, 1, 4, 1, 0, 0, 0})});
     CHECK(result.io_apics.empty());
-    CHECK(result.local_apics.size() == 1);
+    CHECK(result.cpus.size() == 1);
 }
 
 TEST_CASE("the S5 values are found in every way that compilers write them", "[acpi]") {
@@ -291,7 +295,6 @@ TEST_CASE("the S5 values are found in every way that compilers write them", "[ac
     CHECK(word->b == 3);
     CHECK_FALSE(s5({'_', 'S', '5', '_', 0x12, 0x06, 0x04, 0, 0, 0, 0}));        // no Name before it
     CHECK_FALSE(s5({0x08, '_', 'S', '5', '_', 0x11, 0x06, 0x04, 0, 0, 0, 0}));  // no package
-    CHECK_FALSE(s5({0x08, '_', 'S', '5', '_', 0x12, 0x06, 0x04, 0x0a, 9, 0}));  // more than 3 bits
     CHECK_FALSE(s5({0x08, '_', 'S', '5', '_', 0x12, 0x06, 0x00}));              // empty
     CHECK_FALSE(s5({0x08, '_', 'S', '5', '_'}));
     CHECK_FALSE(s5({0x08, '_', 'S', '5', '_', 0x12}));
@@ -301,19 +304,35 @@ TEST_CASE("the S5 values are found in every way that compilers write them", "[ac
 
 TEST_CASE("extended FADT addresses win, and old FADTs end early", "[acpi]") {
     Bytes fadt(corpus::q35::kFadt, corpus::q35::kFadt + sizeof corpus::q35::kFadt);
-    const auto parse = [&] { return parse_fadt(Table{std::as_bytes(std::span{fadt})}); };
+    const auto parse = [&] {
+        fadt[4] = static_cast<std::uint8_t>(fadt.size());
+        fix_checksum(fadt, 9, fadt.size());
+        return info_of(fadt);
+    };
     fadt[172] = 1;  // X_PM1a_CNT_BLK
     fadt[173] = 16;
     fadt[176] = 0x34;
     fadt[177] = 0x12;
-    CHECK(parse().pm1a_control.address == 0x1234);
-    fadt[140] = 0x78;
-    fadt[144] = 1;
-    CHECK(parse().dsdt.raw >> 32 == 1);
+    CHECK(parse().pm1a_control == 0x1234);
+    fadt[178] = 1;  // no port
+    CHECK(parse().pm1a_control == 0x604);
     fadt.resize(116);  // ACPI 1.0
-    CHECK(parse().pm1a_control.address == 0x604);
-    CHECK(parse().dsdt == Hpa{corpus::q35::kDsdtAddress});
-    CHECK_FALSE(parse().reset);
+    CHECK(parse().pm1a_control == 0x604);
+    CHECK_FALSE(parse().reset_register);
     fadt.resize(kHeaderSize);
-    CHECK_FALSE(parse().pm1a_control);
+    CHECK(parse().pm1a_control == 0);
+}
+
+TEST_CASE("an S5 package in an SSDT counts, whatever comes first", "[acpi]") {
+    FakeMemory memory = q35();
+    const Bytes s5 = structure({0x08, '_', 'S', '5', '_', 0x12, 0x07, 0x04, 0x0a, 0x05, 0x0a, 0x05, 0, 0});
+    Bytes rsdt;
+    append<std::uint32_t>(rsdt, 0x5000);
+    append<std::uint32_t>(rsdt, static_cast<std::uint32_t>(corpus::q35::kFadtAddress));
+    memory.put(corpus::q35::kRsdtAddress, make_table("RSDT", rsdt));
+    memory.put(corpus::q35::kDsdtAddress, make_table("DSDT", {}));
+    memory.put(0x5000, make_table("SSDT", s5));
+    const AcpiInfo info = read_from(memory, corpus::q35::kRsdpAddress).value();
+    REQUIRE(info.s5);
+    CHECK(info.s5->a == 5);
 }
