@@ -22,7 +22,7 @@ public:
     void add(std::string_view text, Line&& line) {
         for (const char c : text) {
             const std::string_view piece = filter_.feed(c);
-            if (size_ + piece.size() > kSize)
+            if (!piece.empty() && !is_line_end(piece[0]) && size_ + piece.size() > kSize)
                 end(line);
             for (const char shown : piece)
                 add(shown, line);
@@ -36,6 +36,7 @@ public:
     }
 
 private:
+    static constexpr bool is_line_end(char c) { return c == '\n' || c == '\r'; }
     template <class Line>
     void add(char c, Line& line) {
         if (c == '\n') {
