@@ -116,7 +116,8 @@ void SwitchPort::note_taken(std::uint32_t size) {
 
 std::uint64_t SwitchPort::waits_until(std::uint64_t now) {
     std::uint64_t since = 0;
-    if (full_since_.compare_exchange_strong(since, now | 1))  // never 0
+    now = std::max<std::uint64_t>(now, 1);  // 0 says that there is room
+    if (full_since_.compare_exchange_strong(since, now))
         since = now;
     return since + patience_.load(std::memory_order_relaxed);
 }
