@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from cairn import build, machine, packages, run
-from cairn.errors import OK, Failure, usage
+from cairn.errors import OK, ConfigError, Failure, usage
 from cairn.machine import Disk, Hardware, Nic
 from cairn.shell import say
 
@@ -107,6 +107,9 @@ def main(words: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return _dispatch(_parser().parse_args(words))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return error.status
     except Failure as failure:
         say(str(failure))
         return failure.status

@@ -6,29 +6,36 @@ import subprocess
 from pathlib import Path
 
 from cairn import build, paths
-from cairn.errors import USAGE, Failure, usage
+from cairn.errors import ConfigError, usage
 
 GUEST_FILES = ("vmlinux", "rootfs.erofs")  # what the guest image build leaves in paths.GUEST
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A config that is right: its path, and each file it names, by the name that it has there."""
+    """A config that is right: its path, each file it names by the name that it has there, the bytes of memory it takes."""
 
     path: Path
     files: dict[str, Path]
+    memory: int
 
 
 def load(path: Path) -> Config:
-    """Checks PATH and finds the files it names, building the guest image when one of them comes from there."""
+    """Checks PATH and finds the files it names, building the guest image when it names a part of that."""
     if not path.is_file():
         raise usage(f"{paths.shown(path)}: no such file")
+    text = path.read_text(errors="replace")
+    if any(f'"{name}"' in text or f":{name}" in text for name in GUEST_FILES if not (path.parent / name).exists()):
+        build.guest()
     build.config_tool()
-    done = subprocess.run([paths.CONFIG_TOOL, "check", path], text=True, capture_output=True, check=False)
+    folders = [path.parent, *paths.LIBRARY]
+    done = subprocess.run([paths.CONFIG_TOOL, "check", path, *folders[1:]], text=True, capture_output=True, check=False)
     if done.returncode != 0:
-        raise Failure((done.stderr + done.stdout).strip(), USAGE)
-    names = dict.fromkeys(line.split(" ", 1)[1] for line in done.stdout.splitlines())
-    return Config(path, {name: _find(name, path) for name in names})
+        raise ConfigError((done.stderr + done.stdout).strip())
+    facts = [line.partition(" ") for line in done.stdout.splitlines()]
+    names = [rest for word, _, rest in facts if word in ("kernel", "initrd", "module")]
+    memory = next(int(rest) for word, _, rest in facts if word == "memory")
+    return Config(path, {name: _find(name, folders) for name in names}, memory)
 
 
 def demo(headless: bool) -> Config:
@@ -37,19 +44,5 @@ def demo(headless: bool) -> Config:
     return load(paths.GUEST / ("demo.toml" if headless else "demo-shell.toml"))
 
 
-def _find(name: str, config: Path) -> Path:
-    if name in GUEST_FILES and not (config.parent / name).exists():
-        build.guest()
-    folders = [config.parent, *paths.LIBRARY]
-    for folder in folders:
-        if (folder / name).is_file():
-            return (folder / name).resolve()
-    where = ", ".join(paths.shown(folder) for folder in folders)
-    raise usage(f"{paths.shown(config)}:{_line_of(name, config)}: no file {name}: looked in {where}")
-
-
-def _line_of(name: str, config: Path) -> int:
-    for number, line in enumerate(config.read_text().splitlines(), 1):
-        if name in line:
-            return number
-    return 1
+def _find(name: str, folders: list[Path]) -> Path:
+    return next((folder / name).resolve() for folder in folders if (folder / name).is_file())

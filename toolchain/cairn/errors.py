@@ -18,3 +18,10 @@ class Failure(Exception):
 def usage(message: str) -> Failure:
     """Wrong arguments, a wrong config, or something missing that the user has to bring."""
     return Failure(message, USAGE)
+
+
+class ConfigError(Failure):
+    """A config that is wrong; the message already begins with its file and line."""
+
+    def __init__(self, message: str):
+        super().__init__(message, USAGE)

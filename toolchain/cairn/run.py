@@ -71,8 +71,10 @@ def work_folder() -> Path:
 def command(hardware: Hardware, config_path: Path | None, timeout: float | None) -> int:
     """`./cairn run`."""
     hardware = prepare(hardware)
-    build.hypervisor()
     cfg = config.load(config_path) if config_path else config.demo(hardware.headless)
+    if cfg.memory > hardware.memory:
+        raise usage(f"--memory {hardware.memory >> 20}M: the VMs of {paths.shown(cfg.path)} take {cfg.memory >> 20}M")
+    build.hypervisor()
     work = work_folder()
     try:
         attend = console.on_stdout if hardware.headless else console.at_terminal
@@ -123,8 +125,8 @@ def _keep_logs(work: Path) -> None:
 def image(kind: str, out: Path, config_path: Path | None) -> None:
     """`./cairn image`."""
     packages.ensure(kind)
-    build.hypervisor()
     cfg = config.load(config_path) if config_path else config.demo(headless=False)
+    build.hypervisor()
     payload = Payload(cfg, patient=True)
     if kind != "pxe" and out.is_dir():
         raise usage(f"{paths.shown(out)} is a folder; allowed: a file to write")

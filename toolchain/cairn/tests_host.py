@@ -64,18 +64,19 @@ def _format() -> list[str]:
 
 def _command_line() -> list[str]:
     """Wrong arguments and configs end with status 2 and one line that says what is allowed."""
+    build.config_tool()
     folder = paths.BUILD / "test"
     folder.mkdir(parents=True, exist_ok=True)
     wrong = folder / "wrong.toml"
-    wrong.write_text('[host]\nwhen_idel = "poweroff"\n')
+    wrong.write_text('[host]\nwhen_idel = "poweroff"\n[[vm]]\nname = "a"\nmemory = "64M"\nkernel = "hello"\n')
     absent = folder / "absent.toml"
     absent.write_text('[[vm]]\nname = "a"\nmemory = "64M"\nkernel = "no-such-file"\n')
     problems = []
     for words, said in [(["run", "--cpus", "0"], "number above 0"), (["run", "--machine", "arm"], "svm"),
                         (["run", "--machine", "vmx", "--boot", "usb"], "allowed: iso"),
                         (["run", "--disk", "floppy:x"], "allowed"), (["run", "--memory", "1T"], "512M"),
-                        (["run", str(wrong)], "wrong.toml:2"), (["run", str(absent)], "absent.toml:4")]:
-        done = subprocess.run([paths.ROOT / "cairn", *words], text=True, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+                        (["run", "--memory", "64M", "tests/qemu/does_not_fit/vm.toml"], "take"), (["run", str(wrong)], "wrong.toml:2"), (["run", str(absent)], "absent.toml:4")]:
+        done = subprocess.run([paths.ROOT / "cairn", *words], cwd=paths.ROOT, text=True, capture_output=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 2 or said not in done.stderr or len(done.stderr.splitlines()) != 1:
             problems.append(f"./cairn {' '.join(words)}: status {done.returncode}, not 2 with {said!r}: {done.stderr.strip()}")
     return problems

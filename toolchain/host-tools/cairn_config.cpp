@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// cairn-config check FILE: checks a configuration and says what ./cairn has to know of it.
+// cairn-config check FILE [FOLDER...]: checks a configuration and says what ./cairn has to know of it. The
+// files that it names are looked for in its own folder, then in each FOLDER.
 //
 // Exit status 0, and on stdout one fact per line, each a word, a space and the rest:
 //     vms NAME NAME...      in the order of the file
@@ -10,28 +11,32 @@
 // arguments.
 #include "vmm/config/config.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace {
 
 using namespace hv::config;
 
-/// Paths are relative to the folder of the configuration.
-class Folder final : public FileIndex {
+class Folders final : public FileIndex {
 public:
-    explicit Folder(std::filesystem::path path) : path_{std::move(path)} {}
+    explicit Folders(std::vector<std::filesystem::path> paths) : paths_{std::move(paths)} {}
     [[nodiscard]] bool exists(std::string_view name) const override {
-        std::error_code error;
-        return std::filesystem::is_regular_file(path_ / std::filesystem::path{name}, error);
+        return std::any_of(paths_.begin(), paths_.end(), [name](const std::filesystem::path& folder) {
+            std::error_code error;
+            return std::filesystem::is_regular_file(folder / std::filesystem::path{name}, error);
+        });
     }
 
 private:
-    std::filesystem::path path_;
+    std::vector<std::filesystem::path> paths_;
 };
 
 std::optional<std::string> read_file(const char* path) {
@@ -83,14 +88,16 @@ void print_facts(const Config& config) {
     }
 }
 
-int check(const char* file) {
+int check(const char* file, std::span<char* const> more_folders) {
     const auto text = read_file(file);
     if (!text) {
         std::fprintf(stderr, "%s: the file cannot be read\n", file);
         return 2;
     }
-    const Folder folder{std::filesystem::path{file}.parent_path()};
-    const auto result = parse_config(*text, {.files = &folder});
+    std::vector<std::filesystem::path> paths{std::filesystem::path{file}.parent_path()};
+    paths.insert(paths.end(), more_folders.begin(), more_folders.end());
+    const Folders folders{std::move(paths)};
+    const auto result = parse_config(*text, {.files = &folders});
     if (!result) {
         std::fprintf(stderr, "%s: %s\n", file, hv::to_string(result.error()));
         return 2;
@@ -104,9 +111,10 @@ int check(const char* file) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 3 || std::string_view{argv[1]} != "check") {
-        std::fputs("usage: cairn-config check FILE\n", stderr);
+    const std::span arguments{argv, static_cast<std::size_t>(argc)};
+    if (argc < 3 || std::string_view{argv[1]} != "check") {
+        std::fputs("usage: cairn-config check FILE [FOLDER...]\n", stderr);
         return 2;
     }
-    return check(argv[2]);
+    return check(argv[2], arguments.subspan(3));
 }
