@@ -16,9 +16,15 @@ constexpr std::uint16_t kRealModeCode = 0x9b;
 
 Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::uint32_t index,
                                              std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity) {
+    // A backend's registers can be reached on the CPU that it is on only, and the MSRs' reset sets its TSC offset.
+    const machine::InterruptGuard interrupts;
+    backend->enter_cpu();
     auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend), affinity};
-    if (vcpu == nullptr)
+    if (vcpu == nullptr) {
+        backend->leave_cpu();
         return Unexpected{Error::no_memory};
+    }
+    vcpu->backend_->leave_cpu();
     return std::unique_ptr<Vcpu>{vcpu};
 }
 
@@ -39,11 +45,10 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
     events_.reset();
     signals_.store(0, std::memory_order_relaxed);
     apic_.reset();
-    msrs_.reset();
-    apic_.set_tsc_offset(msrs_.tsc_offset());
-    // A backend's registers can be reached on the CPU that it is on only.
     const machine::InterruptGuard interrupts;
     backend_->enter_cpu();
+    msrs_.reset();
+    apic_.set_tsc_offset(msrs_.tsc_offset());
     backend_->set_tsc_offset(msrs_.tsc_offset());
     activity_ = Activity::wait_for_startup;
     init_processor();
