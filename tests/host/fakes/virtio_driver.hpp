@@ -24,7 +24,9 @@ namespace hv::fake {
 struct Board {
     static constexpr std::uint64_t kRam = 8 * kMiB;
 
-    Board() {
+    /// Boards that exist at once have different numbers.
+    explicit Board(unsigned number = 0)
+        : frames{kPage2M + number * 4 * kRam, kPage2M + (number + 1) * 4 * kRam} {
         if (!memory_bus.add(guest_map::kEcam, guest_map::kEcamSize, bridge.ecam()) ||
             !ports.add(guest_map::kPciAddress, 8, bridge.ports()))
             std::abort();
@@ -89,6 +91,8 @@ public:
     std::uint16_t add(const std::vector<DriverBuffer>& buffers, bool indirect = false) {
         std::vector<std::uint16_t> indices;
         const std::size_t needed = indirect ? 1 : buffers.size();
+        if (free_.size() < needed)
+            std::abort();
         while (indices.size() < needed) {
             indices.push_back(free_.front());
             free_.pop_front();
