@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace hv {
 namespace {
@@ -49,9 +50,7 @@ SchedEntity* Scheduler::pick_next(std::uint32_t index) {
         previous != nullptr && previous->yields_ ? Yielding{previous, &previous->group_} : Yielding{};
     RunQueue::Waiting leaving;
     settle(index, now, leaving);
-    CpuSet others = waiting_.snapshot();
-    others.remove(index);
-    if (!leaving.empty() || !others.empty()) {
+    if (!leaving.empty() || !waiting_elsewhere(index).empty()) {
         // Two run queues are never locked at once: who moves between them belongs to no queue meanwhile.
         const std::optional<VirtualTime> best = best_waiting(index, yielding);
         cpu.lock.unlock();
@@ -194,15 +193,29 @@ void Scheduler::place(SchedEntity& entity, std::uint64_t now) {
     const machine::InterruptGuard interrupts;
     const std::uint32_t target = choose_cpu(entity);
     bool preempts = false;
+    bool contends = false;
     {
         const LockGuard guard{at(target).lock};
         RunQueue& queue = at(target).queue;
+        contends = !queue.idle();
         admit(target, entity, now, wake_credit_);
         preempts = queue.current() == nullptr || ahead(entity.virtual_time_, queue.current_time(now)) <= 0;
         publish(target);
     }
-    if (preempts)
+    if (preempts) {
+        alone_.remove(target);
         request(target);
+    }
+    if (contends)
+        end_solitude();
+}
+
+/// Somebody waits: CPUs that run without slices look around again.
+void Scheduler::end_solitude() {
+    alone_.snapshot().for_each([&](std::uint32_t cpu) {
+        if (alone_.remove(cpu))
+            request(cpu);
+    });
 }
 
 std::uint32_t Scheduler::choose_cpu(const SchedEntity& entity) {
@@ -230,8 +243,7 @@ std::uint32_t Scheduler::choose_cpu(const SchedEntity& entity) {
 /// Takes over one who waits on another CPU: well behind `best`, the first of those who wait here, or anybody
 /// if nobody does.
 SchedEntity* Scheduler::steal(std::uint32_t index, std::optional<VirtualTime> best) {
-    CpuSet victims = waiting_.snapshot();
-    victims.remove(index);
+    CpuSet victims = waiting_elsewhere(index);
     while (!victims.empty()) {
         std::optional<std::uint32_t> victim;
         const auto first = [&](std::uint32_t cpu) {
@@ -300,10 +312,26 @@ void Scheduler::take_out(std::uint32_t index, SchedEntity& entity) {
     publish(index);
 }
 
+CpuSet Scheduler::waiting_elsewhere(std::uint32_t index) const {
+    CpuSet others = waiting_.snapshot();
+    others.remove(index);
+    return others;
+}
+
 /// Puts back who ran, and takes out as moving who may not stay here and whose wait for a cap is over.
 void Scheduler::settle(std::uint32_t index, std::uint64_t now, RunQueue::Waiting& leaving) {
-    RunQueue& queue = at(index).queue;
-    if (SchedEntity* const previous = queue.stop(now)) {
+    Cpu& cpu = at(index);
+    RunQueue& queue = cpu.queue;
+    SchedEntity* const previous = queue.stop(now);
+    if (std::exchange(cpu.unsliced, false)) {
+        alone_.remove(index);
+        // Nobody waited meanwhile, so nobody has a claim: it goes on where the others are.
+        const VirtualTime own = queue.progress() + cpu.offset.load(std::memory_order_relaxed);
+        const std::int64_t lead = ahead(own, slowest_.load(std::memory_order_relaxed));
+        if (lead > 0)
+            cpu.offset.fetch_sub(static_cast<VirtualTime>(lead), std::memory_order_relaxed);
+    }
+    if (previous != nullptr) {
         queue.add(*previous, now);
         if (!previous->affinity_.contains(index)) {
             take_out(index, *previous);
@@ -359,14 +387,27 @@ SchedEntity* Scheduler::choose(std::uint32_t index, std::uint64_t now, Yielding 
         queue.start(*next, now);
         idle_.remove(index);
         cpu.busy.store(true, std::memory_order_relaxed);
-        cpu.deadline.store(std::min(now + std::min(slice_, allowance), queue.next_release()),
-                           std::memory_order_relaxed);
+        const std::uint64_t longest = std::min(allowance, may_run_alone(index) ? kNever - now : slice_);
+        cpu.deadline.store(std::min(now + longest, queue.next_release()), std::memory_order_relaxed);
         return next;
     }
     cpu.busy.store(false, std::memory_order_relaxed);
     cpu.deadline.store(queue.next_release(), std::memory_order_relaxed);
     idle_.add(index);
     return nullptr;
+}
+
+/// Whether nobody waits anywhere, so that slices need not end. Who begins to wait later finds the CPU in
+/// alone_.
+bool Scheduler::may_run_alone(std::uint32_t index) {
+    Cpu& cpu = at(index);
+    if (!cpu.queue.waiting().empty() || !waiting_elsewhere(index).empty())
+        return false;
+    alone_.add(index);
+    if (!waiting_elsewhere(index).empty() && alone_.remove(index))
+        return false;
+    cpu.unsliced = true;
+    return true;
 }
 
 /// Keeps a CPU whose few entities nobody else can share from running away from the others, so that
@@ -378,7 +419,7 @@ void Scheduler::keep_even(std::uint32_t index) {
     const VirtualTime own = cpu.queue.progress() + cpu.offset.load(std::memory_order_relaxed);
     VirtualTime slowest = own;
     online_.snapshot().for_each([&](std::uint32_t other) {
-        if (other == index || !at(other).busy.load(std::memory_order_relaxed))
+        if (other == index || !at(other).busy.load(std::memory_order_relaxed) || alone_.contains(other))
             return;
         const VirtualTime progress = at(other).progress.load(std::memory_order_relaxed);
         if (ahead(progress, slowest) < 0)

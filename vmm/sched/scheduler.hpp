@@ -38,7 +38,7 @@ public:
         return cpus_.get()[cpu].resched.load(std::memory_order_acquire);
     }
     /// When pick_next() shall be called at the latest: the end of the slice, or of somebody's wait for his
-    /// cap; or kNever.
+    /// cap; or kNever, as while nobody waits.
     [[nodiscard]] std::uint64_t deadline(std::uint32_t cpu) const {
         return cpus_.get()[cpu].deadline.load(std::memory_order_relaxed);
     }
@@ -74,6 +74,7 @@ private:
     struct alignas(64) Cpu {
         Spinlock lock{Rank::scheduler};
         RunQueue queue;
+        bool unsliced{false};  ///< its current entity runs without a slice's end: under the lock, see alone_
         std::atomic<bool> resched{false};
         std::atomic<std::uint64_t> deadline{kNever};
         // What others look at without the lock. A virtual time of this queue plus `offset` is comparable
@@ -95,6 +96,8 @@ private:
     [[nodiscard]] Cpu& at(std::uint32_t cpu) const { return cpus_.get()[cpu]; }
     void stop_to_block(SchedEntity& current);
     bool go_on(SchedEntity& current);
+    [[nodiscard]] CpuSet waiting_elsewhere(std::uint32_t cpu) const;
+    void end_solitude();
     /// Asks `cpu` to call pick_next().
     void request(std::uint32_t cpu);
 
@@ -117,6 +120,7 @@ private:
     SchedEntity* first_to_run(std::uint32_t cpu, Yielding yielding);
     SchedEntity* choose(std::uint32_t cpu, std::uint64_t now, Yielding yielding);
     void keep_even(std::uint32_t cpu);
+    bool may_run_alone(std::uint32_t cpu);
     std::optional<std::uint32_t> idle_cpu_for_waiting(std::uint32_t cpu);
     void publish(std::uint32_t cpu);
 
@@ -128,7 +132,8 @@ private:
     std::uint64_t window_;       ///< how far CPUs' virtual times drift apart at most
     AtomicCpuSet online_;
     AtomicCpuSet idle_;
-    AtomicCpuSet waiting_;                 ///< CPUs where somebody waits
+    AtomicCpuSet waiting_;  ///< CPUs where somebody waits
+    AtomicCpuSet alone_;    ///< CPUs that run without slices, and do not know of anybody who waits
     std::atomic<VirtualTime> slowest_{0};  ///< progress of the busy CPU that is furthest behind, as last seen
 };
 

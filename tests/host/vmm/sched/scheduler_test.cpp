@@ -544,3 +544,37 @@ TEST_CASE("CPUs schedule, wake, pin and retire at once without losing anybody", 
         CHECK(scheduler->retire(entity));
     CHECK(handled > 0);
 }
+
+TEST_CASE("slices end only while somebody waits", "[sched]") {
+    Simulation s{2};
+    Task& a = s.spinner();
+    Task& b = s.spinner();
+    Task& late = s.spinner();
+    late.sleeping = true;
+    late.wake_at = 10 * kSecond;
+    s.run(kSecond);
+    CHECK(s.scheduler->deadline(0) == Scheduler::kNever);
+    CHECK(s.scheduler->deadline(1) == Scheduler::kNever);
+    s.wake(late);
+    CHECK(s.scheduler->need_resched(0));
+    CHECK(s.scheduler->need_resched(1));
+    s.run(kMicrosecond);
+    CHECK(s.scheduler->deadline(0) != Scheduler::kNever);
+    CHECK(s.scheduler->deadline(1) != Scheduler::kNever);
+    s.run(kSecond);
+    for (const Task* task : {&a, &b, &late})
+        CHECK_THAT(task->share(kSecond), near(2.0 / 3));
+}
+
+TEST_CASE("who ran while nobody waited owes nothing when somebody comes", "[sched]") {
+    Simulation s{2};
+    Task& a = s.spinner();
+    s.run(5 * kSecond);
+    Task& b = s.spinner();
+    s.run(5 * kSecond);
+    Task& c = s.spinner();
+    Task& d = s.spinner();
+    s.run(40 * kMillisecond);
+    for (const Task* task : {&a, &b, &c, &d})
+        CHECK_THAT(task->share(40 * kMillisecond), near(0.5, 0.2));
+}
