@@ -36,8 +36,9 @@ public:
     /// The first host tick at which `clocks` device clocks are over; saturates.
     [[nodiscard]] std::uint64_t ticks(std::uint64_t clocks) const {
         constexpr Wide kRoundUp = (Wide{1} << kFraction) - 1;
-        const Wide ticks =
-            ((Wide{clocks} * ticks_per_clock_ + kRoundUp) >> kFraction) + Wide{clocks} * wide_ticks_;
+        Wide ticks = (Wide{clocks} * ticks_per_clock_ + kRoundUp) >> kFraction;
+        if (wide_ticks_ != 0)
+            ticks += Wide{clocks} * wide_ticks_;
         constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
         return ticks > kMost ? kMost : static_cast<std::uint64_t>(ticks);
     }

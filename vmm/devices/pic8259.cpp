@@ -62,8 +62,10 @@ std::uint8_t Pic8259::acknowledge() {
 std::uint8_t Pic8259::Ports::read_byte(std::uint64_t offset) {
     LockGuard guard{pic_.lock_};
     Pic8259Chip& chip = pic_.chips_[chip_];
+    const bool polled = chip.poll_requested();
     const std::uint8_t value = offset == 0 ? chip.read_command() : chip.read_data();
-    pic_.update();  // a poll acknowledges
+    if (polled)  // that was an acknowledge
+        pic_.update();
     return value;
 }
 

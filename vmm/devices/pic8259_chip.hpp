@@ -26,6 +26,8 @@ public:
     /// INTA. Without a request: line 7 without service, the spurious interrupt.
     Acknowledged acknowledge();
 
+    /// The next read acknowledges.
+    [[nodiscard]] bool poll_requested() const { return poll_; }
     std::uint8_t read_command();
     std::uint8_t read_data();
     void write_command(std::uint8_t value);

@@ -168,24 +168,24 @@ std::uint8_t Uart16550::read_receiver() {
 }
 
 void Uart16550::write_transmitter(std::uint8_t byte) {
-    if (loopback()) {
-        if (fifo_.count < fifo_size())
-            fifo_.push(byte);
-        else
-            overrun_ = true;
-        restart_timeout();
-    } else {
+    if (!loopback()) [[likely]] {
         const char character = static_cast<char>(byte);
         sink_.put(std::string_view{&character, 1});
+    } else if (fifo_.count < fifo_size()) {
+        fifo_.push(byte);
+        restart_timeout();
+    } else {
+        overrun_ = true;
     }
     // The write takes the interrupt back; the register is empty again at once, which raises it anew: an edge
     // for the interrupt controller.
-    if (transmitter_empty_event_) {
+    if ((ier_ & ETBEI) != 0 && transmitter_empty_event_) {
         transmitter_empty_event_ = false;
         update_irq();
     }
     transmitter_empty_event_ = true;
-    update_irq();
+    if (ier_ != 0)
+        update_irq();
 }
 
 void Uart16550::write_fifo_control(std::uint8_t value) {

@@ -27,13 +27,13 @@ void LocalApic::reset() {
 void LocalApic::init_reset() {
     timer_.reset();
     attention_.exchange(0, std::memory_order_acquire);
-    for (unsigned word = 0; word < VectorSet::kWords; ++word) {
+    for (unsigned word = 0; word < VectorBits::kWords; ++word) {
         posted_edge_.take(word);
         posted_level_.take(word);
     }
-    irr_.clear_all();
-    isr_.clear_all();
-    tmr_.clear_all();
+    irr_ = {};
+    isr_ = {};
+    tmr_ = {};
     tpr_ = 0;
     update_ppr();
     ext_int_message_ = false;
@@ -104,12 +104,12 @@ void LocalApic::Lint::set(bool asserted) {
 void LocalApic::absorb() {
     const std::uint32_t attention = attention_.exchange(0, std::memory_order_acq_rel);
     if ((attention & kVectors) != 0) {
-        for (unsigned word = 0; word < VectorSet::kWords; ++word) {
+        for (unsigned word = 0; word < VectorBits::kWords; ++word) {
             const std::uint64_t edge = posted_edge_.take(word);
             const std::uint64_t level = posted_level_.take(word);
             if ((edge | level) == 0)
                 continue;
-            irr_.set_word(word, irr_.word(word) | edge | level);
+            irr_.merge_word(word, edge | level);
             tmr_.set_word(word, (tmr_.word(word) & ~edge) | level);
         }
     }
@@ -203,8 +203,8 @@ bool LocalApic::eoi_can_wait() {
     if (irr_.highest() >= 0 || isr_.highest() < 0 || tmr_.test(static_cast<std::uint8_t>(isr_.highest())))
         return false;
     int in_service = 0;
-    for (unsigned word = 0; word < VectorSet::kWords; ++word)
-        in_service += std::popcount(isr_.word(word));
+    for (unsigned word = 0; word < VectorBits::kWords; ++word)
+        in_service += std::popcount(isr_.bits().word(word));
     return in_service == 1;
 }
 
@@ -248,9 +248,9 @@ std::uint32_t LocalApic::read_register(std::uint32_t index) {
     if (index >= LVT_TIMER && index <= LVT_ERROR)
         return lvt(index);
     switch (index & ~7U) {
-    case ISR: return isr_.register_value(index & 7);
+    case ISR: return isr_.bits().register_value(index & 7);
     case TMR: return tmr_.register_value(index & 7);
-    case IRR: advance_timer(); return irr_.register_value(index & 7);
+    case IRR: advance_timer(); return irr_.bits().register_value(index & 7);
     default: return 0;
     }
 }
@@ -261,10 +261,7 @@ void LocalApic::write_register(std::uint32_t index, std::uint32_t value) {
     case EOI: eoi(); break;
     case SVR: write_svr(value); break;
     case ESR: write_esr(); break;
-    case INITIAL_COUNT:
-        advance_timer();
-        timer_.set_initial_count(value);
-        break;
+    case INITIAL_COUNT: write_initial_count(value); break;
     case DIVIDE:
         advance_timer();
         timer_.set_divide(value);
@@ -310,8 +307,8 @@ std::uint64_t LocalApic::tsc_deadline() {
 }
 
 void LocalApic::set_tsc_deadline(std::uint64_t value) {
-    advance_timer();
-    timer_.set_deadline(value);
+    if (timer_.set_deadline(value))
+        deliver_local(LVT_TIMER);
 }
 
 }  // namespace hv

@@ -180,6 +180,10 @@ private:
     /// Registers that both modes have. `index` exists.
     std::uint32_t read_register(std::uint32_t index);
     void write_register(std::uint32_t index, std::uint32_t value);
+    void write_initial_count(std::uint32_t value) {
+        if (timer_.set_initial_count(value))
+            deliver_local(apic::LVT_TIMER);
+    }
     void write_svr(std::uint32_t value);
     void write_esr();
     void write_lvt(std::uint32_t index, std::uint32_t value);
@@ -194,7 +198,8 @@ private:
     LocalApicOwner& owner_;
     LocalApicTimer timer_;
 
-    VectorSet irr_, isr_, tmr_;
+    VectorSet irr_, isr_;
+    VectorBits tmr_;
     int ppr_{0};
     std::uint8_t tpr_{0};
     bool ext_int_message_{false};

@@ -4,6 +4,8 @@
 #include "vmm/core/io_device.hpp"
 #include "vmm/x86/local_apic.hpp"
 
+#include <array>
+
 namespace hv {
 
 using namespace apic;
@@ -14,43 +16,59 @@ constexpr bool is_lvt(std::uint32_t index) {
     return index >= LVT_TIMER && index <= LVT_ERROR;
 }
 
-/// Registers that xAPIC mode has. Unlike other gaps, that of the remote read register reports no error.
-constexpr bool exists_in_xapic(std::uint32_t index) {
-    switch (index) {
-    case ID:
-    case VERSION:
-    case DIVIDE: return true;
-    default: return (index >= TPR && index <= ESR) || (index >= ICR && index <= CURRENT_COUNT);
+/// A set of registers, a bit for each index; both modes' registers lie below 64.
+class Registers {
+public:
+    constexpr void add(std::uint32_t first, std::uint32_t last) {
+        for (std::uint32_t index = first; index <= last; ++index)
+            bits_ |= bit(index);
     }
-}
-
-constexpr bool is_readable_msr(std::uint32_t index) {
-    switch (index) {
-    case APR:
-    case EOI:
-    case RRD:
-    case DFR:
-    case ICR_HIGH: return false;
-    default: return exists_in_xapic(index);
+    constexpr void remove(std::uint32_t index) { bits_ &= ~bit(index); }
+    [[nodiscard]] constexpr bool contains(std::uint32_t index) const {
+        return index < 64 && (bits_ >> index & 1) != 0;
     }
-}
 
-/// Bits of an x2APIC register that a write may have set; 0: read-only, or no register.
-constexpr std::uint64_t writable_bits(std::uint32_t index) {
-    switch (index) {
-    case TPR:
-    case SELF_IPI: return 0xff;
-    case SVR: return Svr::kWritable;
-    case ICR: return ~std::uint64_t{Icr::kReserved};
-    case INITIAL_COUNT: return 0xffff'ffff;
-    case DIVIDE: return 0xb;
-    default: return is_lvt(index) ? Lvt::kWritable[index - LVT_TIMER] | Lvt::kReadOnly : 0;
-    }
-}
+private:
+    std::uint64_t bits_{0};
+};
 
-constexpr bool is_writable_msr(std::uint32_t index) {
-    return index == EOI || index == ESR || writable_bits(index) != 0;
-}
+/// Registers that xAPIC mode has. The remote read register is none of them, but reports no error.
+constexpr Registers kXapic = [] {
+    Registers set;
+    set.add(ID, VERSION);
+    set.add(TPR, ESR);
+    set.add(ICR, CURRENT_COUNT);
+    set.add(DIVIDE, DIVIDE);
+    return set;
+}();
+
+constexpr Registers kReadableMsrs = [] {
+    Registers set = kXapic;
+    for (const std::uint32_t index : {APR, EOI, RRD, DFR, ICR_HIGH})
+        set.remove(index);
+    return set;
+}();
+
+constexpr Registers kWritableMsrs = [] {
+    Registers set;
+    for (const std::uint32_t index : {TPR, EOI, SVR, ESR, ICR, INITIAL_COUNT, DIVIDE, SELF_IPI})
+        set.add(index, index);
+    set.add(LVT_TIMER, LVT_ERROR);
+    return set;
+}();
+
+/// Bits that a write to an x2APIC register may have set.
+constexpr std::array<std::uint64_t, 64> kMsrBits = [] {
+    std::array<std::uint64_t, 64> bits{};
+    bits[TPR] = bits[SELF_IPI] = 0xff;
+    bits[SVR] = Svr::kWritable;
+    bits[ICR] = ~std::uint64_t{Icr::kReserved};
+    bits[INITIAL_COUNT] = 0xffff'ffff;
+    bits[DIVIDE] = 0xb;
+    for (std::uint32_t index = LVT_TIMER; index <= LVT_ERROR; ++index)
+        bits[index] = Lvt::kWritable[index - LVT_TIMER] | Lvt::kReadOnly;
+    return bits;
+}();
 
 }  // namespace
 
@@ -58,7 +76,7 @@ std::uint64_t LocalApic::mmio_read(std::uint64_t offset, unsigned size) {
     if (!mmio_enabled())
         return all_ones(size);
     const auto index = static_cast<std::uint32_t>(offset >> 4);
-    if (!exists_in_xapic(index)) {
+    if (!kXapic.contains(index)) {
         report_error(ILLEGAL_REGISTER);
         return 0;
     }
@@ -96,7 +114,7 @@ void LocalApic::mmio_write(std::uint64_t offset, unsigned size, std::uint64_t va
     default:
         if (is_lvt(index))
             write_register(index, word);
-        else if (!exists_in_xapic(index))
+        else if (!kXapic.contains(index))
             report_error(ILLEGAL_REGISTER);
         break;  // the others are read-only
     }
@@ -104,7 +122,7 @@ void LocalApic::mmio_write(std::uint64_t offset, unsigned size, std::uint64_t va
 
 Expected<std::uint64_t> LocalApic::read_msr(std::uint32_t msr) {
     const std::uint32_t index = msr - kFirstMsr;
-    if (!x2apic() || !is_readable_msr(index))
+    if (!x2apic() || !kReadableMsrs.contains(index))
         return Unexpected{Error::guest_fault};
     if (index == ICR)
         return std::uint64_t{icr_};
@@ -119,13 +137,14 @@ Expected<void> LocalApic::write_msr(std::uint32_t msr, std::uint64_t value) {
         eoi();
         return {};
     }
-    if (!is_writable_msr(index) || (value & ~writable_bits(index)) != 0)
+    if (!kWritableMsrs.contains(index) || (value & ~kMsrBits[index]) != 0)
         return Unexpected{Error::guest_fault};
     switch (index) {
     case ICR:
         icr_ = value & (~std::uint64_t{0xffff'ffff} | Icr::kWritable);
         send(icr_);
         break;
+    case INITIAL_COUNT: write_initial_count(static_cast<std::uint32_t>(value)); break;
     case SELF_IPI: write_self_ipi(static_cast<std::uint8_t>(value)); break;
     default: write_register(index, static_cast<std::uint32_t>(value)); break;
     }

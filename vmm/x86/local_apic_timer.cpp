@@ -57,21 +57,24 @@ void LocalApicTimer::configure(std::uint32_t lvt) {
         const std::uint32_t count = current_count();
         mode_ = mode;
         if (running_)
-            start(count);
+            start(count, clock_.now());
     } else {
         stop();
         mode_ = mode;
     }
 }
 
-void LocalApicTimer::set_initial_count(std::uint32_t count) {
+bool LocalApicTimer::set_initial_count(std::uint32_t count) {
     if (mode_ == Mode::tsc_deadline || mode_ == Mode::reserved)
-        return;
+        return false;
+    const std::uint64_t now = clock_.now();
+    const bool expired = running_ && now >= expiry_;
     initial_ = count;
     if (count == 0)
         stop();
     else
-        start(count);
+        start(count, now);
+    return expired;
 }
 
 std::uint32_t LocalApicTimer::current_count() const {
@@ -92,27 +95,30 @@ void LocalApicTimer::set_divide(std::uint32_t value) {
     const std::uint32_t encoded = (divide_ >> 1 & 4) | (divide_ & 3);
     shift_ = static_cast<std::uint8_t>((encoded + 1) & 7);
     if (running_ && mode_ != Mode::tsc_deadline)
-        start(count);
+        start(count, clock_.now());
 }
 
-void LocalApicTimer::set_deadline(std::uint64_t guest_tsc) {
+bool LocalApicTimer::set_deadline(std::uint64_t guest_tsc) {
     if (mode_ != Mode::tsc_deadline)
-        return;
+        return false;
+    const std::uint64_t now = clock_.now();
+    const bool expired = running_ && now >= expiry_;
     deadline_ = guest_tsc;
     if (guest_tsc == 0)
         stop();
     else
-        place_deadline();
+        place_deadline(now);
+    return expired;
 }
 
 void LocalApicTimer::set_tsc_offset(std::int64_t offset) {
     tsc_offset_ = offset;
     if (deadline_ != 0)
-        place_deadline();
+        place_deadline(clock_.now());
 }
 
-void LocalApicTimer::start(std::uint32_t count) {
-    start_ = clock_.now();
+void LocalApicTimer::start(std::uint32_t count, std::uint64_t now) {
+    start_ = now;
     first_ = count;
     expiry_ = start_ + bus_.ticks(std::uint64_t{count} << shift_);
     running_ = true;
@@ -133,8 +139,7 @@ void LocalApicTimer::arm() {
         clock_.arm(*this, expiry_);
 }
 
-void LocalApicTimer::place_deadline() {
-    const std::uint64_t now = clock_.now();
+void LocalApicTimer::place_deadline(std::uint64_t now) {
     const std::uint64_t guest_now = now + static_cast<std::uint64_t>(tsc_offset_);
     running_ = true;
     if (deadline_ <= guest_now) {

@@ -33,21 +33,23 @@ public:
     LocalApicTimer(Clock& clock, Client& client);
     ~LocalApicTimer() { clock_.disarm(*this); }
 
-    /// Accounts for the time that has passed; true if the timer expired since the last call. Comes before
-    /// each of the calls below, which otherwise swallow an expiry.
+    /// Accounts for the time that has passed; true if the timer expired since it last said so. configure()
+    /// and set_divide() swallow an expiry that was not asked for before.
     bool advance();
 
     /// As after power-up: one-shot, masked, divided by 2, stopped.
     void reset();
     /// The timer's LVT entry: mode and mask.
     void configure(std::uint32_t lvt);
-    void set_initial_count(std::uint32_t count);
+    /// Starts to count, or stops (0). True: the timer had expired before, as advance() says.
+    bool set_initial_count(std::uint32_t count);
     [[nodiscard]] std::uint32_t initial_count() const { return initial_; }
     [[nodiscard]] std::uint32_t current_count() const;
     void set_divide(std::uint32_t value);
     [[nodiscard]] std::uint32_t divide() const { return divide_; }
-    /// IA32_TSC_DEADLINE in guest TSC ticks; ignored, and 0, outside TSC-deadline mode.
-    void set_deadline(std::uint64_t guest_tsc);
+    /// IA32_TSC_DEADLINE in guest TSC ticks; ignored, and 0, outside TSC-deadline mode. Returns as
+    /// set_initial_count().
+    bool set_deadline(std::uint64_t guest_tsc);
     [[nodiscard]] std::uint64_t deadline() const { return deadline_; }
     /// Guest TSC = host TSC + offset.
     void set_tsc_offset(std::int64_t offset);
@@ -58,11 +60,11 @@ private:
     enum class Mode : std::uint8_t { one_shot, periodic, tsc_deadline, reserved };
 
     /// Counts down from `count` now, then (periodic mode) from the initial count.
-    void start(std::uint32_t count);
+    void start(std::uint32_t count, std::uint64_t now);
     void stop();
     /// Makes the host timer agree with mask and expiry.
     void arm();
-    void place_deadline();
+    void place_deadline(std::uint64_t now);
 
     Clock& clock_;
     Client& client_;
