@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+#include "vmm/base/machine.hpp"
+#include "vmm/mm/guest_memory.hpp"
+
+#include <array>
+#include <map>
+
+using namespace hv;
+
+namespace {
+
+/// Hands out address space without touching it, up to a limit; checks what comes back.
+class FakeFrames final : public FrameSource {
+public:
+    Expected<Hpa> allocate(unsigned order) override {
+        const std::uint64_t size = kPageSize << order;
+        if (order > largest || size > left)
+            return Unexpected{Error::no_memory};
+        left -= size;
+        next_ = align_up(next_, size);
+        const Hpa frame{next_};
+        next_ += size;
+        live[frame] = order;
+        return frame;
+    }
+    void free(Hpa frame, unsigned order) override {
+        REQUIRE(live.at(frame) == order);
+        live.erase(frame);
+        zeroed = zeroed && machine::hva<std::uint64_t>(frame)[7] == 0;
+    }
+    std::map<Hpa, unsigned> live;
+    std::uint64_t left{64 * kMiB};
+    unsigned largest{18};
+    bool zeroed{true};
+
+private:
+    std::uint64_t next_{64 * kMiB};
+};
+
+}  // namespace
+
+TEST_CASE("guest RAM is zero, keeps what is written, and is zeroed before it is given back", "[mm]") {
+    FakeFrames frames;
+    std::memset(machine::hva(Hpa{64 * kMiB}), 0xff, 16 * kMiB);
+    {
+        GuestMemory memory = GuestMemory::create(frames, 8 * kMiB).value();
+        CHECK(memory.size() == 8 * kMiB);
+        CHECK(memory.load<std::uint64_t>(Gpa{8 * kMiB - 8}).value() == 0);
+        REQUIRE(memory.store(Gpa{56}, std::uint64_t{0x1122'3344'5566'7788}));
+        CHECK(memory.load<std::uint32_t>(Gpa{60}).value() == 0x1122'3344);
+        GuestMemory moved{std::move(memory)};
+        CHECK(moved.load<std::uint32_t>(Gpa{60}).value() == 0x1122'3344);
+        CHECK(frames.live.size() == 4);
+    }
+    CHECK(frames.live.empty());
+    CHECK(frames.zeroed);
+}
+
+TEST_CASE("accesses cross granules, and nothing is reached outside", "[mm]") {
+    FakeFrames frames;
+    const GuestMemory memory = GuestMemory::create(frames, 4 * kMiB).value();
+    const std::array<std::byte, 8> bytes{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4},
+                                         std::byte{5}, std::byte{6}, std::byte{7}, std::byte{8}};
+    REQUIRE(memory.write(Gpa{kPage2M - 4}, bytes));
+    std::array<std::byte, 8> back{};
+    REQUIRE(memory.read(Gpa{kPage2M - 4}, back));
+    CHECK(back == bytes);
+    CHECK(memory.at(Gpa{kPage2M - 4}, 8) == nullptr);
+    CHECK(memory.at(Gpa{kPage2M - 4}, 4) != nullptr);
+    CHECK(memory.write(Gpa{4 * kMiB - 4}, bytes).error() == Error::out_of_range);
+    CHECK(memory.load<std::uint32_t>(Gpa{4 * kMiB - 4}).value() == 0);
+    for (const std::uint64_t gpa : {4 * kMiB, 3 * kGiB, 4 * kGiB, ~std::uint64_t{0} - 3, ~std::uint64_t{0}}) {
+        CHECK(memory.at(Gpa{gpa}, 1) == nullptr);
+        CHECK(memory.read(Gpa{gpa}, back).error() == Error::out_of_range);
+        CHECK_FALSE(memory.contains(Gpa{gpa}, 1));
+    }
+    CHECK_FALSE(memory.contains(Gpa{0}, ~std::uint64_t{0}));
+    CHECK(memory.fill(Gpa{kPage2M - 1}, std::byte{9}, 2));
+    CHECK(memory.load<std::uint16_t>(Gpa{kPage2M - 1}).value() == 0x0909);
+}
+
+TEST_CASE("too little memory gives everything back", "[mm]") {
+    FakeFrames frames;
+    frames.left = 6 * kMiB;
+    CHECK(GuestMemory::create(frames, 8 * kMiB).error() == Error::no_memory);
+    CHECK(frames.live.empty());
+    CHECK(GuestMemory::create(frames, kPage2M + kPageSize).error() == Error::invalid_argument);
+    CHECK(GuestMemory::create(frames, 0).error() == Error::invalid_argument);
+}
