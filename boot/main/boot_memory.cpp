@@ -17,11 +17,12 @@ namespace {
 
 /// Real-mode vectors, BIOS data, EBDA, option ROMs: left alone but for the start-up page.
 constexpr std::uint64_t kFirstUsable = kMiB;
-constexpr Hpa kStartupPage{0x8000};
+constexpr std::uint64_t kStartupPageEnd = 0xa'0000;
 constexpr std::uint64_t kBootMapEnd = 4 * kGiB;
 
 constinit EarlyFrames early_frames;
 constinit Heap* heap = nullptr;
+constinit Hpa startup_frame{};
 
 using Ranges = FixedList<cpu::PhysicalRange, 256 + 64>;
 
@@ -72,6 +73,28 @@ cpu::PhysicalRange largest_free(const Ranges& usable, const Ranges& reserved) {
     return best;
 }
 
+/// The highest page of conventional memory that no module touches: GRUB for UEFI puts small modules down
+/// there.
+Hpa find_startup_page(const BootInfo& info, const Ranges& reserved) {
+    Hpa best{};
+    for (const MemoryRange& range : info.memory) {
+        if (range.type != MemoryType::usable || range.start.raw >= kStartupPageEnd)
+            continue;
+        const std::uint64_t first = std::max(align_up(range.start.raw, kPageSize), kPageSize);
+        const std::uint64_t last = align_down(std::min(range.end().raw, kStartupPageEnd), kPageSize);
+        for (std::uint64_t page = last; page > first && page - kPageSize > best.raw; page -= kPageSize) {
+            const Hpa start{page - kPageSize};
+            if (std::ranges::none_of(reserved, [start](const cpu::PhysicalRange& taken) {
+                    return taken.start < start + kPageSize && start < taken.start + taken.length;
+                })) {
+                best = start;
+                break;
+            }
+        }
+    }
+    return best;
+}
+
 /// RAM for the direct map: everything usable, and the modules and ACPI tables wherever they lie.
 void collect_direct_map(const BootInfo& info, Ranges& out) {
     for (const MemoryRange& range : info.memory) {
@@ -98,6 +121,9 @@ FrameAllocator& init_memory(const BootInfo& info, Hpa image) {
     collect_usable(info, usable);
     collect_reserved(info, image, reserved);
     collect_direct_map(info, direct_map);
+    startup_frame = find_startup_page(info, reserved);
+    if (startup_frame == Hpa{})
+        panic("no free page below 640 KiB to start CPUs with");
     const cpu::PhysicalRange early = largest_free(usable, reserved);
     const Hpa early_end = early.start + early.length;
     early_frames.init(early.start, early.length);
@@ -122,8 +148,12 @@ FrameAllocator& init_memory(const BootInfo& info, Hpa image) {
     return **frames;
 }
 
-Hpa startup_page() { return kStartupPage; }
+Hpa startup_page() {
+    return startup_frame;
+}
 
-Heap& kernel_heap() { return *heap; }
+Heap& kernel_heap() {
+    return *heap;
+}
 
 }  // namespace hv::boot
