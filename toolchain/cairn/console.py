@@ -36,7 +36,7 @@ class Outcome:
 class Transcript:
     """All lines that the serial line said, without colours and carriage returns, as they come."""
 
-    _CONTROL = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[()].|[=>78c])|[\r\x00-\x08\x0b-\x1a]")
+    _CONTROL = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()].|[=>78c])|[\r\x00-\x08\x0b-\x1a]")
 
     def __init__(self, file: Path):
         self.lines: list[str] = []

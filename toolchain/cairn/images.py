@@ -26,7 +26,9 @@ def iso(payload: Payload, out: Path) -> None:
     """Boots from CD and, written to a stick, as a disk; BIOS and UEFI."""
     with tempfile.TemporaryDirectory(prefix="cairn-iso-") as work:
         media.tree(payload, Path(work))
-        modules = " ".join([*_COMMON_MODULES, "iso9660", "part_msdos", "part_gpt", "fat"])
+        # grub-mkrescue's own script asks for every kind of partition table.
+        tables = sorted(path.stem for path in (GRUB / "i386-pc").glob("part_*.mod"))
+        modules = " ".join([*_COMMON_MODULES, *tables, "iso9660", "fat"])
         run(["grub-mkrescue", "--compress=no", "--locales=", "--fonts=", "--themes=", f"--install-modules={modules}",
              "-o", out, work])
 
