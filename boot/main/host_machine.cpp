@@ -129,8 +129,8 @@ void HostMachine::power_off() const {
         return;
     // [acpi 4.8.3.2.1 PM1 Control Registers] SLP_TYP 12:10, SLP_EN 13; the other bits stay.
     const auto sleep = [](std::uint16_t port, std::uint8_t type) {
-        const std::uint16_t kept = cpu::in16(port) & 0xc3ff;
-        cpu::out16(port, static_cast<std::uint16_t>(kept | type << 10 | 1U << 13));
+        const std::uint32_t kept = cpu::in16(port) & 0xc3ffU;
+        cpu::out16(port, static_cast<std::uint16_t>(kept | std::uint32_t{type} << 10 | 1U << 13));
     };
     sleep(acpi_.pm1a_control, acpi_.s5->a);
     if (acpi_.pm1b_control != 0)

@@ -27,7 +27,7 @@ std::uintptr_t __stack_chk_guard = 0x5ca1'ab1e'0ddb'a11dULL;
 
 namespace std {
 /// libstdc++'s checks (span, array, optional, unique_ptr) under _GLIBCXX_ASSERTIONS.
-[[noreturn]] void __glibcxx_assert_fail(const char* file, int line, const char*, const char* condition) noexcept {
+void __glibcxx_assert_fail(const char* file, int line, const char*, const char* condition) noexcept {
     hv::panic("library assertion failed: %s (%s:%d)", condition, file, line);
 }
 }  // namespace std

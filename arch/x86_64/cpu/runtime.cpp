@@ -41,6 +41,11 @@ Division divide(Wide dividend, Wide divisor) {
 extern "C" {
 
 Wide __udivti3(Wide dividend, Wide divisor) { return divide(dividend, divisor).quotient; }
+__int128 __divti3(__int128 dividend, __int128 divisor) {
+    const auto magnitude = [](__int128 value) { return value < 0 ? Wide{0} - static_cast<Wide>(value) : static_cast<Wide>(value); };
+    const auto quotient = static_cast<__int128>(divide(magnitude(dividend), magnitude(divisor)).quotient);
+    return (dividend < 0) != (divisor < 0) ? -quotient : quotient;
+}
 Wide __umodti3(Wide dividend, Wide divisor) { return divide(dividend, divisor).remainder; }
 
 int __popcountdi2(std::int64_t value) {

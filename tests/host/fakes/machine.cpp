@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
+#include <utility>
 
 namespace hv {
 namespace {
@@ -49,6 +50,8 @@ std::uint32_t cpu_index() { return current_cpu; }
 bool disable_interrupts() { return std::exchange(interrupts_enabled, false); }
 void restore_interrupts(bool enabled) { interrupts_enabled = enabled; }
 void let_interrupts_in() {}
+void set_running(const char*) {}
+void synchronize() {}
 void sleep_until_interrupt() {}
 void pause() { std::this_thread::yield(); }
 std::uint64_t tsc() { return current_tsc.load(); }
