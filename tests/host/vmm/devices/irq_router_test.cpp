@@ -6,6 +6,7 @@
 #include "vmm/devices/pic8259.hpp"
 
 #include <thread>
+#include <utility>
 
 using namespace hv;
 
@@ -73,7 +74,10 @@ TEST_CASE("sources of a PCI line are wired-or", "[devices]") {
 
 TEST_CASE("a shared line ends at the level of its sources, whoever is last", "[devices]") {
     struct Output final : IrqLine {
-        void set(bool asserted) override { level = asserted; }
+        void set(bool asserted) override {
+            std::this_thread::yield();  // lets the other one in between
+            level = asserted;
+        }
         std::atomic<bool> level{false};
     } output;
     SharedIrqLine line;
@@ -94,6 +98,27 @@ TEST_CASE("a shared line ends at the level of its sources, whoever is last", "[d
         line.source(1).set(false);
         REQUIRE_FALSE(output.level);
     }
+}
+
+TEST_CASE("a change that overtakes another on its way to the line is made good", "[devices]") {
+    struct Output final : IrqLine {
+        void set(bool asserted) override {
+            // Another CPU's source asserts while this CPU is about to take the line low.
+            if (!asserted && std::exchange(overtake, false))
+                line->source(1).set(true);
+            level = asserted;
+        }
+        SharedIrqLine* line{nullptr};
+        bool overtake{false};
+        bool level{false};
+    } output;
+    SharedIrqLine line;
+    line.connect(output);
+    output.line = &line;
+    line.source(0).set(true);
+    output.overtake = true;
+    line.source(0).set(false);
+    CHECK(output.level);
 }
 
 TEST_CASE("a selector passes on the selected input alone", "[devices]") {

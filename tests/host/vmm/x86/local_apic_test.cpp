@@ -163,8 +163,9 @@ TEST_CASE("a reserved register reports an illegal address in ESR, once written",
     CHECK(drain(m[0]) == std::vector<int>{0xe5});
     CHECK(latch_errors(m[0]) == 0);
     put(m[0], 0x3f, 0x40);  // SELF IPI is no xAPIC register
+    CHECK(drain(m[0]) == std::vector<int>{0xe5});
     put(m[0], 0x3f, 0x40);
-    CHECK(drain(m[0]) == std::vector<int>{0xe5});  // one interrupt until ESR is written
+    CHECK(drain(m[0]).empty());  // one interrupt until ESR is written
     CHECK(latch_errors(m[0]) == ILLEGAL_REGISTER);
 }
 
