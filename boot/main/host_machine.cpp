@@ -25,7 +25,7 @@ public:
     }
 };
 
-/// CMOS registers [MC146818]. A read while the clock updates itself is repeated.
+/// CMOS registers [mc146818]. A read while the clock updates itself is repeated.
 class CmosClock {
 public:
     struct Time {
@@ -83,7 +83,8 @@ void HostMachine::discover(const BootInfo& info) {
     if (tables)
         acpi_ = std::move(*tables);
     else
-        log::warning(Topic::acpi, "no usable ACPI tables (%s): one CPU, no power-off", to_string(tables.error()));
+        log::warning(Topic::acpi, "no usable ACPI tables (%s): one CPU, no power-off",
+                     to_string(tables.error()));
 }
 
 void HostMachine::start_boot_cpu() {
@@ -99,8 +100,8 @@ void HostMachine::start_boot_cpu() {
         if (const auto added = irq::add_io_apic(io_apic.address, io_apic.first_gsi); !added)
             log::warning(Topic::acpi, "I/O APIC %u left out: %s", io_apic.id, to_string(added.error()));
     }
-    log::info(Topic::acpi, "%zu CPUs, %zu I/O APICs%s%s", acpi_.cpus.size(), acpi_.io_apics.size(), acpi_.ecam ? ", ECAM" : "",
-              acpi_.hpet ? ", HPET" : "");
+    log::info(Topic::acpi, "%zu CPUs, %zu I/O APICs%s%s", acpi_.cpus.size(), acpi_.io_apics.size(),
+              acpi_.ecam ? ", ECAM" : "", acpi_.hpet ? ", HPET" : "");
 }
 
 Expected<void> HostMachine::route_isa(std::uint8_t isa_irq, std::uint8_t vector) {

@@ -9,7 +9,8 @@ namespace hv {
 /// Indices into VcpuRegs::gpr, in the encoding order of ModRM and of both vendors' exit information.
 enum Gpr : std::uint8_t { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 
-/// What nearly every exit handler looks at: kept in memory by the entry stub, always current while the guest is stopped.
+/// What nearly every exit handler looks at: kept in memory by the entry stub, always current while the guest
+/// is stopped.
 struct VcpuRegs {
     std::uint64_t gpr[16];
     std::uint64_t rip;
@@ -19,15 +20,17 @@ struct VcpuRegs {
 /// A segment register with its hidden part.
 struct Segment {
     std::uint16_t selector;
-    /// Descriptor attributes packed as in the VMCB [apm2 B.2 VMCB Layout]: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10,
-    /// G 11. P clear means unusable.
+    /// Descriptor attributes packed as in the VMCB [apm2 App. B Layout of VMCB]: type 3:0, S 4, DPL 6:5, P 7,
+    /// AVL 8, L 9, D/B 10, G 11. P clear means unusable.
     std::uint16_t attributes;
     std::uint32_t limit;  ///< in bytes, expanded by G
     std::uint64_t base;
 
     [[nodiscard]] constexpr unsigned dpl() const { return (attributes >> 5) & 3U; }
     [[nodiscard]] constexpr bool present() const { return (attributes & 0x080) != 0; }
-    [[nodiscard]] constexpr bool long_mode() const { return (attributes & 0x200) != 0; }   ///< L, code segments
+    [[nodiscard]] constexpr bool long_mode() const {
+        return (attributes & 0x200) != 0;
+    }                                                                               ///< L, code segments
     [[nodiscard]] constexpr bool big() const { return (attributes & 0x400) != 0; }  ///< D/B
 };
 

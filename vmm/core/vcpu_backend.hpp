@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// One guest processor as the hardware extension provides it. Implemented by vmx::VmxVcpu, svm::SvmVcpu and, in host tests,
-// FakeVcpuBackend. All calls but leave_cpu() happen on the CPU that the vCPU entered with enter_cpu(), interrupts masked.
+// One guest processor as the hardware extension provides it. Implemented by vmx::VmxVcpu, svm::SvmVcpu and,
+// in host tests, FakeVcpuBackend. All calls but leave_cpu() happen on the CPU that the vCPU entered with
+// enter_cpu(), interrupts masked.
 #pragma once
 
 #include "vmm/base/expected.hpp"
@@ -24,8 +25,9 @@ public:
     virtual VmExit run() = 0;
     virtual void get_state(CpuState& out, RegSet which) const = 0;
     virtual void set_state(const CpuState& in, RegSet which) = 0;
-    /// Makes the next run() deliver `event`. False, and nothing happens: the guest cannot take it now (interrupt flag,
-    /// interrupt shadow, NMI blocking, another event already injected). Exceptions are always taken, replacing nothing.
+    /// Makes the next run() deliver `event`. False, and nothing happens: the guest cannot take it now
+    /// (interrupt flag, interrupt shadow, NMI blocking, another event already injected). Exceptions are
+    /// always taken, replacing nothing.
     virtual bool inject(const Event& event) = 0;
     /// Makes run() return (interrupt_window, nmi_window) as soon as the guest can take such an event.
     virtual void request_window(Event::Type type) = 0;
@@ -43,9 +45,11 @@ public:
     [[nodiscard]] virtual std::uint64_t tsc_aux() const = 0;
     /// Drops this vCPU's cached guest translations (the guest changed CR3, CR4, EFER or asked for it).
     virtual void flush_guest_tlb() = 0;
-    /// Before the first run() on a CPU: loads what is only switched with the vCPU (FPU, SYSCALL MSRs, debug registers).
+    /// Before the first run() on a CPU: loads what is only switched with the vCPU (FPU, SYSCALL MSRs, debug
+    /// registers).
     virtual void enter_cpu() = 0;
-    /// Before another vCPU, or another CPU, takes over: saves it, and leaves nothing of this vCPU on the CPU.
+    /// Before another vCPU, or another CPU, takes over: saves it. What stays in the CPU's registers is
+    /// overwritten by the next enter_cpu().
     virtual void leave_cpu() = 0;
     /// Dumps the vendor's control structure to the log.
     virtual void log_state() const = 0;
@@ -61,8 +65,8 @@ class VirtExtension {
 public:
     virtual ~VirtExtension() = default;
     [[nodiscard]] virtual const char* name() const = 0;
-    /// Turns the extension on for the executing CPU. Error::disabled: the firmware locked it off; Error::unsupported: a
-    /// feature that this hypervisor needs is missing (named in the log).
+    /// Turns the extension on for the executing CPU. Error::disabled: the firmware locked it off;
+    /// Error::unsupported: a feature that this hypervisor needs is missing (named in the log).
     virtual Expected<void> enable_on_this_cpu() = 0;
     virtual Expected<std::unique_ptr<GuestAddressSpace>> create_address_space() = 0;
     /// The vCPU starts in the processor's state after RESET.

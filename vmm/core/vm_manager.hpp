@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// All VMs of the host, by the configuration: starts, stops and restarts them, and says when the last one has ended. Used on
-// the boot CPU only, but for note_work().
+// All VMs of the host, by the configuration: starts, stops and restarts them, and says when the last one has
+// ended. Used on the boot CPU only, but for note_work().
 #pragma once
 
 #include "vmm/base/vec.hpp"
@@ -28,7 +28,7 @@ protected:
 };
 
 enum class VmState : std::uint8_t {
-    stopped,   ///< never started, or its configuration is wrong
+    stopped,  ///< never started, or its configuration is wrong
     running,
     stopping,  ///< its vCPUs are on their way out
     ended,     ///< see VmManager::Entry::reason
@@ -39,11 +39,11 @@ class VmManager {
 public:
     struct Entry {
         const config::VmConfig* config{};
-        std::unique_ptr<Vm> vm;         ///< only while running or stopping
+        std::unique_ptr<Vm> vm;  ///< only while running or stopping
         VmState state{VmState::stopped};
-        VmStop reason{VmStop::none};    ///< why it ended last
-        std::uint32_t exit_code{0};     ///< with VmStop::exit_code
-        std::uint32_t resets{0};        ///< by the guest, by the monitor, or by its restart policy
+        VmStop reason{VmStop::none};  ///< why it ended last
+        std::uint32_t exit_code{0};   ///< with VmStop::exit_code
+        std::uint32_t resets{0};      ///< by the guest, by the monitor, or by its restart policy
         bool failed_to_start{false};
         /// Whether it ended as it should: by power-off, by the host, or with exit code 0.
         [[nodiscard]] bool ended_well() const;
@@ -58,7 +58,8 @@ public:
     /// nullptr: there is no VM of that name.
     [[nodiscard]] Entry* find(std::string_view name);
 
-    /// Builds and starts a VM. Error::busy: it runs; Error::invalid_argument: its configuration is wrong; else as Vm::create().
+    /// Builds and starts a VM. Error::busy: it runs; Error::invalid_argument: its configuration is wrong;
+    /// else as Vm::create().
     Expected<void> start(Entry& entry);
     /// Ends a running VM at once, as if its plug were pulled. Error::not_found: it does not run.
     Expected<void> stop(Entry& entry);
@@ -72,7 +73,7 @@ public:
     /// Deals with VMs that have stopped. To be called when note_work() was.
     void service();
     [[nodiscard]] bool has_work() const { return work_.load(std::memory_order_acquire); }
-    /// No VM runs, and at least one was to.
+    /// No VM runs.
     [[nodiscard]] bool all_ended() const;
     /// Every VM that was started has ended well, and none failed to start.
     [[nodiscard]] bool all_ended_well() const;

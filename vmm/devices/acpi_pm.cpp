@@ -13,7 +13,7 @@ constexpr std::uint64_t PM1_EN = PM1_STS + 2;
 constexpr std::uint64_t PM1_CNT = guest_map::kPm1aControl - guest_map::kPm1aEvent;
 constexpr std::uint64_t PM_TMR = guest_map::kPmTimer - guest_map::kPm1aEvent;
 
-/// PM1 status and enable [acpi6.5 4.8.3.1 PM1 Event Grouping].
+/// PM1 status and enable [acpi 4.8.3.1 PM1 Event Grouping].
 constexpr std::uint16_t TMR = 1U << 0;
 constexpr std::uint16_t GBL = 1U << 5;
 constexpr std::uint16_t PWRBTN = 1U << 8;
@@ -21,7 +21,7 @@ constexpr std::uint16_t RTC = 1U << 10;
 constexpr std::uint16_t kStatusBits = 0x8731;
 constexpr std::uint16_t kEnableBits = TMR | GBL | PWRBTN | 1U << 9 | RTC;
 
-/// PM1 control [acpi6.5 4.8.3.2 PM1 Control Grouping].
+/// PM1 control [acpi 4.8.3.2 PM1 Control Grouping].
 constexpr std::uint16_t SCI_EN = 1U << 0;
 using SleepType = Bits<12, 10>;
 constexpr std::uint16_t SLP_EN = 1U << 13;

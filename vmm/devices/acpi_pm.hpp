@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// ACPI fixed hardware [acpi6.5 4.8 ACPI Register Model]: PM1a event and control blocks, power button, PM
+// ACPI fixed hardware [acpi 4.8 ACPI Register Model]: PM1a event and control blocks, power button, PM
 // timer. There is no SMI command port: ACPI mode is always on.
 #pragma once
 

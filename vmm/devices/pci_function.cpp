@@ -94,7 +94,7 @@ void PciFunction::add_msix(unsigned bar, MsixTable& table) {
 
 std::uint32_t PciFunction::read_config(unsigned offset, unsigned size) {
     if (offset + size > pci::kConfigSize)
-        return 0;  // there are no extended capabilities [pcie 7.9.1 Extended Capabilities in Configuration
+        return 0;  // there are no extended capabilities [pcie6 7.9.1 Extended Capabilities in Configuration
                    // Space]
     before_config_read(offset, size);
     std::uint32_t value = 0;

@@ -132,7 +132,7 @@ Expected<void> ControlRegisters::clear_task_switched() {
     return write_cr0(control().cr0 & ~CR0_TS);
 }
 
-/// [sdm2 6 Instruction Set Reference (V), XSETBV], [sdm1 13.3 Enabling the XSAVE Feature Set and
+/// [sdm2 6.1 Instructions (W-Z), XSETBV], [sdm1 13.3 Enabling the XSAVE Feature Set and
 /// XSAVE-Enabled Features].
 Expected<void> ControlRegisters::set_extended(std::uint32_t index, std::uint64_t value) {
     const CpuState state = control();

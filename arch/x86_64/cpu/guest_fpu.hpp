@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A vCPU's x87, SSE, AVX and AVX-512 registers while it is not on a CPU. The hypervisor itself uses none of them, so they
-// stay in the CPU as long as the vCPU does [sdm1 13.7 Operation of XSAVE].
+// A vCPU's x87, SSE, AVX and AVX-512 registers while it is not on a CPU. The hypervisor itself uses none of
+// them, so they stay in the CPU as long as the vCPU does [sdm1 13.7 Operation of XSAVE].
 #pragma once
 
 #include "vmm/base/expected.hpp"
@@ -18,7 +18,7 @@ public:
 
     /// Loads the registers and XCR0 into this CPU.
     void load();
-    /// Saves them, and clears what the next owner must not see.
+    /// Saves them. They stay loaded until the next owner loads its own over them.
     void save();
     /// While loaded. The caller has checked the value against what the processor and the policy allow.
     void set_xcr0(std::uint64_t value);

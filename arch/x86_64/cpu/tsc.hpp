@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How fast the time-stamp counter runs: from CPUID where it says so, else measured against the ACPI PM timer, else
-// against the PIT [sdm3 19.7.3 Determining the Processor Base Frequency].
+// How fast the time-stamp counter runs: from CPUID where it says so, else measured against the ACPI PM timer,
+// else against the PIT [sdm3 20.7.3 Determining the Processor Base Frequency].
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The physical I/O APICs: device interrupts that are wires [82093AA].
+// The physical I/O APICs: device interrupts that are wires [82093aa].
 #pragma once
 
 #include "vmm/base/address.hpp"
@@ -12,10 +12,12 @@ namespace hv::irq {
 enum class Polarity : std::uint8_t { active_high, active_low };
 enum class Trigger : std::uint8_t { edge, level };
 
-/// Makes an I/O APIC known and masks all its inputs. Error::out_of_range: there are too many; Error::no_memory.
+/// Makes an I/O APIC known and masks all its inputs. Error::out_of_range: there are too many;
+/// Error::no_memory.
 Expected<void> add_io_apic(Hpa registers, std::uint32_t first_gsi);
 /// Sends `gsi` to `apic_id` as `vector`, unmasked. Error::not_found: no I/O APIC has that input.
-Expected<void> route_gsi(std::uint32_t gsi, std::uint8_t vector, std::uint32_t apic_id, Polarity polarity, Trigger trigger);
+Expected<void> route_gsi(std::uint32_t gsi, std::uint8_t vector, std::uint32_t apic_id, Polarity polarity,
+                         Trigger trigger);
 /// Masks the two 8259s, which are not used.
 void silence_legacy_pics();
 

@@ -17,18 +17,19 @@ namespace hv::svm {
 namespace {
 
 constexpr Intercept kIntercepts[] = {
-    Intercept::intr,    Intercept::nmi,     Intercept::init,   Intercept::rdpmc,  Intercept::cpuid,
-    Intercept::rsm,     Intercept::invd,    Intercept::hlt,    Intercept::invlpga, Intercept::ioio,
-    Intercept::msr,     Intercept::task_switch, Intercept::shutdown, Intercept::vmrun, Intercept::vmmcall,
-    Intercept::vmload,  Intercept::vmsave,  Intercept::stgi,   Intercept::clgi,   Intercept::skinit,
-    Intercept::wbinvd,  Intercept::monitor, Intercept::mwait,  Intercept::xsetbv, Intercept::rdpru,
+    Intercept::intr,   Intercept::nmi,         Intercept::init,     Intercept::rdpmc,   Intercept::cpuid,
+    Intercept::rsm,    Intercept::invd,        Intercept::hlt,      Intercept::invlpga, Intercept::ioio,
+    Intercept::msr,    Intercept::task_switch, Intercept::shutdown, Intercept::vmrun,   Intercept::vmmcall,
+    Intercept::vmload, Intercept::vmsave,      Intercept::stgi,     Intercept::clgi,    Intercept::skinit,
+    Intercept::wbinvd, Intercept::monitor,     Intercept::mwait,    Intercept::xsetbv,  Intercept::rdpru,
 };
 constexpr std::uint32_t kIretIntercept = 20;  // third intercept word
 
 /// CR0 and CR4 are checked by neutral code when written; CR8 belongs to the virtual local APIC.
 constexpr std::uint16_t kCrWrites = 1U << 0 | 1U << 4 | 1U << 8;
 constexpr std::uint16_t kCrReads = 1U << 8;
-/// #DB and #AC: a guest that makes their delivery fault again would keep the processor in microcode for ever. #MC is ours.
+/// #DB and #AC: a guest that makes their delivery fault again would keep the processor in microcode for ever.
+/// #MC is ours.
 constexpr std::uint32_t kExceptions = 1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC;
 
 constexpr std::uint16_t kPauseFilterCount = 3000;
@@ -36,8 +37,12 @@ constexpr std::uint16_t kPauseFilterThreshold = 128;
 constexpr std::uint16_t kCodeReset = 0x9b, kDataReset = 0x93, kLdtReset = 0x82, kTssReset = 0x8b;
 constexpr std::uint16_t kPackedAttributes = 0xfff;
 
-Segment from_vmcb(const VmcbSegment& s) { return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base}; }
-VmcbSegment to_vmcb(const Segment& s) { return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base}; }
+Segment from_vmcb(const VmcbSegment& s) {
+    return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base};
+}
+VmcbSegment to_vmcb(const Segment& s) {
+    return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base};
+}
 
 }  // namespace
 
@@ -53,7 +58,11 @@ Expected<std::unique_ptr<VcpuBackend>> SvmVcpu::create(SvmExtension& extension, 
 }
 
 SvmVcpu::SvmVcpu(SvmExtension& extension, GuestAddressSpace& space, Hpa vmcb, cpu::GuestFpu fpu)
-    : extension_{extension}, space_{space}, vmcb_{machine::hva<Vmcb>(vmcb)}, vmcb_address_{vmcb}, fpu_{std::move(fpu)} {
+    : extension_{extension},
+      space_{space},
+      vmcb_{machine::hva<Vmcb>(vmcb)},
+      vmcb_address_{vmcb},
+      fpu_{std::move(fpu)} {
     std::memset(vmcb_, 0, sizeof *vmcb_);
     init_controls();
     // [apm2 14.1.3 Processor Initialization State]
@@ -72,7 +81,9 @@ SvmVcpu::SvmVcpu(SvmExtension& extension, GuestAddressSpace& space, Hpa vmcb, cp
     regs.rflags = RFLAGS_FIXED;
 }
 
-SvmVcpu::~SvmVcpu() { extension_.frames().free(vmcb_address_, 0); }
+SvmVcpu::~SvmVcpu() {
+    extension_.frames().free(vmcb_address_, 0);
+}
 
 void SvmVcpu::init_controls() {
     VmcbControl& c = vmcb_->control;
@@ -103,7 +114,8 @@ void SvmVcpu::set_intercept(Intercept intercept, bool on) {
 void SvmVcpu::take_asid() {
     const SvmExtension::Asid asid = extension_.next_asid();
     vmcb_->control.asid = asid.value;
-    vmcb_->control.tlb_control = static_cast<std::uint8_t>(asid.flush_all ? TlbControl::flush_all : TlbControl::nothing);
+    vmcb_->control.tlb_control =
+        static_cast<std::uint8_t>(asid.flush_all ? TlbControl::flush_all : TlbControl::nothing);
     dirty(Clean::asid);
     asid_cpu_ = machine::cpu_index();
     asid_generation_ = asid.generation;
@@ -113,7 +125,8 @@ void SvmVcpu::take_asid() {
 VmExit SvmVcpu::run() {
     VmcbControl& c = vmcb_->control;
     VmcbSave& s = vmcb_->save;
-    if (const std::uint64_t generation = space_.generation(); generation != space_generation_ || needs_asid_) [[unlikely]] {
+    if (const std::uint64_t generation = space_.generation(); generation != space_generation_ || needs_asid_)
+        [[unlikely]] {
         space_generation_ = generation;
         take_asid();
     }
@@ -142,8 +155,8 @@ VmExit SvmVcpu::run() {
     return exit;
 }
 
-/// NMIs stay blocked until the handler's IRET has completed. Without help of the processor: intercept IRET, then let the
-/// guest execute it with TF set, and take the #DB as the end [apm2 15.13.3 NMI Intercept].
+/// NMIs stay blocked until the handler's IRET has completed. Without help of the processor: intercept IRET,
+/// then let the guest execute it with TF set, and take the #DB as the end [apm2 15.13.2 NMI Intercept].
 bool SvmVcpu::finish_nmi_blocking(VmExit& exit) {
     constexpr std::uint64_t kExitIret = 0x74;
     const auto set_iret_intercept = [&](bool on) {
@@ -162,7 +175,8 @@ bool SvmVcpu::finish_nmi_blocking(VmExit& exit) {
     if (nmi_blocking_ == NmiBlocking::stepping_over_iret) {
         // Any exit means that IRET has completed, or faulted, which unblocks NMIs as well.
         nmi_blocking_ = NmiBlocking::none;
-        if (exit.reason == VmExit::Reason::exception && exit.exception.vector == EXCEPTION_DB && !guest_trap_flag_) {
+        if (exit.reason == VmExit::Reason::exception && exit.exception.vector == EXCEPTION_DB &&
+            !guest_trap_flag_) {
             vmcb_->save.dr6 &= ~DR6_BS;
             dirty(Clean::debug_registers);
             exit.reason = VmExit::Reason::nmi_window;
@@ -285,7 +299,8 @@ bool SvmVcpu::inject(const Event& event) {
     VmcbControl& c = vmcb_->control;
     if (EventInjection::Valid::test(c.event_injection))
         return false;
-    if (event.type == Event::Type::external_interrupt && ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow()))
+    if (event.type == Event::Type::external_interrupt &&
+        ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow()))
         return false;
     if (event.type == Event::Type::nmi) {
         if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow())
@@ -299,11 +314,13 @@ bool SvmVcpu::inject(const Event& event) {
 }
 
 void SvmVcpu::request_window(Event::Type type) {
-    // While NMIs are blocked the IRET intercept is on already; under an interrupt shadow the VINTR exit comes after it.
+    // While NMIs are blocked the IRET intercept is on already; under an interrupt shadow the VINTR exit comes
+    // after it.
     if (type == Event::Type::nmi && nmi_blocking_ != NmiBlocking::none)
         return;
     VmcbControl& c = vmcb_->control;
-    c.virtual_interrupt |= VirtualInterrupt::Pending::kMask | VirtualInterrupt::IgnoreTpr::kMask | VirtualInterrupt::Priority::kMask;
+    c.virtual_interrupt |= VirtualInterrupt::Pending::kMask | VirtualInterrupt::IgnoreTpr::kMask |
+                           VirtualInterrupt::Priority::kMask;
     dirty(Clean::tpr);
     set_intercept(Intercept::vintr, true);
 }
@@ -354,13 +371,16 @@ void SvmVcpu::log_state() const {
     const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
     const VmcbSave& s = vmcb_->save;
     const VmcbControl& c = vmcb_->control;
-    log::error(log::Topic::svm, "exit %llx info %llx %llx int %llx", u(c.exit_code), u(c.exit_info1), u(c.exit_info2), u(c.exit_int_info));
-    log::error(log::Topic::svm, "rip %llx rsp %llx rax %llx rflags %llx cpl %u", u(s.rip), u(s.rsp), u(s.rax), u(s.rflags), s.cpl);
-    log::error(log::Topic::svm, "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx", u(s.cr0), u(s.cr2), u(s.cr3), u(s.cr4), u(s.efer));
-    log::error(log::Topic::svm, "cs %x/%llx/%x/%x ss %x/%llx/%x/%x", s.cs.selector, u(s.cs.base), s.cs.limit, s.cs.attributes,
-               s.ss.selector, u(s.ss.base), s.ss.limit, s.ss.attributes);
-    log::error(log::Topic::svm, "gdtr %llx/%x idtr %llx/%x tr %x/%llx/%x", u(s.gdtr.base), s.gdtr.limit, u(s.idtr.base), s.idtr.limit,
-               s.tr.selector, u(s.tr.base), s.tr.attributes);
+    log::error(log::Topic::svm, "exit %llx info %llx %llx int %llx", u(c.exit_code), u(c.exit_info1),
+               u(c.exit_info2), u(c.exit_int_info));
+    log::error(log::Topic::svm, "rip %llx rsp %llx rax %llx rflags %llx cpl %u", u(s.rip), u(s.rsp), u(s.rax),
+               u(s.rflags), s.cpl);
+    log::error(log::Topic::svm, "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx", u(s.cr0), u(s.cr2), u(s.cr3),
+               u(s.cr4), u(s.efer));
+    log::error(log::Topic::svm, "cs %x/%llx/%x/%x ss %x/%llx/%x/%x", s.cs.selector, u(s.cs.base), s.cs.limit,
+               s.cs.attributes, s.ss.selector, u(s.ss.base), s.ss.limit, s.ss.attributes);
+    log::error(log::Topic::svm, "gdtr %llx/%x idtr %llx/%x tr %x/%llx/%x", u(s.gdtr.base), s.gdtr.limit,
+               u(s.idtr.base), s.idtr.limit, s.tr.selector, u(s.tr.base), s.tr.attributes);
 }
 
 }  // namespace hv::svm
