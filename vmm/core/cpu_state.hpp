@@ -28,10 +28,10 @@ struct Segment {
 
     [[nodiscard]] constexpr unsigned dpl() const { return (attributes >> 5) & 3U; }
     [[nodiscard]] constexpr bool present() const { return (attributes & 0x080) != 0; }
-    [[nodiscard]] constexpr bool long_mode() const {
-        return (attributes & 0x200) != 0;
-    }                                                                               ///< L, code segments
-    [[nodiscard]] constexpr bool big() const { return (attributes & 0x400) != 0; }  ///< D/B
+    /// L; code segments only.
+    [[nodiscard]] constexpr bool long_mode() const { return (attributes & 0x200) != 0; }
+    /// D/B.
+    [[nodiscard]] constexpr bool big() const { return (attributes & 0x400) != 0; }
 };
 
 struct DescriptorTable {
