@@ -40,13 +40,22 @@ struct Board {
             std::abort();
         return at;
     }
+    /// Words of 16 bits, which the rings' indices are, are read and written as a driver's barriers make it.
     template <class T>
     T get(Gpa gpa) {
+        if constexpr (std::is_same_v<T, std::uint16_t>)
+            return word(gpa).load();
         return memory.load<T>(gpa).value();
     }
     template <class T>
     void put(Gpa gpa, T value) {
+        if constexpr (std::is_same_v<T, std::uint16_t>)
+            return word(gpa).store(value);
         memory.store(gpa, value).value();
+    }
+
+    std::atomic_ref<std::uint16_t> word(Gpa gpa) {
+        return std::atomic_ref<std::uint16_t>{*reinterpret_cast<std::uint16_t*>(memory.at(gpa, 2))};
     }
 
     ArenaFrames frames;

@@ -25,7 +25,7 @@ MacAddress mac(unsigned index) {
 
 /// A VM with one NIC, on a switch that it shares with others.
 struct Guest {
-    static constexpr Gpa kTransmit{0x40'0000};
+    static constexpr Gpa kTransmit{0x20'0000};
     static constexpr Gpa kReceive{0x50'0000};
 
     Guest(net::Switch& lan, unsigned index, std::uint64_t features = kFull, std::uint16_t queue_size = 64)
@@ -56,7 +56,7 @@ struct Guest {
     }
     /// Puts a frame in the transmit ring, in `pieces` descriptors.
     void queue(const Bytes& bytes, const NetHeader& header = {}, unsigned pieces = 2) {
-        const Gpa at = kTransmit + std::uint64_t{next_frame++ % 8} * 0x1'1000;
+        const Gpa at = kTransmit + std::uint64_t{next_frame++ % 36} * 0x1'1000;
         board.put(at, header);
         board.memory.write(at + 12, std::as_bytes(std::span{bytes})).value();
         std::vector<fake::DriverBuffer> chain;
@@ -375,6 +375,7 @@ TEST_CASE("features that need others are refused alone", "[virtio]") {
     CHECK(a.driver->negotiate(kRing | VIRTIO_NET_F_CSUM | VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_ECN));
 }
 
+#ifndef __SANITIZE_THREAD__  // guests race on their own memory; that is what this is about
 TEST_CASE("what the switch checked is what arrives, whatever the sender writes meanwhile", "[virtio]") {
     Network network;
     Guest a{*network.lan, 1};
@@ -409,6 +410,7 @@ TEST_CASE("what the switch checked is what arrives, whatever the sender writes m
     forger.join();
     CHECK(genuine);
 }
+#endif
 
 TEST_CASE("two guests send to each other from several CPUs, and resets race with that", "[virtio]") {
     Network network;
