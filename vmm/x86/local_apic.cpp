@@ -63,8 +63,7 @@ void LocalApic::publish_address() {
                    std::memory_order_relaxed);
 }
 
-// --- interrupts from elsewhere
-// ---------------------------------------------------------------------------------------------
+// --- interrupts from elsewhere ---------------------------------------------------------------------------
 
 void LocalApic::raise(std::uint32_t attention) {
     // Who finds other bits set leaves it to whoever set them to tell the owner.
@@ -125,8 +124,7 @@ void LocalApic::absorb() {
         evaluate_lint(1, LintEvent::rising_edge);
 }
 
-// --- local interrupts
-// --------------------------------------------------------------------------------------------------------
+// --- local interrupts ------------------------------------------------------------------------------------
 
 void LocalApic::advance_timer() {
     if (timer_.advance())
@@ -208,8 +206,7 @@ bool LocalApic::eoi_can_wait() {
     return in_service == 1;
 }
 
-// --- registers
-// -------------------------------------------------------------------------------------------------------------
+// --- registers -------------------------------------------------------------------------------------------
 
 std::uint32_t LocalApic::logical_id() const {
     return x2apic() ? address().logical_x2apic_id() : std::uint32_t{ldr_} << 24;

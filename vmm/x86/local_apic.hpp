@@ -38,8 +38,7 @@ public:
     LocalApic(const LocalApic&) = delete;
     LocalApic& operator=(const LocalApic&) = delete;
 
-    // --- the run loop
-    // --------------------------------------------------------------------------------------------------
+    // --- the run loop ------------------------------------------------------------------------------------
     /// The highest fixed interrupt whose priority is above the processor's, or -1. Takes over what was
     /// posted.
     int pending_vector() {
@@ -79,8 +78,7 @@ public:
     /// service was edge-triggered. Then a paravirtual guest may skip it, and eoi() be called later.
     [[nodiscard]] bool eoi_can_wait();
 
-    // --- registers
-    // -----------------------------------------------------------------------------------------------------
+    // --- registers ---------------------------------------------------------------------------------------
     /// Whether the register page is there (xAPIC mode), at base().
     [[nodiscard]] bool mmio_enabled() const { return enabled() && !x2apic(); }
     [[nodiscard]] Gpa base() const { return Gpa{base_}.page(); }
@@ -100,8 +98,7 @@ public:
     /// Guest TSC = host TSC + offset.
     void set_tsc_offset(std::int64_t offset) { timer_.set_tsc_offset(offset); }
 
-    // --- life cycle
-    // ----------------------------------------------------------------------------------------------------
+    // --- life cycle --------------------------------------------------------------------------------------
     /// Power-up or RESET: xAPIC mode, software-disabled, everything masked.
     void reset();
     /// INIT: like reset(), but IA32_APIC_BASE and so the mode stay [sdm3 11.4.7.3 Local APIC State After an
@@ -116,9 +113,10 @@ public:
     [[nodiscard]] bool enabled() const { return apic::Base::Enabled::test(base_); }
     [[nodiscard]] bool x2apic() const { return apic::Base::X2apic::test(base_); }
 
-    // --- from any CPU
-    // --------------------------------------------------------------------------------------------------
+    // --- from any CPU ------------------------------------------------------------------------------------
     [[nodiscard]] LocalApicAddress address() const { return {address_.load(std::memory_order_relaxed)}; }
+    /// Whether something was left for pending_vector() to take over.
+    [[nodiscard]] bool attention() const { return attention_.load(std::memory_order_seq_cst) != 0; }
     [[nodiscard]] bool matches(const InterruptMessage& message) const {
         return address().matches(message.destination, message.destination_mode);
     }

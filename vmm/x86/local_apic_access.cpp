@@ -175,8 +175,7 @@ Expected<void> LocalApic::set_apic_base(std::uint64_t value) {
     return {};
 }
 
-// --- interprocessor interrupts
-// ---------------------------------------------------------------------------------------------
+// --- interprocessor interrupts ---------------------------------------------------------------------------
 
 void LocalApic::write_self_ipi(std::uint8_t vector) {
     if (vector < kFirstVector)

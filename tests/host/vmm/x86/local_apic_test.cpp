@@ -91,8 +91,7 @@ bool faults(LocalApic& apic, std::uint32_t index, std::uint64_t value) {
 
 }  // namespace
 
-// --- registers
-// -------------------------------------------------------------------------------------------------------------
+// --- registers -------------------------------------------------------------------------------------------
 
 TEST_CASE("registers have their reset values", "[x86]") {
     Machine m{2};
@@ -178,8 +177,7 @@ TEST_CASE("an error vector that is illegal itself does not recurse", "[x86]") {
     CHECK(latch_errors(m[0]) == (ILLEGAL_REGISTER | RECEIVE_ILLEGAL_VECTOR));
 }
 
-// --- modes
-// -----------------------------------------------------------------------------------------------------------------
+// --- modes -----------------------------------------------------------------------------------------------
 
 TEST_CASE("IA32_APIC_BASE allows the manual's transitions and no others", "[x86]") {
     constexpr std::uint64_t kBase = 0xfee0'0900;
@@ -266,8 +264,7 @@ TEST_CASE("x2APIC MSRs fault as the manual's table says", "[x86]") {
     CHECK(apic.read_msr(0x830).value() == 0x0000'0005'0000'0030);
 }
 
-// --- priorities
-// ------------------------------------------------------------------------------------------------------------
+// --- priorities ------------------------------------------------------------------------------------------
 
 TEST_CASE("priorities nest by class", "[x86]") {
     Machine m;
@@ -421,8 +418,7 @@ TEST_CASE("illegal vectors are reported by sender and receiver", "[x86]") {
     CHECK(drain(m[1]).empty());
 }
 
-// --- IPIs
-// ------------------------------------------------------------------------------------------------------------------
+// --- IPIs ------------------------------------------------------------------------------------------------
 
 TEST_CASE("IPIs by shorthand reach whom they name", "[x86]") {
     Machine m{3};
@@ -543,8 +539,7 @@ TEST_CASE("lowest priority takes turns among those that accept", "[x86]") {
     CHECK(taken[3] == 100);
 }
 
-// --- LINT pins
-// -------------------------------------------------------------------------------------------------------------
+// --- LINT pins -------------------------------------------------------------------------------------------
 
 TEST_CASE("virtual wire mode passes the 8259's interrupts and NMIs", "[x86]") {
     Machine m;
@@ -601,8 +596,7 @@ TEST_CASE("an ExtINT message asks for an acknowledge cycle", "[x86]") {
     CHECK_FALSE(m[0].ext_int_pending());
 }
 
-// --- timer
-// -----------------------------------------------------------------------------------------------------------------
+// --- timer -----------------------------------------------------------------------------------------------
 
 TEST_CASE("a one-shot timer fires once, on the tick", "[x86]") {
     Machine m;
@@ -824,8 +818,7 @@ TEST_CASE("INIT resets all but the mode", "[x86]") {
     CHECK(m[0].mmio_enabled());
 }
 
-// --- other CPUs
-// ------------------------------------------------------------------------------------------------------------
+// --- other CPUs ------------------------------------------------------------------------------------------
 
 TEST_CASE("nothing that other CPUs post is lost", "[x86]") {
     Machine m{2};
