@@ -21,6 +21,11 @@
 #include "vmm/core/vm_manager.hpp"
 #include "vmm/loader/module_files.hpp"
 #include "vmm/monitor/console_mux.hpp"
+#include "vmm/monitor/host_commands.hpp"
+#include "vmm/monitor/monitor.hpp"
+#include "vmm/monitor/stats_command.hpp"
+#include "vmm/monitor/vm_command.hpp"
+#include "vmm/monitor/vm_manager_view.hpp"
 #include "vmm/monitor/vm_console_set.hpp"
 #include "vmm/net/switch.hpp"
 #include "vmm/sched/scheduler.hpp"
@@ -98,7 +103,7 @@ x86::CpuidPolicy make_cpuid_policy(const x86::CpuidConfig& config) {
 }
 
 /// Everything that lives as long as the host runs.
-class Platform final : public Housekeeping {
+class Platform final : public Housekeeping, public HostInfo {
 public:
     Platform(const BootInfo& info, const Options& options, FrameAllocator& frames, std::uint64_t started)
         : info_{info}, options_{options}, frames_{frames}, started_{started} {}
@@ -113,12 +118,25 @@ private:
     void make_switches();
     void start_vms();
     [[noreturn]] static void run_this_cpu();
-    /// All VMs have ended: does what the configuration says.
+    void start_monitor();
+    /// All VMs have ended: does what was asked for, or what the configuration says.
     void idle();
-    [[noreturn]] void power_off();
+    /// Says how it went, lets the console finish, and ends the host.
+    [[noreturn]] void leave(config::WhenIdle how);
+    void shut_down(config::WhenIdle how);
 
     bool pending() const override;
     void service() override;
+
+    // HostInfo
+    [[nodiscard]] std::uint32_t cpu_count() const override { return cpu::cpu_count(); }
+    [[nodiscard]] Cpu cpu(std::uint32_t index) const override;
+    [[nodiscard]] std::string_view virtualization() const override { return extension_->name(); }
+    [[nodiscard]] FrameStatistics frames() const override { return frames_.statistics(); }
+    [[nodiscard]] HeapStatistics heap() const override { return kernel_heap().statistics(); }
+    [[nodiscard]] std::uint64_t uptime_ns() const override { return clock_->to_nanoseconds(clock_->now() - started_); }
+    void power_off() override { shut_down(config::WhenIdle::poweroff); }
+    void reboot() override { shut_down(config::WhenIdle::reboot); }
 
     const BootInfo& info_;
     const Options& options_;
@@ -138,7 +156,10 @@ private:
     Vec<std::unique_ptr<net::Switch>> switches_;
     Vec<std::unique_ptr<CpuLoop>> loops_;
     std::optional<VmManager> manager_;
-    std::atomic<bool> power_off_wanted_{false};
+    std::unique_ptr<Monitor> monitor_;
+    std::optional<VmManagerView> vms_;
+    std::atomic<bool> console_due_{false};  ///< the serial line raised an interrupt
+    std::optional<config::WhenIdle> asked_for_;
 };
 
 constinit Platform* platform = nullptr;
@@ -169,7 +190,8 @@ void Platform::start_console() {
     log::set_sink(mux_);
     if (use_debug)
         return;
-    cpu::set_interrupt_handler(kCom1Vector, [](void* mux) { static_cast<ConsoleMux*>(mux)->service(); }, mux_);
+    cpu::set_interrupt_handler(kCom1Vector, 
+        [](void* self) { static_cast<Platform*>(self)->console_due_.store(true, std::memory_order_relaxed); }, this);
     if (const auto routed = machine_.route_isa(kCom1Irq, kCom1Vector); !routed)
         log::warning(Topic::boot, "no interrupts from COM1: %s", to_string(routed.error()));
 }
@@ -232,36 +254,76 @@ void Platform::start_vms() {
     manager_.emplace(config_, services, *consoles_);
     log::info(Topic::boot, "first guest entry after %llu ticks", static_cast<unsigned long long>(machine::tsc() - started_));
     must(manager_->init(), "no memory for the list of VMs");
+    if (mux_->mode() == ConsoleMux::Mode::interactive)
+        start_monitor();
     if (manager_->all_ended())
         idle();
 }
 
-bool Platform::pending() const { return mux_->has_work() || manager_->has_work() || power_off_wanted_.load(std::memory_order_relaxed); }
+/// The first VM that runs gets the line: Ctrl-A m leads to the monitor.
+void Platform::start_monitor() {
+    monitor_ = must(Monitor::create(*mux_), "no memory for the monitor");
+    vms_.emplace(*manager_, *consoles_, *mux_);
+    monitor_->add(create<VmCommand>(*vms_));
+    monitor_->add(create<StatsCommand>(*vms_));
+    monitor_->add(create<MemCommand>(*this, *vms_));
+    monitor_->add(create<CpuCommand>(*this));
+    monitor_->add(create<LogCommand>());
+    monitor_->add(create<PowerCommand>(*this, PowerCommand::Kind::power_off));
+    monitor_->add(create<PowerCommand>(*this, PowerCommand::Kind::reboot));
+    mux_->set_power_off([](void* self) { static_cast<Platform*>(self)->power_off(); }, this);
+    monitor_->start();
+    for (const VmManager::Entry& entry : manager_->entries()) {
+        if (entry.vm != nullptr) {
+            vms_->show_console(static_cast<std::size_t>(&entry - manager_->entries().data()));
+            break;
+        }
+    }
+}
+
+HostInfo::Cpu Platform::cpu(std::uint32_t index) const {
+    const Vcpu* vcpu = loops_[index]->running();
+    return {cpu::cpu_at(index).apic_id, vcpu != nullptr ? std::string_view{vcpu->name()} : std::string_view{}};
+}
+
+bool Platform::pending() const {
+    return console_due_.load(std::memory_order_relaxed) || mux_->has_work() || manager_->has_work();
+}
 
 void Platform::service() {
+    console_due_.store(false, std::memory_order_relaxed);
     mux_->service();
-    if (manager_->has_work()) {
-        manager_->service();
-        if (manager_->all_ended())
-            idle();
-    }
-    if (power_off_wanted_.load(std::memory_order_relaxed))
-        power_off();
+    if (!manager_->has_work())
+        return;
+    manager_->service();
+    if (manager_->all_ended())
+        idle();
+}
+
+void Platform::shut_down(config::WhenIdle how) {
+    asked_for_ = how;
+    manager_->shut_down();
+    if (manager_->all_ended())
+        idle();
 }
 
 void Platform::idle() {
-    switch (config_.host.when_idle) {
-    case config::WhenIdle::monitor: log::info(Topic::boot, "no VM runs"); break;
-    case config::WhenIdle::poweroff: power_off();
-    case config::WhenIdle::reboot: machine_.reboot();
-    }
+    const config::WhenIdle how = asked_for_.value_or(config_.host.when_idle);
+    if (how == config::WhenIdle::monitor)
+        log::info(Topic::boot, "no VM runs");
+    else
+        leave(how);
 }
 
-void Platform::power_off() {
+void Platform::leave(config::WhenIdle how) {
     const bool well = !config_is_wrong_ && manager_->all_ended_well();
-    mux_->announce(well ? "power off: ok" : "power off: failed");
+    TextBuffer<32> line;
+    line.append("%s: %s", how == config::WhenIdle::reboot ? "reboot" : "power off", well ? "ok" : "failed");
+    mux_->announce(line.view());
     while (!mux_->flush())
         machine::pause();
+    if (how == config::WhenIdle::reboot)
+        machine_.reboot();
     machine_.power_off();
     panic("the machine does not power off");
 }

@@ -77,7 +77,7 @@ void print_nic(Output& out, const config::NicConfig& nic) {
 
 }  // namespace
 
-const VmCommand::Action VmCommand::kActions[] = {
+constinit const VmCommand::Action VmCommand::kActions[6] = {
     {"show", &VmCommand::show},   {"start", &VmCommand::start},     {"stop", &VmCommand::stop},
     {"reset", &VmCommand::reset}, {"console", &VmCommand::console}, {"button", &VmCommand::button},
 };

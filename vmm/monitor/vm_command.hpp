@@ -27,7 +27,7 @@ private:
         std::string_view word;
         void (VmCommand::*run)(std::size_t index, Output& out);
     };
-    static const Action kActions[];
+    static const Action kActions[6];
 
     void list(Output& out);
     void show(std::size_t index, Output& out);

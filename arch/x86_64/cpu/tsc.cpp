@@ -25,10 +25,10 @@ std::uint64_t from_cpuid() {
     return std::uint64_t{leaf.ecx} * leaf.ebx / leaf.eax;
 }
 
-/// TSC ticks per second seen while the PM timer advances by about a fiftieth of a second; 0: it stands still.
+/// TSC ticks per second seen while the PM timer advances by about a hundredth of a second; 0: it stands still.
 std::uint64_t against_pm_timer(std::uint16_t port) {
     constexpr std::uint32_t kMask = 0xff'ffff;
-    constexpr std::uint32_t kWindow = kPmTimerHz / 50;
+    constexpr std::uint32_t kWindow = kPmTimerHz / 100;
     constexpr unsigned kMaxReads = 100'000'000;
     const std::uint32_t first = in32(port) & kMask;
     const std::uint64_t start = rdtsc();
@@ -45,7 +45,7 @@ std::uint64_t against_pm_timer(std::uint16_t port) {
 
 /// The same with channel 2 of the PIT, gated by port 0x61, counting down once.
 std::uint64_t against_pit() {
-    constexpr std::uint16_t kCount = kPitHz / 50;
+    constexpr std::uint16_t kCount = kPitHz / 100;
     constexpr unsigned kMaxReads = 100'000'000;
     const std::uint8_t gate = in8(0x61);
     out8(0x61, static_cast<std::uint8_t>((gate & ~2U) | 1U));

@@ -119,11 +119,11 @@ void calibrate_timer() {
         log::info(log::Topic::cpu, "local APIC: %s, TSC-deadline timer", apic.x2apic ? "x2APIC" : "xAPIC");
         return;
     }
-    // A hundredth of a second against the TSC, which was itself measured against a clock of known frequency.
+    // A two-hundredth of a second against the TSC, which was itself measured against a clock of known frequency.
     write(Register::lvt_timer, kMasked);
     const std::uint64_t start = machine::tsc();
     write(Register::timer_initial, 0xffff'ffff);
-    while (machine::tsc() - start < machine::tsc_hz() / 100)
+    while (machine::tsc() - start < machine::tsc_hz() / 200)
         machine::pause();
     const std::uint64_t counted = 0xffff'ffff - read(Register::timer_current);
     const std::uint64_t ticks = machine::tsc() - start;
