@@ -6,6 +6,7 @@
 #include "arch/x86_64/cpu/instructions.hpp"
 #include "arch/x86_64/cpu/interrupts.hpp"
 #include "arch/x86_64/cpu/panic.hpp"
+#include "arch/x86_64/cpu/text_screen.hpp"
 #include "arch/x86_64/cpu/per_cpu.hpp"
 #include "arch/x86_64/cpu/tsc.hpp"
 #include "arch/x86_64/irq/io_apic.hpp"
@@ -74,7 +75,10 @@ void log_memory() {
 extern "C" [[noreturn]] void boot_main(std::uint32_t protocol, std::uint32_t info, std::uint32_t image) {
     const std::uint64_t started = cpu::rdtsc();
     cpu::load_early_per_cpu();
-    cpu::set_panic_output(cpu::early_write);
+    cpu::set_panic_output([](std::string_view text) {
+        cpu::early_write(text);
+        cpu::text_screen_write(text);
+    });
     log::set_sink(&early_log);
     read_boot_info(static_cast<LoaderProtocol>(protocol), Hpa{info});
     const Options options = parse_command_line(boot_info.command_line);
@@ -85,6 +89,8 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t protocol, std::uint32_t inf
     log_memory();
     cpu::build_idt();
     FrameAllocator& frames = init_memory(boot_info, Hpa{image});
+    if (boot_info.has_text_screen())
+        cpu::init_text_screen();
     auto area = cpu::create_per_cpu(0);
     if (!area)
         panic("no memory for the boot CPU's stacks");

@@ -5,6 +5,7 @@
 #include "arch/x86_64/cpu/guest_fpu.hpp"
 #include "arch/x86_64/cpu/instructions.hpp"
 #include "arch/x86_64/cpu/interrupts.hpp"
+#include "arch/x86_64/cpu/panic.hpp"
 #include "arch/x86_64/cpu/per_cpu.hpp"
 #include "arch/x86_64/irq/local_apic.hpp"
 #include "arch/x86_64/smp/smp.hpp"
@@ -86,12 +87,20 @@ T must(Expected<T> result, const char* what) {
         return std::move(*result);
 }
 
+/// The processor's extension. What is missing has been said in the log, and is repeated where the reader looks last.
 std::unique_ptr<VirtExtension> find_extension(FrameSource& frames) {
-    if (vmx::VmxExtension::present())
-        return must(vmx::VmxExtension::create(frames), "VT-x cannot be used");
-    if (svm::SvmExtension::present())
-        return must(svm::SvmExtension::create(frames), "AMD-V cannot be used");
-    panic("this processor has neither VT-x nor AMD-V, or its firmware hides them");
+    const bool vmx = vmx::VmxExtension::present();
+    if (!vmx && !svm::SvmExtension::present())
+        cpu::refuse_to_run("this processor has neither VT-x nor AMD-V, or its firmware hides them");
+    auto extension = vmx ? vmx::VmxExtension::create(frames) : svm::SvmExtension::create(frames);
+    const char* name = vmx ? "VT-x" : "AMD-V";
+    if (extension)
+        return std::move(*extension);
+    if (extension.error() == Error::disabled)
+        cpu::refuse_to_run("%s is switched off by the firmware: enable it in its setup", name);
+    if (extension.error() == Error::unsupported)
+        cpu::refuse_to_run("%s of this processor lacks something that is needed (nested paging, for one): see the line above", name);
+    cpu::refuse_to_run("%s cannot be used: %s", name, to_string(extension.error()));
 }
 
 struct HostCpuid {

@@ -118,6 +118,12 @@ struct BootInfo {
     /// loader knew none.
     [[nodiscard]] std::span<const std::byte> rsdp() const { return {rsdp_bytes.data(), rsdp_size}; }
     std::optional<Framebuffer> framebuffer;
+    /// Whether the PC's text screen at 0xb8000 may be written: a BIOS machine whose mode nobody changed.
+    [[nodiscard]] bool has_text_screen() const {
+        return framebuffer ? framebuffer->kind == Framebuffer::Kind::text : !uefi;
+    }
+    /// Started by UEFI firmware.
+    bool uefi{false};
     /// The boot loader left UEFI's boot services running: the memory map is not ours yet.
     bool boot_services_active{false};
 

@@ -18,6 +18,8 @@ enum class Tag : std::uint32_t {
     module = 3,
     memory_map = 6,
     framebuffer = 8,
+    efi32_system_table = 11,
+    efi64_system_table = 12,
     rsdp_old = 14,
     rsdp_new = 15,
     efi_memory_map = 17,
@@ -154,7 +156,9 @@ bool read_tag(Tag type, Bytes tag, BootInfo& out) {
     case Tag::rsdp_old:
     case Tag::rsdp_new: out.keep_rsdp(tag.subspan(kTagHeader)); return true;
     case Tag::efi_boot_services: out.boot_services_active = true; return true;
-    case Tag::efi_memory_map:  // read last, if at all
+    case Tag::efi32_system_table:
+    case Tag::efi64_system_table:
+    case Tag::efi_memory_map: out.uefi = true; return true;  // the map itself is read last, if at all
     case Tag::end: return true;
     }
     return true;  // a type that says nothing to us

@@ -125,6 +125,18 @@ Symbol symbol_of(std::uint64_t address) {
     return {symbol_names + symbol_name_offsets[low], offset - symbol_offsets[low]};
 }
 
+void refuse_to_run(const char* format, ...) {
+    if (!begin_panic())
+        stop();
+    char line[200];
+    std::va_list arguments;
+    va_start(arguments, format);
+    const auto text = format_into(line, format, arguments);
+    va_end(arguments);
+    print("cannot run: %.*s", static_cast<int>(text.size()), text.data());
+    stop();
+}
+
 void panic_on_exception(const InterruptFrame& f) {
     if (!begin_panic())
         stop();

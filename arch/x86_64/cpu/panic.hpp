@@ -12,6 +12,8 @@ struct InterruptFrame;
 /// Where panic text goes: polled, without locks, callable at any time.
 void set_panic_output(void (*write)(std::string_view text));
 
+/// The end before it began: this machine lacks what the hypervisor needs. One plain line, and all CPUs stop.
+[[noreturn]] void refuse_to_run(const char* format, ...) __attribute__((format(printf, 1, 2)));
 [[noreturn]] void panic_on_exception(const InterruptFrame& frame);
 /// An NMI came while the host ran, or ended a guest's run: stops this CPU if another one panicked, else counts it.
 void handle_nmi();
