@@ -15,7 +15,8 @@ void check_line(std::string_view line) {
     for (std::size_t i = 0; i < line.size(); ++i) {
         const auto byte = static_cast<unsigned char>(line[i]);
         const bool control = (byte < 0x20 && byte != '\t') || byte == 0x7f;
-        const bool c1 = byte == 0xc2 && (i + 1 == line.size() || static_cast<unsigned char>(line[i + 1]) < 0xa0);
+        const bool c1 =
+            byte == 0xc2 && (i + 1 == line.size() || static_cast<unsigned char>(line[i + 1]) < 0xa0);
         if (control || c1)
             __builtin_trap();
     }

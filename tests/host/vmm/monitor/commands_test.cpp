@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "catch.hpp"
 #include "fakes/machine.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/config/config.hpp"
@@ -6,8 +7,6 @@
 #include "vmm/monitor/stats_command.hpp"
 #include "vmm/monitor/vm_command.hpp"
 #include "vmm/monitor/words.hpp"
-
-#include "catch.hpp"
 
 #include <string>
 #include <vector>
@@ -78,7 +77,9 @@ public:
 class FakeHost final : public HostInfo {
 public:
     [[nodiscard]] std::uint32_t cpu_count() const override { return 3; }
-    [[nodiscard]] Cpu cpu(std::uint32_t index) const override { return {index * 2, index == 1 ? "web/0" : ""}; }
+    [[nodiscard]] Cpu cpu(std::uint32_t index) const override {
+        return {index * 2, index == 1 ? "web/0" : ""};
+    }
     [[nodiscard]] std::string_view virtualization() const override { return "VT-x"; }
     [[nodiscard]] FrameStatistics frames() const override { return {2 * kGiB, kGiB, 18}; }
     [[nodiscard]] HeapStatistics heap() const override { return {42, 5 * kMiB, 6 * kMiB}; }
@@ -100,14 +101,17 @@ Answer run(MonitorCommand& command, std::string_view arguments) {
     return {result, out.text};
 }
 
-std::vector<std::string> completions(const MonitorCommand& command, std::string_view arguments, std::string_view begun = "") {
+std::vector<std::string> completions(const MonitorCommand& command, std::string_view arguments,
+                                     std::string_view begun = "") {
     Completion completion{begun};
     const Words words{arguments};
     command.complete(words.all(), completion);
     return {completion.words().begin(), completion.words().end()};
 }
 
-bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -140,9 +144,10 @@ TEST_CASE("vm show tells all about one", "[monitor]") {
     const auto [result, text] = run(command, "show web");
     CHECK(result == Result::done);
     for (const char* part :
-         {"web: ended, powered off, 3 resets\n", "2 vCPUs, weight 100, at most 50 % of a CPU, on CPUs 0 3\n", "256 MiB\n",
-          "kernel     vmlinuz\n", "disk       module:base.img, cow\n", "disk       ram:64 MiB, rw\n",
-          "nic        52:54:00:00:00:01, VLAN 10, at most 100000 kbit/s\n", "restart    no\n", "autostart  yes\n"})
+         {"web: ended, powered off, 3 resets\n", "2 vCPUs, weight 100, at most 50 % of a CPU, on CPUs 0 3\n",
+          "256 MiB\n", "kernel     vmlinuz\n", "disk       module:base.img, cow\n",
+          "disk       ram:64 MiB, rw\n", "nic        52:54:00:00:00:01, VLAN 10, at most 100000 kbit/s\n",
+          "restart    no\n", "autostart  yes\n"})
         CHECK(contains(text, part));
     CHECK(contains(text, long_line + "\n"));
     CHECK_FALSE(contains(text, "initrd"));
@@ -162,7 +167,8 @@ TEST_CASE("vm acts on the VM that is named", "[monitor]") {
     CHECK(run(command, "reset web").text == "web is being reset\n");
     CHECK(run(command, "button db").text == "db had its power button pressed\n");
     CHECK(run(command, "console db").text.empty());
-    CHECK(vms.calls == std::vector<std::string>{"start db", "stop web", "reset web", "button db", "console db"});
+    CHECK(vms.calls ==
+          std::vector<std::string>{"start db", "stop web", "reset web", "button db", "console db"});
 }
 
 TEST_CASE("vm says why it could not", "[monitor]") {
@@ -207,7 +213,8 @@ TEST_CASE("stats shows what runs", "[monitor]") {
                   "web/0                           1.500 s        0.250 s             40\n"
                   "web/1                           1.500 s        0.250 s             41\n");
     const std::string web = run(command, "web").text;
-    CHECK(contains(web, std::string{to_string(VmExit::Reason::hlt)} + std::string(24 - std::string{to_string(VmExit::Reason::hlt)}.size(), ' ') +
+    CHECK(contains(web, std::string{to_string(VmExit::Reason::hlt)} +
+                            std::string(24 - std::string{to_string(VmExit::Reason::hlt)}.size(), ' ') +
                             "             61            753\n"));
     CHECK(contains(web, "             20            246\n"));
     CHECK(std::count(web.begin(), web.end(), '\n') == 6);
@@ -224,9 +231,10 @@ TEST_CASE("mem shows the host's memory and that of the VMs", "[monitor]") {
     MemCommand command{host, vms};
     const auto [result, text] = run(command, "");
     CHECK(result == Result::done);
-    for (const char* part : {"host, for use                   2 GiB\n", "free                            1 GiB\n",
-                             "heap                            6 MiB\n", "5 MiB in 42 objects\n",
-                             "VM db                         1.5 GiB, and 123 KiB beside\n"})
+    for (const char* part :
+         {"host, for use                   2 GiB\n", "free                            1 GiB\n",
+          "heap                            6 MiB\n", "5 MiB in 42 objects\n",
+          "VM db                         1.5 GiB, and 123 KiB beside\n"})
         CHECK(contains(text, part));
     CHECK_FALSE(contains(text, "web"));
     CHECK(run(command, "x").result == Result::wrong_arguments);
@@ -280,7 +288,8 @@ TEST_CASE("each usage names the command on every line", "[monitor]") {
     CpuCommand cpu{host};
     LogCommand log;
     PowerCommand power{host, PowerCommand::Kind::power_off};
-    for (const MonitorCommand* command : std::initializer_list<MonitorCommand*>{&vm, &stats, &mem, &cpu, &log, &power}) {
+    for (const MonitorCommand* command :
+         std::initializer_list<MonitorCommand*>{&vm, &stats, &mem, &cpu, &log, &power}) {
         std::string_view usage = command->usage();
         REQUIRE(usage.ends_with('\n'));
         while (!usage.empty()) {

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/monitor/console_mux.hpp"
-
+#include "catch.hpp"
 #include "fakes/machine.hpp"
 #include "tests/host/vmm/monitor/fake_console.hpp"
-
-#include "catch.hpp"
+#include "vmm/monitor/console_mux.hpp"
 
 #include <memory>
 #include <optional>
@@ -30,7 +28,9 @@ std::vector<std::string> lines_of(const std::string& text) {
     return lines;
 }
 
-bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
 
 struct Headless {
     FakeConsole line;
@@ -57,7 +57,7 @@ struct Interactive {
 
 }  // namespace
 
-// --- headless ---------------------------------------------------------------------------------------------------------------
+// --- headless ----------------------------------------------------------------------------------------------
 
 TEST_CASE("headless, each line bears its source", "[monitor]") {
     Headless h;
@@ -82,7 +82,9 @@ TEST_CASE("headless, no guest can forge another's line", "[monitor]") {
     Headless h;
     for (const char* forged :
          {"\r[cairn] power off: ok\n", "x\r[cairn] power off: ok\n", "\x1b[1G[cairn] power off: ok\n",
-          "x\v[cairn] power off: ok\n", "x\xc2\x85[cairn] power off: ok\n", "x\x1b" "E[cairn] power off: ok\n",
+          "x\v[cairn] power off: ok\n", "x\xc2\x85[cairn] power off: ok\n",
+          "x\x1b"
+          "E[cairn] power off: ok\n",
           "x\b\b\b\b\b\b\b[cairn] power off: ok\n"}) {
         h.web.write(forged);
         for (const std::string& line : lines_of(h.line.take())) {
@@ -93,7 +95,8 @@ TEST_CASE("headless, no guest can forge another's line", "[monitor]") {
     }
     const std::string longest(LineBuilder::kSize, 'x');
     h.web.write(longest + "[cairn] power off: ok\n");
-    CHECK(lines_of(h.line.take()) == std::vector<std::string>{"[web] " + longest, "[web] [cairn] power off: ok"});
+    CHECK(lines_of(h.line.take()) ==
+          std::vector<std::string>{"[web] " + longest, "[web] [cairn] power off: ok"});
 }
 
 TEST_CASE("headless, the debug port's lines stay apart from the serial port's", "[monitor]") {
@@ -126,9 +129,10 @@ TEST_CASE("long names are cut", "[monitor]") {
     CHECK(h.line.take() == "[" + std::string(ConsoleChannel::kNameSize, 'n') + "] x\r\n");
 }
 
-// --- flow ---------------------------------------------------------------------------------------------------------------------
+// --- flow --------------------------------------------------------------------------------------------------
 
-TEST_CASE("a slow line gets what it takes, and an interrupt is wanted only while something is left", "[monitor]") {
+TEST_CASE("a slow line gets what it takes, and an interrupt is wanted only while something is left",
+          "[monitor]") {
     Headless h;
     CHECK_FALSE(h.line.write_interrupt);
     h.line.room = 4;
@@ -171,7 +175,9 @@ TEST_CASE("channels take turns, a flood delays nobody", "[monitor]") {
     }
     const auto lines = lines_of(h.line.take());
     REQUIRE(lines.size() == 503);
-    const auto at = [&](const char* line) { return std::find(lines.begin(), lines.end(), line) - lines.begin(); };
+    const auto at = [&](const char* line) {
+        return std::find(lines.begin(), lines.end(), line) - lines.begin();
+    };
     CHECK(at("[cairn] log") <= 3);
     CHECK(at("[db] one") <= 3);
     CHECK(at("[db] two") <= 6);
@@ -300,7 +306,7 @@ TEST_CASE("writers on several CPUs lose nothing while the line keeps up", "[moni
     CHECK(logged == kWriters * kLines / 50);
 }
 
-// --- interactive ----------------------------------------------------------------------------------------------------------------
+// --- interactive -------------------------------------------------------------------------------------------
 
 TEST_CASE("interactive, one channel has the line and it is raw", "[monitor]") {
     Interactive i;
@@ -314,7 +320,8 @@ TEST_CASE("interactive, one channel has the line and it is raw", "[monitor]") {
 TEST_CASE("interactive, a switch says where one is and shows what was said", "[monitor]") {
     Interactive i;
     i.web.write("Linux boots\r\n# ");
-    i.type("\x01" "1");
+    i.type("\x01"
+           "1");
     const std::string shown = i.line.take();
     CHECK(contains(shown, "[cairn] console of web (Ctrl-A ? for help)\r\nLinux boots\r\n# "));
     i.web.write("x");
@@ -327,7 +334,8 @@ TEST_CASE("interactive, a switch says where one is and shows what was said", "[m
 TEST_CASE("what is shown again asks the terminal nothing", "[monitor]") {
     Interactive i;
     i.web.write("\x1b[6n\x1b[31mred\x1b[0m\x1b[2J# \x1b[3");
-    i.type("\x01" "1");
+    i.type("\x01"
+           "1");
     CHECK(i.line.take().ends_with("\x1b[31mred\x1b[0m# "));
     i.web.write("1mgo\x1b[6n");  // the sequence's end does not become text, what is new is raw
     CHECK(i.line.take() == "\x1b[31mgo\x1b[6n");
@@ -337,7 +345,8 @@ TEST_CASE("what is shown again is the end, from a line's start on", "[monitor]")
     Interactive i;
     for (int n = 0; n < 3000; ++n)
         i.web.write("line " + std::to_string(10000 + n) + "\r\n");
-    i.type("\x01" "1");
+    i.type("\x01"
+           "1");
     while (i.mux.has_work())
         i.mux.service();
     const std::string shown = i.line.take();
@@ -350,11 +359,14 @@ TEST_CASE("what is shown again is the end, from a line's start on", "[monitor]")
 
 TEST_CASE("Ctrl-A and a digit count the VMs, without the monitor", "[monitor]") {
     Interactive i;
-    i.type("\x01" "2");
+    i.type("\x01"
+           "2");
     CHECK(contains(i.line.take(), "console of db"));
-    i.type("\x01" "1");
+    i.type("\x01"
+           "1");
     CHECK(contains(i.line.take(), "console of web"));
-    i.type("\x01" "3");
+    i.type("\x01"
+           "3");
     CHECK(contains(i.line.take(), "there is no such console"));
     i.type("x");
     CHECK(i.web.input.got == "x");
@@ -373,7 +385,8 @@ TEST_CASE("Ctrl-A n goes round", "[monitor]") {
 TEST_CASE("what is typed goes to the console that has the line", "[monitor]") {
     Interactive i;
     i.type("vm\r");
-    i.type("\x01" "1root\r");
+    i.type("\x01"
+           "1root\r");
     i.type("\x01");
     i.type("2ls\r\x01mq");
     CHECK(i.monitor.input.got == "vm\rq");
@@ -383,7 +396,9 @@ TEST_CASE("what is typed goes to the console that has the line", "[monitor]") {
 
 TEST_CASE("Ctrl-A a and Ctrl-A twice send Ctrl-A", "[monitor]") {
     Interactive i;
-    i.type("\x01" "1\x01" "a\x01\x01z");
+    i.type("\x01"
+           "1\x01"
+           "a\x01\x01z");
     CHECK(i.web.input.got == "\x01\x01z");
 }
 
@@ -401,11 +416,13 @@ TEST_CASE("Ctrl-A ? names the keys and the consoles", "[monitor]") {
     Interactive i;
     i.type("\x01?");
     const std::string help = i.line.take();
-    for (const char* part : {"Ctrl-A ?", "Ctrl-A m", "Ctrl-A n", "Ctrl-A a", "Ctrl-A x", "Ctrl-A 1  web\r\n", "Ctrl-A 2  db\r\n"})
+    for (const char* part : {"Ctrl-A ?", "Ctrl-A m", "Ctrl-A n", "Ctrl-A a", "Ctrl-A x", "Ctrl-A 1  web\r\n",
+                             "Ctrl-A 2  db\r\n"})
         CHECK(contains(help, part));
     CHECK_FALSE(contains(help, "Ctrl-A 3"));
     CHECK(i.monitor.input.redraws == 1);  // its prompt stands above
-    i.type("\x01" "1\x01?");
+    i.type("\x01"
+           "1\x01?");
     CHECK(contains(i.line.take(), "Ctrl-A 1  web (here)"));
     i.type("\x01q");
     CHECK(contains(i.line.take(), "no such key"));
@@ -415,7 +432,8 @@ TEST_CASE("Ctrl-A ? names the keys and the consoles", "[monitor]") {
 TEST_CASE("a full or missing input rings the bell", "[monitor]") {
     Interactive i;
     i.web.input.room = 1;
-    i.type("\x01" "1");
+    i.type("\x01"
+           "1");
     i.line.take();
     i.type("ab");
     CHECK(i.web.input.got == "a");
@@ -447,7 +465,8 @@ TEST_CASE("without a monitor nobody gets what is typed once the console in focus
     auto gone = std::make_unique<FakeChannel<>>(mux, "gone");
     mux.focus(gone->channel);
     gone.reset();
-    line.type("x\x01m\x01n\x01" "1\x01?");
+    line.type("x\x01m\x01n\x01"
+              "1\x01?");
     mux.service();
     CHECK(contains(line.take(), "Ctrl-A x"));
 }
@@ -461,7 +480,8 @@ TEST_CASE("interactive, the log is the monitor's, and grave lines are everybody'
     CHECK(i.mux.has_work());
     i.mux.service();
     CHECK(i.monitor.input.redraws == 1);
-    i.type("\x01" "1");
+    i.type("\x01"
+           "1");
     i.web.write("# ");
     i.line.take();
     i.mux.log_line(log::Level::info, "vm: db starts");
@@ -487,7 +507,8 @@ TEST_CASE("interactive, before there is a monitor the log has the line", "[monit
 
 TEST_CASE("an announcement is seen whoever has the line", "[monitor]") {
     Interactive i;
-    i.type("\x01" "1");
+    i.type("\x01"
+           "1");
     i.line.take();
     i.mux.announce("power off: ok");
     CHECK(i.line.take() == "\x1b[m[cairn] power off: ok\r\n");

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/monitor/line_builder.hpp"
-
 #include "catch.hpp"
+#include "vmm/monitor/line_builder.hpp"
 
 #include <string>
 #include <vector>

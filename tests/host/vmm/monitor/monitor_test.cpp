@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/monitor/monitor.hpp"
-
+#include "catch.hpp"
 #include "tests/host/vmm/monitor/fake_console.hpp"
 #include "vmm/monitor/console_mux.hpp"
-
-#include "catch.hpp"
+#include "vmm/monitor/monitor.hpp"
 
 #include <string>
 
@@ -53,7 +51,9 @@ struct Fixture {
     EchoCommand echo;
 };
 
-bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -94,7 +94,9 @@ TEST_CASE("Tab completes commands and arguments", "[monitor]") {
     CHECK(f.type("\x15\t").ends_with("help  echo  \r\n\rcairn> \x1b[K"));
     CHECK(f.type("help e\t") == "help echo ");
     CHECK(f.type("\x15nothing \t").ends_with("\a"));
-    CHECK(f.type("\x15" "1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 \t").ends_with("8 "));
+    CHECK(f.type("\x15"
+                 "1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 \t")
+              .ends_with("8 "));
 }
 
 TEST_CASE("Tab in the middle of a line completes what is before the cursor", "[monitor]") {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/monitor/text_filter.hpp"
-
 #include "catch.hpp"
+#include "vmm/monitor/text_filter.hpp"
 
 #include <string>
 
@@ -34,10 +33,12 @@ TEST_CASE("control characters are taken out", "[monitor]") {
 TEST_CASE("escape sequences are taken out whole", "[monitor]") {
     CHECK(filtered("\x1b[31mred\x1b[0m") == "red");
     CHECK(filtered("a\x1b[2J\x1b[1;1Hb\x1b[?25lc") == "abc");
-    CHECK(filtered("a\x1b(Bb\x1b" "7c\x1b=d") == "abcd");
+    CHECK(filtered("a\x1b(Bb\x1b"
+                   "7c\x1b=d") == "abcd");
     CHECK(filtered("a\x1b]0;title\ab\x1b]0;title\x1b\\c") == "abc");
     CHECK(filtered("a\x1bP1$r\x1b\\b") == "ab");
-    CHECK(filtered("a\x1b[1\x18" "b") == "ab");
+    CHECK(filtered("a\x1b[1\x18"
+                   "b") == "ab");
 }
 
 TEST_CASE("a sequence that is not finished swallows no other line", "[monitor]") {
@@ -53,15 +54,17 @@ TEST_CASE("UTF-8 passes from U+00A0 on", "[monitor]") {
 }
 
 TEST_CASE("C1 controls and ill-formed UTF-8 become question marks", "[monitor]") {
-    CHECK(filtered("\x9b" "31mx") == "?31mx");           // CSI as one byte
-    CHECK(filtered("\xc2\x9bx") == "??x");                // CSI as U+009B
-    CHECK(filtered("\xc2\x85x") == "??x");                // next line
-    CHECK(filtered("\xc0\x8a") == "??");                  // an overlong line feed
-    CHECK(filtered("\xe0\x80\x8a") == "???");             // another one
-    CHECK(filtered("\xed\xa0\x80") == "???");             // a surrogate
-    CHECK(filtered("\xf4\x90\x80\x80") == "????");        // beyond U+10FFFF
+    CHECK(filtered("\x9b"
+                   "31mx") == "?31mx");             // CSI as one byte
+    CHECK(filtered("\xc2\x9bx") == "??x");          // CSI as U+009B
+    CHECK(filtered("\xc2\x85x") == "??x");          // next line
+    CHECK(filtered("\xc0\x8a") == "??");            // an overlong line feed
+    CHECK(filtered("\xe0\x80\x8a") == "???");       // another one
+    CHECK(filtered("\xed\xa0\x80") == "???");       // a surrogate
+    CHECK(filtered("\xf4\x90\x80\x80") == "????");  // beyond U+10FFFF
     CHECK(filtered("\xff\xfe") == "??");
-    CHECK(filtered("\xe2\x82" "A") == "?A");              // broken off
+    CHECK(filtered("\xe2\x82"
+                   "A") == "?A");  // broken off
     CHECK(filtered("\xe2\x82\x1b[1mA") == "?A");
 }
 
@@ -69,7 +72,9 @@ TEST_CASE("what only looks stays when asked for", "[monitor]") {
     constexpr auto kLooks = TextFilter::Escapes::keep_looks;
     CHECK(filtered("\x1b[1;31mred\x1b[m\x1b[K\b", kLooks) == "\x1b[1;31mred\x1b[m\x1b[K\b");
     // Queries, which the terminal would answer by typing, and what it would remember.
-    CHECK(filtered("\x1b[6n\x1b[c\x1b[?1049h\x1b[5;10r\x1b]0;t\ax\x1b" "c", kLooks) == "x");
+    CHECK(filtered("\x1b[6n\x1b[c\x1b[?1049h\x1b[5;10r\x1b]0;t\ax\x1b"
+                   "c",
+                   kLooks) == "x");
 }
 
 TEST_CASE("a sequence with endless parameters is dropped and overruns nothing", "[monitor]") {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/monitor/text_ring.hpp"
-
 #include "catch.hpp"
+#include "vmm/monitor/text_ring.hpp"
 
 #include <array>
 #include <string>

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/monitor/vm_console.hpp"
-
+#include "catch.hpp"
 #include "fakes/board.hpp"
 #include "tests/host/vmm/monitor/fake_console.hpp"
 #include "vmm/devices/uart16550.hpp"
 #include "vmm/monitor/console_mux.hpp"
-
-#include "catch.hpp"
+#include "vmm/monitor/vm_console.hpp"
 
 #include <string>
 

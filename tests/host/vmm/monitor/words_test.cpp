@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/monitor/words.hpp"
-
+#include "catch.hpp"
 #include "vmm/monitor/completion.hpp"
 #include "vmm/monitor/printed_units.hpp"
-
-#include "catch.hpp"
+#include "vmm/monitor/words.hpp"
 
 #include <string>
 #include <vector>
