@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The keys' side of the multiplexer.
-#include "vmm/monitor/console_mux.hpp"
-
 #include "vmm/base/text.hpp"
+#include "vmm/monitor/console_mux.hpp"
 
 #include <optional>
 #include <utility>
