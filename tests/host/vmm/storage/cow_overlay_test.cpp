@@ -127,6 +127,22 @@ TEST_CASE("scattered reads are split into parts that the base takes", "[storage]
     CHECK(overlay.base.submitted == 8);
 }
 
+TEST_CASE("a part of a read ends at a whole sector, also inside a segment", "[storage]") {
+    Overlay overlay{128};
+    write(overlay, 0, 9);
+    std::vector<std::byte> spread(128 * 1024);
+    Request read{Operation::read, 0, 128};
+    read.segments.push_back(
+        {spread.data(), 256});  // the others hold the end of one sector and the start of the next
+    for (unsigned i = 0; i < 127; ++i)
+        read.segments.push_back({spread.data() + 512 + i * 1024, 512});
+    read.segments.push_back({spread.data() + 512 + 127 * 1024, 256});
+    CHECK(read.run(*overlay.disk) == BlockStatus::ok);
+    for (unsigned i = 1; i < 127; ++i)
+        REQUIRE(std::memcmp(spread.data() + 512 + i * 1024, overlay.base.contents.data() + 256 + i * 512,
+                            512) == 0);
+}
+
 TEST_CASE("writes without memory fail, and reads still find the base", "[storage]") {
     Overlay overlay{64};
     overlay.frames.limit(0);
