@@ -35,7 +35,11 @@ void CpuLoop::turn() {
     switch (outcome) {
     case Vcpu::Outcome::preempted: break;
     case Vcpu::Outcome::yielded: scheduler_.yield(*vcpu); break;
-    case Vcpu::Outcome::blocked: scheduler_.block(*vcpu, [&] { return !vcpu->has_work(); }); break;
+    case Vcpu::Outcome::halted:
+    case Vcpu::Outcome::waiting:
+    case Vcpu::Outcome::still_parked:
+        scheduler_.block(*vcpu, [&] { return !vcpu->has_work(outcome); });
+        break;
     case Vcpu::Outcome::parked:
         scheduler_.block(*vcpu, [] { return true; });
         vcpu->parked();

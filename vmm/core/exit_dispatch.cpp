@@ -12,6 +12,13 @@ namespace hv {
 
 using x86::Operation;
 
+namespace {
+
+/// A VM that is restarted when it crashes can do so all the time.
+constinit log::RateLimit crash_log;
+
+}  // namespace
+
 const char* to_string(VmExit::Reason reason) {
     using Reason = VmExit::Reason;
     switch (reason) {
@@ -242,6 +249,11 @@ Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
         return crash("RAM that is not mapped", exit);
     if (exit.fault.execute)
         return crash("instruction fetch outside RAM", exit);
+    // It is not the instruction at RIP that made the access. A real processor would end in shutdown.
+    if (exit.interrupted.pending())
+        return crash("an event's delivery reaches outside RAM (IDT, TSS or stack)", exit);
+    if (exit.fault.during_walk)
+        return crash("page tables outside RAM", exit);
     return handle_emulation(emulator_.emulate_mmio(exit.fault), exit);
 }
 
@@ -291,9 +303,12 @@ bool Vcpu::port_write(std::uint16_t port, unsigned size, std::uint64_t value) {
 
 Vcpu::Next Vcpu::crash(std::string_view what, const VmExit& exit) {
     const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
-    log::error(log::Topic::vm, "%s: %.*s (%s, code 0x%llx, 0x%llx, 0x%llx) at rip 0x%llx", name(), static_cast<int>(what.size()),
-               what.data(), to_string(exit.reason), u(exit.raw.code), u(exit.raw.info1), u(exit.raw.info2), u(backend_->regs.rip));
-    backend_->log_state();
+    if (crash_log.admit()) {
+        log::error(log::Topic::vm, "%s: %.*s (%s, code 0x%llx, 0x%llx, 0x%llx) at rip 0x%llx", name(),
+                   static_cast<int>(what.size()), what.data(), to_string(exit.reason), u(exit.raw.code), u(exit.raw.info1),
+                   u(exit.raw.info2), u(backend_->regs.rip));
+        backend_->log_state();
+    }
     environment_.control.request_stop(VmStop::crashed, 0);
     return Next::park;
 }

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::uint16_t kRealModeCode = 0x9b;
 
+constexpr bool is_stop(std::uint32_t epoch) { return epoch % 2 != 0; }
+
 }  // namespace
 
 Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::uint32_t index,
@@ -62,6 +64,23 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
 }
 
 Vcpu::Outcome Vcpu::run(const CpuLoop& loop) {
+    // A vCPU that something woke late may come here while the VM stands still, and is being reset on another CPU: then nothing
+    // of it is touched.
+    std::uint32_t epoch = environment_.stop_epoch.load(std::memory_order_acquire);
+    Next next = Next::park;
+    if (!is_stop(epoch)) {
+        next = run_guest(loop);
+        epoch = environment_.stop_epoch.load(std::memory_order_acquire);
+    }
+    switch (next) {
+    case Next::block: return activity_ == Activity::halted ? Outcome::halted : Outcome::waiting;
+    case Next::yield: return Outcome::yielded;
+    case Next::park: return parked_epoch_.exchange(epoch, std::memory_order_relaxed) == epoch ? Outcome::still_parked : Outcome::parked;
+    default: return Outcome::preempted;
+    }
+}
+
+Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     loop_ = &loop;
     running_on_.store(machine::cpu_index(), std::memory_order_seq_cst);
     backend_->enter_cpu();
@@ -75,18 +94,11 @@ Vcpu::Outcome Vcpu::run(const CpuLoop& loop) {
     }
     backend_->leave_cpu();
     running_on_.store(kNowhere, std::memory_order_seq_cst);
-    switch (next) {
-    case Next::block: return Outcome::blocked;
-    case Next::yield: return Outcome::yielded;
-    case Next::park:
-        // Timers and interrupts may still wake it: that it has parked is reported once.
-        return std::exchange(parked_, true) ? Outcome::blocked : Outcome::parked;
-    default: return Outcome::preempted;
-    }
+    return next;
 }
 
 Vcpu::Next Vcpu::prepare() {
-    if (environment_.stopping.load(std::memory_order_relaxed)) [[unlikely]]
+    if (is_stop(environment_.stop_epoch.load(std::memory_order_relaxed))) [[unlikely]]
         return Next::park;
     if (signals_.load(std::memory_order_relaxed) != 0) [[unlikely]]
         take_signals();
@@ -125,17 +137,18 @@ void Vcpu::deliver_interrupt(bool may_inject) {
 }
 
 bool Vcpu::wakes_from_halt() {
-    if (events_.wakes())
-        return true;
-    return (backend_->regs.rflags & RFLAGS_IF) != 0 && (apic_.pending_vector() >= 0 || apic_.ext_int_pending());
+    // Always taken over, whatever IF says: has_work() goes by what is posted.
+    const bool interrupt = apic_.pending_vector() >= 0 || apic_.ext_int_pending();
+    return events_.wakes() || (interrupt && (backend_->regs.rflags & RFLAGS_IF) != 0);
 }
 
-bool Vcpu::has_work() {
-    if (environment_.stopping.load(std::memory_order_seq_cst))
-        return !parked_;
-    if (signals_.load(std::memory_order_seq_cst) != 0)
+bool Vcpu::has_work(Outcome outcome) const {
+    const std::uint32_t epoch = environment_.stop_epoch.load(std::memory_order_seq_cst);
+    if (outcome == Outcome::parked || outcome == Outcome::still_parked)
+        return epoch != parked_epoch_.load(std::memory_order_relaxed);
+    if (is_stop(epoch) || signals_.load(std::memory_order_seq_cst) != 0)
         return true;
-    return activity_ == Activity::halted && wakes_from_halt();
+    return outcome == Outcome::halted && (apic_.attention() || events_.nmi_requested());
 }
 
 void Vcpu::take_signals() {
@@ -190,7 +203,8 @@ void Vcpu::nmi() {
 }
 
 void Vcpu::init() {
-    signals_.fetch_or(kSignalInit, std::memory_order_release);
+    // A start-up IPI from before has no effect any more.
+    signals_.store(kSignalInit, std::memory_order_release);
     poke();
 }
 

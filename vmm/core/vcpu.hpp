@@ -49,8 +49,8 @@ struct VcpuEnvironment {
     SchedGroup& group;
     VmControl& control;
     std::int64_t tsc_offset;
-    /// Set while the VM is to stop; vCPUs then park.
-    const std::atomic<bool>& stopping;
+    /// Odd while the VM is to stop or stands still: vCPUs park. Each start and each stop adds one.
+    const std::atomic<std::uint32_t>& stop_epoch;
 };
 
 class Vcpu final : public SchedEntity, private LocalApicOwner, private x86::GuestBus {
@@ -58,8 +58,10 @@ public:
     enum class Outcome : std::uint8_t {
         preempted,  ///< the CPU is needed for something else
         yielded,    ///< the guest only waits for another vCPU
-        blocked,    ///< nothing to do until it is woken
-        parked,     ///< the VM stops; reported once. It blocks until the VM is started again
+        halted,     ///< nothing to do until an interrupt
+        waiting,    ///< nothing to do until a start-up IPI
+        parked,     ///< the VM stops; to be reported. It blocks until the VM is started again
+        still_parked,  ///< a late wake-up: the VM stands still
     };
 
     static Expected<std::unique_ptr<Vcpu>> create(VcpuEnvironment& environment, std::uint32_t index,
@@ -71,10 +73,9 @@ public:
     Outcome run(const CpuLoop& loop);
     /// After parked, once the scheduler knows that it blocks.
     void parked() { environment_.control.vcpu_parked(); }
-    /// Before it is woken for the first time after a stop.
-    void unpark() { parked_ = false; }
-    /// After blocked, once the scheduler knows: whether something came in between.
-    [[nodiscard]] bool has_work();
+    /// Whether something has come since run() ended with `outcome`, one to block on. Looks only at what other CPUs write: the
+    /// vCPU may already be on another one.
+    [[nodiscard]] bool has_work(Outcome outcome) const;
 
     // --- life cycle, while the vCPU does not run ----------------------------------------------------------------------------
     /// RESET: the boot processor starts in `entry`, the others wait for a start-up IPI.
@@ -100,6 +101,7 @@ private:
     Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity);
 
     // The run loop.
+    Next run_guest(const CpuLoop& loop);
     Next prepare();
     void deliver_interrupt(bool may_inject);
     [[nodiscard]] bool wakes_from_halt();
@@ -140,6 +142,7 @@ private:
     bool port_read(std::uint16_t port, unsigned size, std::uint64_t& value) override;
     bool port_write(std::uint16_t port, unsigned size, std::uint64_t value) override;
 
+    static constexpr std::uint32_t kFirstEpoch = 1;  ///< the VM has not run yet
     static constexpr std::uint32_t kNowhere = ~0U;
     static constexpr std::uint32_t kSignalInit = 1U << 8;
     static constexpr std::uint32_t kSignalStartup = 1U << 9;
@@ -154,7 +157,6 @@ private:
     x86::InstructionFetcher fetcher_;
     x86::Emulator emulator_;
     Activity activity_{Activity::wait_for_startup};
-    bool parked_{false};  ///< it has said so since the VM began to stop
     const CpuLoop* loop_{nullptr};  ///< of the CPU that it runs on
     std::array<std::uint64_t, VmExit::kReasons> exits_{};
     std::array<char, 48> name_{};
@@ -162,6 +164,7 @@ private:
     // Written by other CPUs.
     alignas(64) std::atomic<std::uint32_t> running_on_{kNowhere};
     std::atomic<std::uint32_t> signals_{0};  ///< kSignal* and, in bits 7:0, the start-up vector
+    std::atomic<std::uint32_t> parked_epoch_{kFirstEpoch};  ///< of the stop that it has reported
 };
 
 }  // namespace hv

@@ -22,6 +22,11 @@ Vm::~Vm() {
     HV_ASSERT(stopped());
     // No timer of a device may fire any more, and none be under way on another CPU, before the first of them goes away.
     quiesce();
+    // What one of them woke late is on its way to park once more; and who blocks it may be about to look at it.
+    for (const auto& vcpu : vcpus_) {
+        while (!services_.scheduler.retire(*vcpu))
+            machine::pause();
+    }
     machine::synchronize();
 }
 
@@ -34,6 +39,7 @@ void Vm::quiesce() {
         board_->reset();
     for (const auto& vcpu : vcpus_)
         vcpu->apic().reset();
+    machine::synchronize();
 }
 
 void Vm::start() {
@@ -41,9 +47,7 @@ void Vm::start() {
     stop_reason_.store(VmStop::none, std::memory_order_relaxed);
     exit_code_ = 0;
     running_vcpus_.store(static_cast<std::uint32_t>(vcpus_.size()), std::memory_order_relaxed);
-    for (const auto& vcpu : vcpus_)
-        vcpu->unpark();
-    stopping_.store(false, std::memory_order_release);
+    stop_epoch_.fetch_add(1, std::memory_order_release);
     for (const auto& vcpu : vcpus_)
         services_.scheduler.wake(*vcpu);
 }
@@ -53,7 +57,7 @@ void Vm::request_stop(VmStop reason, std::uint32_t code) {
     if (!stop_reason_.compare_exchange_strong(none, reason))
         return;
     exit_code_ = code;
-    stopping_.store(true, std::memory_order_seq_cst);
+    stop_epoch_.fetch_or(1, std::memory_order_seq_cst);
     for (const auto& vcpu : vcpus_)
         vcpu->poke();
 }

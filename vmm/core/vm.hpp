@@ -112,7 +112,7 @@ private:
     Vec<std::unique_ptr<Vcpu>> vcpus_;
     Vec<LocalApic*> apics_;
 
-    std::atomic<bool> stopping_{true};
+    std::atomic<std::uint32_t> stop_epoch_{1};  ///< odd: the VM is to stop, or stands still
     std::atomic<VmStop> stop_reason_{VmStop::none};
     std::uint32_t exit_code_{0};  ///< written by whoever set stop_reason_
     std::atomic<std::uint32_t> running_vcpus_{0};

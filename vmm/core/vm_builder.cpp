@@ -75,7 +75,7 @@ Expected<void> Vm::add_board(Consoles consoles) {
 
 Expected<void> Vm::add_vcpus() {
     environment_.emplace(VcpuEnvironment{memory_, ports_, mmio_, fabric_, board_->ext_int(), cpuid_, kvm_clock_, services_.clock,
-                                         services_.scheduler, group_, *this, tsc_offset_, stopping_});
+                                         services_.scheduler, group_, *this, tsc_offset_, stop_epoch_});
     HV_TRY(vcpus_.reserve(config_.cpus));
     HV_TRY(apics_.reserve(config_.cpus));
     for (std::uint32_t index = 0; index < config_.cpus; ++index) {
@@ -91,6 +91,7 @@ Expected<void> Vm::add_vcpus() {
 }
 
 Expected<void> Vm::add_disks() {
+    HV_TRY(disks_.reserve(config_.disks.size()));  // what is on the PCI bus stays
     for (const config::DiskConfig& disk : config_.disks) {
         auto attached = HV_TRY(VmDisk::create(disk, services_, memory_, fabric_, *board_));
         HV_TRY(disks_.push(std::move(attached)));
@@ -99,6 +100,7 @@ Expected<void> Vm::add_disks() {
 }
 
 Expected<void> Vm::add_nics() {
+    HV_TRY(nics_.reserve(config_.nics.size()));
     for (const config::NicConfig& nic : config_.nics) {
         auto attached = HV_TRY(VmNic::create(nic, services_, memory_, fabric_, *board_));
         HV_TRY(nics_.push(std::move(attached)));

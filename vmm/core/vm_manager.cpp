@@ -8,6 +8,15 @@ namespace hv {
 
 using log::Topic;
 
+namespace {
+
+/// Guests restart themselves as often as they like: from then on, their lines are limited.
+constexpr std::uint32_t kManyResets = 8;
+constinit log::RateLimit restart_log;
+bool worth_a_line(const VmManager::Entry& entry) { return entry.resets < kManyResets || restart_log.admit(); }
+
+}  // namespace
+
 const char* to_string(VmState state) {
     switch (state) {
     case VmState::stopped: return "stopped";
@@ -77,9 +86,10 @@ Expected<void> VmManager::start(Entry& entry) {
     entry.state = VmState::running;
     entry.reason = VmStop::none;
     consoles_.connect(index, entry.vm->board().uart());
-    log::info(Topic::vm, "%.*s starts: %u vCPUs, %llu MiB, %llu KiB beside", static_cast<int>(name.size()), name.data(),
-              entry.config->cpus, static_cast<unsigned long long>(entry.config->memory / kMiB),
-              static_cast<unsigned long long>(entry.vm->overhead_bytes() / kKiB));
+    if (worth_a_line(entry))
+        log::info(Topic::vm, "%.*s starts: %u vCPUs, %llu MiB, %llu KiB beside", static_cast<int>(name.size()), name.data(),
+                  entry.config->cpus, static_cast<unsigned long long>(entry.config->memory / kMiB),
+                  static_cast<unsigned long long>(entry.vm->overhead_bytes() / kKiB));
     entry.vm->start();
     return {};
 }
@@ -127,19 +137,20 @@ void VmManager::service() {
 }
 
 void VmManager::finish(Entry& entry) {
-    const VmStop reason = entry.vm->stop_reason();
+    VmStop reason = entry.vm->stop_reason();
     entry.exit_code = entry.vm->exit_code();
     const auto name = entry.config->name;
-    if (reason == VmStop::reset && !shutting_down_) {
-        log::info(Topic::vm, "%.*s is reset", static_cast<int>(name.size()), name.data());
+    if (reason == VmStop::reset && entry.state == VmState::stopping) {
+        reason = VmStop::by_host;  // the guest's wish came first, the host's counts
+    } else if (reason == VmStop::reset) {
+        if (worth_a_line(entry))
+            log::info(Topic::vm, "%.*s is reset", static_cast<int>(name.size()), name.data());
         ++entry.resets;
         if (entry.vm->reset()) {
-            entry.state = VmState::running;
             entry.vm->start();
             return;
         }
-        end(entry, VmStop::crashed);
-        return;
+        reason = VmStop::crashed;
     }
     end(entry, reason);
     if (wants_restart(entry)) {
@@ -154,6 +165,8 @@ void VmManager::end(Entry& entry, VmStop reason) {
     entry.state = VmState::ended;
     entry.reason = reason;
     const auto name = entry.config->name;
+    if (!worth_a_line(entry))
+        return;
     if (reason == VmStop::exit_code)
         log::info(Topic::vm, "%.*s ended: debug exit with code %u", static_cast<int>(name.size()), name.data(), entry.exit_code);
     else

@@ -37,6 +37,8 @@ public:
     /// its way.
     void request_nmi() { nmi_.store(true, std::memory_order_release); }
 
+    /// Any CPU.
+    [[nodiscard]] bool nmi_requested() const { return nmi_.load(std::memory_order_seq_cst); }
     [[nodiscard]] bool empty() const {
         return !interrupted_.pending() && !exception_.pending() && !shutdown_ &&
                !nmi_.load(std::memory_order_acquire);

@@ -5,6 +5,7 @@
 #include "vmm/core/vcpu_backend.hpp"
 
 #include <deque>
+#include <functional>
 #include <vector>
 
 namespace hv::fake {
@@ -13,6 +14,8 @@ class FakeVcpuBackend final : public VcpuBackend {
 public:
     VmExit run() override {
         ++runs;
+        if (on_run)
+            on_run();
         VmExit exit;
         if (exits.empty())
             return exit;  // host_interrupt
@@ -78,6 +81,7 @@ public:
     std::vector<Event> injected;
     std::vector<Event::Type> windows;
     std::deque<VmExit> exits;  ///< what run() returns, in order
+    std::function<void()> on_run;  ///< what happens while the guest runs
     unsigned runs{0}, flushes{0}, entered{0}, left{0};
 
 private:

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+// What the VMM does about each kind of exit.
+#include "vmm/core/vcpu_fixture.hpp"
+
+using namespace hv;
+using namespace hv::test;
+using Outcome = Vcpu::Outcome;
+using Reason = VmExit::Reason;
+
+namespace {
+
+constexpr std::uint64_t kMmio = 0xd000'0000;
+
+struct Fixture : VcpuFixture {
+    Fixture() {
+        start();
+        ports.add(0x500, 8, port).value();
+        mmio.add(kMmio, 0x1000, device).value();
+    }
+    [[nodiscard]] bool crashed() const { return control.reasons == std::vector{VmStop::crashed}; }
+    Scratch port, device;
+};
+
+}  // namespace
+
+TEST_CASE("CPUID answers by the policy", "[core]") {
+    Fixture f;
+    f.regs().gpr[RAX] = 0xffff'ffff'4000'0000;
+    f.regs().gpr[RBX] = f.regs().gpr[RDX] = ~std::uint64_t{0};
+    f.run({exit_of(Reason::cpuid, 2)});
+    CHECK(f.regs().gpr[RBX] == 0x4b4d'564b);  // "KVMK"
+    CHECK(f.regs().gpr[RAX] >> 32 == 0);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 2);
+}
+
+TEST_CASE("an instruction whose length no one tells is found in memory", "[core]") {
+    Fixture f;
+    f.code({0x66, 0x0f, 0xa2});  // CPUID with a useless prefix
+    f.run({exit_of(Reason::cpuid)});
+    CHECK(f.regs().rip == VcpuFixture::kCode + 3);
+    SECTION("and runs again if it is another one by now") {
+        f.code({0x90, 0x90});
+        f.run({exit_of(Reason::cpuid)});
+        CHECK(f.regs().rip == VcpuFixture::kCode);
+        CHECK(f.control.reasons.empty());
+    }
+}
+
+TEST_CASE("RDMSR and WRMSR work on the MSR file, and an unknown one is a #GP", "[core]") {
+    Fixture f;
+    f.regs().gpr[RCX] = 0x10;  // TSC
+    f.run({exit_of(Reason::rdmsr, 2)});
+    CHECK(f.backend().injected.empty());
+    CHECK(f.regs().rip == VcpuFixture::kCode + 2);
+    f.regs().gpr[RCX] = 0x1b;  // APIC_BASE
+    f.run({exit_of(Reason::rdmsr, 2)});
+    CHECK(f.regs().gpr[RAX] == 0xfee0'0900);
+    CHECK(f.regs().gpr[RDX] == 0);
+    const std::uint64_t rip = f.regs().rip;
+    f.regs().gpr[RCX] = 0xdead'0000;
+    for (const Reason reason : {Reason::rdmsr, Reason::wrmsr}) {
+        f.backend().injected.clear();
+        f.run({exit_of(reason, 2)});
+        CHECK(f.injected(Event::exception(EXCEPTION_GP, 0)));
+        CHECK(f.regs().rip == rip);
+        CHECK((f.regs().rflags & RFLAGS_RF) != 0);
+    }
+}
+
+TEST_CASE("hypercalls answer as KVM's, and are for the kernel alone", "[core]") {
+    Fixture f;
+    f.regs().gpr[RAX] = 5;
+    f.run({exit_of(Reason::vmcall, 3)});
+    CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1000);
+    f.backend().set_cpl(3);
+    f.run({exit_of(Reason::vmcall, 3)});
+    CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1);
+}
+
+TEST_CASE("XSETBV is checked", "[core]") {
+    Fixture f;
+    const std::uint64_t rip = f.regs().rip;
+    f.regs().gpr[RCX] = 0;
+    f.regs().gpr[RDX] = 0;
+    f.regs().gpr[RAX] = 3;
+    f.run({exit_of(Reason::xsetbv, 3)});  // CR4.OSXSAVE is clear
+    CHECK(f.injected(Event::exception(EXCEPTION_UD)));
+    f.backend().state.cr4 |= CR4_OSXSAVE;
+    f.run({exit_of(Reason::xsetbv, 3)});
+    CHECK(f.backend().xcr0_value == 3);
+    CHECK(f.regs().rip == rip + 3);
+    f.regs().gpr[RAX] = 6;  // without x87
+    f.run({exit_of(Reason::xsetbv, 3)});
+    CHECK(f.injected(Event::exception(EXCEPTION_GP, 0)));
+    CHECK(f.backend().xcr0_value == 3);
+}
+
+TEST_CASE("IN and OUT move the accumulator as far as the operand goes", "[core]") {
+    Fixture f;
+    f.regs().gpr[RAX] = 0xaaaa'aaaa'1122'3344;
+    f.run({out_exit(0x502, 2)});
+    REQUIRE(f.port.writes.size() == 1);
+    CHECK(f.port.writes[0].offset == 2);
+    CHECK(f.port.writes[0].value == 0x3344);
+    f.port.value = 0x9988'7766;
+    f.run({in_exit(0x500, 1)});
+    CHECK(f.regs().gpr[RAX] == 0xaaaa'aaaa'1122'3366);
+    f.run({in_exit(0x500, 2)});
+    CHECK(f.regs().gpr[RAX] == 0xaaaa'aaaa'1122'7766);
+    f.run({in_exit(0x500, 4)});
+    CHECK(f.regs().gpr[RAX] == 0x9988'7766);
+    f.run({in_exit(0x600, 4)});
+    CHECK(f.regs().gpr[RAX] == 0xffff'ffff);
+}
+
+TEST_CASE("string I/O goes through memory", "[core]") {
+    Fixture f;
+    f.code({0xf3, 0x6e});  // REP OUTSB
+    f.memory.store(Gpa{0x2000}, std::uint32_t{0x6463'6261}).value();
+    f.regs().gpr[RSI] = 0x2000;
+    f.regs().gpr[RCX] = 4;
+    f.regs().gpr[RDX] = 0x500;
+    VmExit exit = out_exit(0x500);
+    exit.io.string = exit.io.rep = true;
+    f.run({exit});
+    REQUIRE(f.port.writes.size() == 4);
+    CHECK(f.port.writes[3].value == 0x64);
+    CHECK(f.regs().gpr[RCX] == 0);
+    CHECK(f.regs().gpr[RSI] == 0x2004);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 2);
+}
+
+TEST_CASE("MMIO reaches the device that answers there", "[core]") {
+    Fixture f;
+    f.code({0xa1, 0x10, 0x00, 0x00, 0xd0});  // MOV EAX, [0xd0000010]
+    f.run({fault_exit(kMmio + 0x10)});
+    REQUIRE(f.device.reads.size() == 1);
+    CHECK(f.device.reads[0].offset == 0x10);
+    CHECK(f.regs().gpr[RAX] == 0x5566'7788);
+    f.code({0x89, 0x0d, 0x20, 0x00, 0x00, 0xd0});  // MOV [0xd0000020], ECX
+    f.regs().gpr[RCX] = 0x1234;
+    f.run({fault_exit(kMmio + 0x20, true)});
+    REQUIRE(f.device.writes.size() == 1);
+    CHECK(f.device.writes[0].value == 0x1234);
+    f.code({0xa1, 0x10, 0x00, 0x00, 0xe8});  // nobody there
+    f.run({fault_exit(0xe800'0010)});
+    CHECK(f.regs().gpr[RAX] == 0xffff'ffff);
+}
+
+TEST_CASE("the local APIC's page is where its base says, and gone in x2APIC mode", "[core]") {
+    Fixture f;
+    f.code({0xa1, 0x30, 0x00, 0xe0, 0xfe});  // MOV EAX, [0xfee00030]: version
+    f.run({fault_exit(0xfee0'0030)});
+    CHECK((f.regs().gpr[RAX] & 0xff) >= 0x10);
+    CHECK(f.regs().gpr[RAX] != 0xffff'ffff);
+    REQUIRE(f.vcpu().apic().set_apic_base(0xfee0'0d00));
+    f.code({0xa1, 0x30, 0x00, 0xe0, 0xfe});
+    f.run({fault_exit(0xfee0'0030)});
+    CHECK(f.regs().gpr[RAX] == 0xffff'ffff);
+}
+
+TEST_CASE("an exit that only the guest's misdeeds lead to stops its VM", "[core]") {
+    Fixture f;
+    VmExit exit;
+    SECTION("a triple fault") { exit = exit_of(Reason::shutdown); }
+    SECTION("state that the processor refuses") { exit = exit_of(Reason::invalid_state); }
+    SECTION("a task switch") { exit = exit_of(Reason::task_switch); }
+    SECTION("an instruction fetch outside RAM") {
+        exit = fault_exit(kMmio);
+        exit.fault.execute = true;
+        exit.fault.read = false;
+    }
+    SECTION("an instruction that is not emulated") {
+        f.code({0x0f, 0x58, 0x05, 0x00, 0x00, 0x00, 0xd0});  // ADDPS XMM0, [0xd0000000]
+        exit = fault_exit(kMmio);
+    }
+    SECTION("an interrupt's stack outside RAM") {
+        // Not the instruction at RIP made the access, whatever it is.
+        f.code({0x89, 0x0d, 0x20, 0x00, 0x00, 0xd0});
+        exit = fault_exit(kMmio + 0x20, true);
+        exit.interrupted = Event::interrupt(0x31);
+    }
+    SECTION("an exception's stack outside RAM") {
+        f.code({0x89, 0x0d, 0x20, 0x00, 0x00, 0xd0});
+        exit = fault_exit(kMmio + 0x20, true);
+        exit.interrupted = Event::exception(EXCEPTION_PF, 2);
+    }
+    SECTION("page tables outside RAM") {
+        f.code({0x89, 0x0d, 0x20, 0x00, 0x00, 0xd0});
+        exit = fault_exit(kMmio + 0x20, true);
+        exit.fault.during_walk = true;
+    }
+    SECTION("an unknown exit") { exit = exit_of(Reason::unhandled); }
+    f.backend().exits = {exit};
+    CHECK(f.vcpu().run(f.loop) == Outcome::parked);
+    CHECK(f.crashed());
+    CHECK(f.backend().runs == 1);
+    CHECK(f.device.writes.empty());
+    CHECK(f.backend().left == f.backend().entered);
+}
+
+TEST_CASE("exceptions while exceptions are delivered end in a triple fault", "[core]") {
+    Fixture f;
+    VmExit first = exit_of(Reason::exception);
+    first.exception = Event::exception(EXCEPTION_DB);
+    f.run({first, exit_of(Reason::host_interrupt)});
+    f.run({});
+    CHECK(f.injected(Event::exception(EXCEPTION_DB)));
+    VmExit fault = exit_of(Reason::rdmsr, 2);  // raises #GP
+    fault.interrupted = Event::exception(EXCEPTION_DF, 0);
+    f.regs().gpr[RCX] = 0xdead'0000;
+    f.run({fault});
+    CHECK(f.run({}) == Outcome::parked);
+    CHECK(f.crashed());
+}
+
+TEST_CASE("instructions of what this processor lacks are #UD", "[core]") {
+    Fixture f;
+    f.run({exit_of(Reason::undefined, 3)});
+    CHECK(f.injected(Event::exception(EXCEPTION_UD)));
+    CHECK(f.regs().rip == VcpuFixture::kCode);
+}
+
+TEST_CASE("INVD and WBINVD are skipped", "[core]") {
+    Fixture f;
+    f.code({0x0f, 0x08, 0x0f, 0x09});
+    f.run({exit_of(Reason::invd), exit_of(Reason::invd)});
+    CHECK(f.regs().rip == VcpuFixture::kCode + 4);
+}
+
+TEST_CASE("single-stepping over an exit traps after it", "[core]") {
+    Fixture f;
+    f.regs().rflags |= RFLAGS_TF;
+    f.run({exit_of(Reason::cpuid, 2)});
+    CHECK(f.injected(Event::exception(EXCEPTION_DB)));
+    CHECK((f.backend().state.dr6 & DR6_BS) != 0);
+}
+
+TEST_CASE("control registers are written by what the instruction says", "[core]") {
+    Fixture f;
+    f.code({0x0f, 0x22, 0xc3});  // MOV CR0, EBX
+    f.regs().gpr[RBX] = 0x31;
+    VmExit exit = exit_of(Reason::cr_access);
+    exit.cr = {0, true, false, 0};
+    f.run({exit});
+    CHECK(f.backend().state.cr0 == 0x31);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 3);
+    f.code({0x0f, 0x22, 0xc3});
+    f.regs().gpr[RBX] = 0x8000'0000;  // PG without PE
+    f.run({exit});
+    CHECK(f.injected(Event::exception(EXCEPTION_GP, 0)));
+    f.code({0x90});  // changed under way to something that accesses no control register
+    f.backend().exits = {exit};
+    CHECK(f.vcpu().run(f.loop) == Outcome::parked);
+    CHECK(f.crashed());
+}
+
+TEST_CASE("every reason has a name", "[core]") {
+    for (unsigned reason = 0; reason < VmExit::kReasons; ++reason)
+        CHECK(std::string{to_string(static_cast<Reason>(reason))} != "?");
+}
