@@ -50,7 +50,7 @@ def _svm() -> dict[str, float]:
 
 def _vmx() -> dict[str, float]:
     say("measuring exits on vmx")
-    return _exits(_lines(Hardware("vmx", cpus=1, headless=True), "exits.toml"))
+    return _exits(_lines(Hardware("vmx", headless=True), "exits.toml"))
 
 
 def _lines(hardware: Hardware, name: str) -> list[str]:

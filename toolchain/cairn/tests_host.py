@@ -32,13 +32,19 @@ def run(pattern: str, report: Report) -> None:
     _lint(pattern, report)
 
 
+def _excerpt(text: str) -> str:
+    """What fits on a screen or two: where it begins, and how it ends."""
+    lines = text.splitlines()
+    return "\n".join(lines if len(lines) <= 60 else [*lines[:30], "...", *lines[-30:]])
+
+
 def _verdict(name: str, test) -> Result:
     """TEST returns the problems that it found, or raises Failure."""
     try:
         problems = test()
     except Failure as failure:
-        problems = str(failure).splitlines()[-60:]
-    return Result("FAIL", name, detail="\n".join(problems[-60:])) if problems else Result("PASS", name)
+        problems = str(failure).splitlines()
+    return Result("FAIL", name, detail=_excerpt("\n".join(problems))) if problems else Result("PASS", name)
 
 
 def _build(preset: str, targets: list[str]) -> list[str]:
@@ -86,7 +92,7 @@ def _programs(preset: str, target: str, prefix: str, pattern: str, report: Repor
     try:
         build.preset(preset, [target])
     except Failure as failure:
-        report.add(Result("FAIL", f"build {preset}", detail="\n".join(str(failure).splitlines()[-60:])))
+        report.add(Result("FAIL", f"build {preset}", detail=_excerpt(str(failure))))
         return
     folder = paths.BUILD / preset / "tests" / "host"
     programs = sorted(path for path in folder.iterdir() if path.name.startswith(prefix) and os.access(path, os.X_OK) and path.is_file())
@@ -109,7 +115,7 @@ def _unit(program: Path) -> Result:
     status, output = _execute([program])
     cases = re.search(r"All tests passed \(.* in (\d+) test cases?\)", output)
     if status != 0 or not cases:
-        return Result("FAIL", program.name, detail="\n".join(output.splitlines()[-60:]))
+        return Result("FAIL", program.name, detail=_excerpt(output))
     return Result("PASS", program.name, f"{cases[1]} cases")
 
 
@@ -117,7 +123,7 @@ def _fuzz(program: Path) -> Result:
     status, output = _execute([program, f"-runs={_FUZZ_RUNS}", "-seed=1", "-max_len=4096", "-timeout=20",
                                f"-artifact_prefix={program}-"])
     if status != 0:
-        return Result("FAIL", program.name, detail="\n".join(output.splitlines()[-60:]))
+        return Result("FAIL", program.name, detail=_excerpt(output))
     return Result("PASS", program.name, f"{_FUZZ_RUNS} runs")
 
 
@@ -139,7 +145,7 @@ def _lint(pattern: str, report: Report) -> None:
     say(f"clang-tidy looks at {len(files)} files")
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         problems = [line for found in pool.map(lambda file: _tidy(file, depends.get(file, []), stamps), files) for line in found]
-    report.add(Result("FAIL", "lint", detail="\n".join(problems[:60])) if problems else Result("PASS", "lint", f"{len(files)} files"))
+    report.add(Result("FAIL", "lint", detail=_excerpt("\n".join(problems))) if problems else Result("PASS", "lint", f"{len(files)} files"))
 
 
 def _dependencies() -> dict[Path, list[Path]]:
