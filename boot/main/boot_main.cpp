@@ -48,6 +48,13 @@ public:
 
 enum class LoaderProtocol : std::uint32_t { multiboot2 = 1, pvh = 2 };
 
+/// What the second half of the start gets from the first.
+struct Start {
+    Options options;
+    FrameAllocator* frames;
+    std::uint64_t started;
+};
+
 constinit BootInfo boot_info;
 constinit EarlyLog early_log;
 
@@ -72,9 +79,10 @@ void log_memory() {
 }  // namespace
 
 /// entry.S comes here. `image`: where the linked address kImage lies in physical memory.
-extern "C" [[noreturn]] void boot_main(std::uint32_t protocol, std::uint32_t info, std::uint32_t image) {
+extern "C" [[noreturn]] __attribute__((no_stack_protector)) void boot_main(std::uint32_t protocol, std::uint32_t info, std::uint32_t image) {
     const std::uint64_t started = cpu::rdtsc();
     cpu::load_early_per_cpu();
+    cpu::seed_stack_guard(started);
     cpu::set_panic_output([](std::string_view text) {
         cpu::early_write(text);
         cpu::text_screen_write(text);
@@ -96,7 +104,12 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t protocol, std::uint32_t inf
         panic("no memory for the boot CPU's stacks");
     cpu::load_per_cpu(**area);
     cpu::enable_fpu();
-    run_platform(boot_info, options, frames, started);
+    Start start{options, &frames, started};
+    // The boot stack lies in the image and has no guard page; it stays as it is, for `start` is on it.
+    cpu::continue_on_stack((*area)->stack_top, [](void* argument) {
+        const auto& s = *static_cast<const Start*>(argument);
+        run_platform(boot_info, s.options, *s.frames, s.started);
+    }, &start);
 }
 
 }  // namespace hv::boot

@@ -10,6 +10,7 @@
 #include "vmm/base/assert.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
+#include "vmm/devices/calendar.hpp"
 
 namespace hv::boot {
 namespace {
@@ -63,15 +64,6 @@ private:
     }
 };
 
-/// Days since 1970-01-01 of a date in the proleptic Gregorian calendar.
-std::int64_t days_since_1970(unsigned year, unsigned month, unsigned day) {
-    // Years that begin in March put the leap day at their end.
-    const std::int64_t y = static_cast<std::int64_t>(year) - (month <= 2 ? 1 : 0);
-    const std::int64_t m = (month + 9) % 12;
-    const std::int64_t day_of_year = (153 * m + 2) / 5 + day - 1;
-    return y * 365 + y / 4 - y / 100 + y / 400 + day_of_year - 719'468;
-}
-
 }  // namespace
 
 void HostMachine::discover(const BootInfo& info) {
@@ -121,13 +113,25 @@ Expected<void> HostMachine::route_isa(std::uint8_t isa_irq, std::uint8_t vector)
 WallClock HostMachine::read_wall_clock() const {
     const CmosClock::Time time = CmosClock{}.read();
     const std::uint64_t now = machine::tsc();
-    const std::int64_t days = days_since_1970(2000 + time.year % 100, time.month, time.day);
+    const std::int64_t days = days_of({static_cast<std::int32_t>(2000 + time.year % 100), time.month, time.day});
     return {days * 86'400 + time.hour * 3'600 + time.minute * 60 + time.second, now};
+}
+
+/// Firmware that starts in legacy mode ignores the sleep request until SCI_EN is set [acpi 4.8.2.5 Legacy/ACPI Select and the
+/// SCI Interrupt].
+void HostMachine::enter_acpi_mode() const {
+    constexpr std::uint16_t kSciEnabled = 1;
+    if (acpi_.smi_command == 0 || acpi_.acpi_enable == 0 || (cpu::in16(acpi_.pm1a_control) & kSciEnabled) != 0)
+        return;
+    cpu::out8(acpi_.smi_command, acpi_.acpi_enable);
+    for (unsigned waited = 0; waited < 3000 && (cpu::in16(acpi_.pm1a_control) & kSciEnabled) == 0; ++waited)
+        cpu::delay_microseconds(1000);
 }
 
 void HostMachine::power_off() const {
     if (!acpi_.s5 || acpi_.pm1a_control == 0)
         return;
+    enter_acpi_mode();
     // [acpi 4.8.3.2.1 PM1 Control Registers] SLP_TYP 12:10, SLP_EN 13; the other bits stay.
     const auto sleep = [](std::uint16_t port, std::uint8_t type) {
         const std::uint32_t kept = cpu::in16(port) & 0xc3ffU;

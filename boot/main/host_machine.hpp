@@ -30,6 +30,8 @@ public:
     [[noreturn]] void reboot() const;
 
 private:
+    void enter_acpi_mode() const;
+
     acpi::AcpiInfo acpi_;
 };
 

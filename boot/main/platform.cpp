@@ -261,8 +261,9 @@ void Platform::start_vms() {
                               machine_.read_wall_clock(), nullptr, nullptr};
     consoles_ = must(VmConsoleSet::create(*mux_, config_), "no memory for the VMs' consoles");
     manager_.emplace(config_, services, *consoles_);
-    log::info(Topic::boot, "first guest entry after %llu ticks", static_cast<unsigned long long>(machine::tsc() - started_));
     must(manager_->init(), "no memory for the list of VMs");
+    // On one CPU, the first guest runs now; others may have begun with the first VM while the rest were built.
+    log::info(Topic::boot, "first guest entry after %llu ticks", static_cast<unsigned long long>(machine::tsc() - started_));
     if (mux_->mode() == ConsoleMux::Mode::interactive)
         start_monitor();
     if (manager_->all_ended())

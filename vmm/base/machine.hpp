@@ -32,7 +32,8 @@ std::uintptr_t direct_map_base();
 void set_running(const char* name);
 /// Waits until every other CPU has left the interrupt handlers and vCPU exits that it may be in now. Boot CPU only, no lock held.
 void synchronize();
-/// Makes `cpu` leave guest mode or its idle sleep and look at its work; does nothing for the executing CPU.
+/// Makes `cpu` leave guest mode or its idle sleep and look at its work. The executing CPU does so at its next VM entry or
+/// let_interrupts_in().
 void kick_cpu(std::uint32_t cpu);
 
 /// The bytes at `address`, which must be RAM (device registers are mapped apart, see paging::map_device).

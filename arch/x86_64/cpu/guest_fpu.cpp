@@ -78,13 +78,15 @@ void GuestFpu::load() {
 void GuestFpu::save() {
     loaded_ = false;
     if (!xsave_state.available) {
-        asm volatile("fxsave64 (%0)" ::"r"(area_.get()) : "memory");
+        asm volatile("fxsave64 (%0)\n fninit" ::"r"(area_.get()) : "memory");
         return;
     }
     // A processor that does not let XSETBV be intercepted changes XCR0 behind our back.
     xcr0_ = xgetbv(0) & xsave_state.components;
     xsetbv(0, xsave_state.components);
-    asm volatile("xsave64 (%0)" ::"r"(area_.get()), "a"(0xffff'ffff), "d"(0xffff'ffff) : "memory");
+    // Where no x87 exception is pending, some processors' XRSTOR leaves the last instruction's and operand's addresses as they
+    // are: the next owner must not find this guest's there [apm2 11.4.4.3 FXSAVE and FXRSTOR Instructions].
+    asm volatile("xsave64 (%0)\n fninit" ::"r"(area_.get()), "a"(0xffff'ffff), "d"(0xffff'ffff) : "memory");
 }
 
 void GuestFpu::set_xcr0(std::uint64_t value) {

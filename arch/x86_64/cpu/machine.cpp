@@ -57,9 +57,7 @@ std::uint64_t tsc_hz() { return cpu::tsc_frequency(); }
 std::uintptr_t direct_map_base() { return cpu::kDirectMap; }
 
 void kick_cpu(std::uint32_t index) {
-    cpu::PerCpu& target = cpu::cpu_at(index);
-    if (&target != &cpu::this_cpu())
-        irq::send_ipi(target.apic_id, static_cast<std::uint8_t>(cpu::HostVector::kick));
+    irq::send_ipi(cpu::cpu_at(index).apic_id, static_cast<std::uint8_t>(cpu::HostVector::kick));
 }
 
 }  // namespace hv::machine

@@ -109,6 +109,14 @@ const char* exception_name(std::uint64_t vector) {
 
 }  // namespace
 
+__attribute__((no_stack_protector)) void seed_stack_guard(std::uint64_t tsc) {
+    std::uint64_t value = 0;
+    if ((cpuid(1).ecx & (1U << 30)) != 0)
+        asm volatile("rdrand %0" : "+r"(value)::"cc");  // without success it stays 0
+    // The low byte stays 0: it ends strings that run over.
+    __stack_chk_guard = (value ^ tsc * 0x9e37'79b9'7f4a'7c15ULL ^ __stack_chk_guard) & ~std::uint64_t{0xff};
+}
+
 void set_panic_output(void (*write)(std::string_view)) { output = write; }
 
 Symbol symbol_of(std::uint64_t address) {

@@ -9,6 +9,9 @@ namespace hv::cpu {
 
 struct InterruptFrame;
 
+/// Makes the stack protector's value hard to guess, by RDRAND where there is one, else by `tsc`. From a function that is itself
+/// not protected and never returns.
+void seed_stack_guard(std::uint64_t tsc);
 /// Where panic text goes: polled, without locks, callable at any time.
 void set_panic_output(void (*write)(std::string_view text));
 

@@ -65,6 +65,16 @@ Expected<PerCpu*> create_per_cpu(std::uint32_t apic_id) {
 
 void drop_last_cpu() { --count; }
 
+void continue_on_stack(std::uintptr_t top, void (*function)(void*), void* argument) {
+    // A null return address ends the frame chain, and gives the callee the alignment that a call would.
+    asm volatile("mov %0, %%rsp\n"
+                 "xor %%ebp, %%ebp\n"
+                 "push %%rbp\n"
+                 "jmp *%1" ::"r"(top), "r"(function), "D"(argument)
+                 : "memory");
+    __builtin_unreachable();
+}
+
 void load_per_cpu(PerCpu& area) {
     lgdt({sizeof area.gdt - 1, reinterpret_cast<std::uintptr_t>(area.gdt)});
     asm volatile("pushq %0\n"

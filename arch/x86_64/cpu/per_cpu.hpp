@@ -62,6 +62,8 @@ void load_early_per_cpu();
 Expected<PerCpu*> create_per_cpu(std::uint32_t apic_id);
 /// Forgets the CPU that create_per_cpu() made last, which never came up. Its area stays: it may come up late.
 void drop_last_cpu();
+/// Leaves this stack for good: calls `function(argument)` on the one that ends at `top`.
+[[noreturn]] void continue_on_stack(std::uintptr_t top, void (*function)(void*), void* argument);
 /// Makes `area` the executing CPU's and loads its GDT, TSS and the IDT.
 void load_per_cpu(PerCpu& area);
 
