@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From the firmware's memory map to the frame allocator: the early frames that the first page tables come from, and what
-// must not be handed out.
+// From the firmware's memory map to the frame allocator: the early frames that the first page tables come
+// from, and what must not be handed out.
 #pragma once
 
 #include "arch/x86_64/cpu/host_memory.hpp"
@@ -11,7 +11,7 @@
 namespace hv {
 class FrameAllocator;
 class Heap;
-}
+}  // namespace hv
 
 namespace hv::boot {
 
@@ -33,8 +33,8 @@ private:
     Hpa end_{};
 };
 
-/// Sets up the host's page tables, the frame allocator and the heap. The image lies at `image` (where kImage is mapped).
-/// Panics where there is no way on. Returns the allocator.
+/// Sets up the host's page tables, the frame allocator and the heap. The image lies at `image` (where kImage
+/// is mapped). Panics where there is no way on. Returns the allocator.
 FrameAllocator& init_memory(const BootInfo& info, Hpa image);
 /// The heap behind operator new and delete; after init_memory().
 Heap& kernel_heap();

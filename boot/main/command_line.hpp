@@ -7,10 +7,10 @@
 namespace hv::boot {
 
 struct Options {
-    bool headless{false};           ///< `headless`: prefixed lines, no input
-    bool debug_console{false};      ///< `console=e9`: the emulators' debug port; else `console=com1`
+    bool headless{false};                   ///< `headless`: prefixed lines, no input
+    bool debug_console{false};              ///< `console=e9`: the emulators' debug port; else `console=com1`
     std::string_view config{"cairn.toml"};  ///< `config=NAME`: which file is the configuration
-    std::string_view unknown;       ///< the first word that is none of these
+    std::string_view unknown;               ///< the first word that is none of these
 };
 
 /// Words are separated by spaces.

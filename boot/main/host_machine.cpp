@@ -113,15 +113,17 @@ Expected<void> HostMachine::route_isa(std::uint8_t isa_irq, std::uint8_t vector)
 WallClock HostMachine::read_wall_clock() const {
     const CmosClock::Time time = CmosClock{}.read();
     const std::uint64_t now = machine::tsc();
-    const std::int64_t days = days_of({static_cast<std::int32_t>(2000 + time.year % 100), time.month, time.day});
+    const std::int64_t days =
+        days_of({static_cast<std::int32_t>(2000 + time.year % 100), time.month, time.day});
     return {days * 86'400 + time.hour * 3'600 + time.minute * 60 + time.second, now};
 }
 
-/// Firmware that starts in legacy mode ignores the sleep request until SCI_EN is set [acpi 4.8.2.5 Legacy/ACPI Select and the
-/// SCI Interrupt].
+/// Firmware that starts in legacy mode ignores the sleep request until SCI_EN is set [acpi 4.8.2.5
+/// Legacy/ACPI Select and the SCI Interrupt].
 void HostMachine::enter_acpi_mode() const {
     constexpr std::uint16_t kSciEnabled = 1;
-    if (acpi_.smi_command == 0 || acpi_.acpi_enable == 0 || (cpu::in16(acpi_.pm1a_control) & kSciEnabled) != 0)
+    if (acpi_.smi_command == 0 || acpi_.acpi_enable == 0 ||
+        (cpu::in16(acpi_.pm1a_control) & kSciEnabled) != 0)
         return;
     cpu::out8(acpi_.smi_command, acpi_.acpi_enable);
     for (unsigned waited = 0; waited < 3000 && (cpu::in16(acpi_.pm1a_control) & kSciEnabled) == 0; ++waited)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The physical machine as ACPI describes it, started up: clocks, local APICs, I/O APICs, the wall clock, power.
+// The physical machine as ACPI describes it, started up: clocks, local APICs, I/O APICs, the wall clock,
+// power.
 #pragma once
 
 #include "arch/x86_64/irq/io_apic.hpp"

@@ -26,8 +26,8 @@
 #include "vmm/monitor/monitor.hpp"
 #include "vmm/monitor/stats_command.hpp"
 #include "vmm/monitor/vm_command.hpp"
-#include "vmm/monitor/vm_manager_view.hpp"
 #include "vmm/monitor/vm_console_set.hpp"
+#include "vmm/monitor/vm_manager_view.hpp"
 #include "vmm/net/switch.hpp"
 #include "vmm/sched/scheduler.hpp"
 #include "vmm/sched/tsc_clock.hpp"
@@ -87,7 +87,8 @@ T must(Expected<T> result, const char* what) {
         return std::move(*result);
 }
 
-/// The processor's extension. What is missing has been said in the log, and is repeated where the reader looks last.
+/// The processor's extension. What is missing has been said in the log, and is repeated where the reader
+/// looks last.
 std::unique_ptr<VirtExtension> find_extension(FrameSource& frames) {
     const bool vmx = vmx::VmxExtension::present();
     if (!vmx && !svm::SvmExtension::present())
@@ -99,12 +100,16 @@ std::unique_ptr<VirtExtension> find_extension(FrameSource& frames) {
     if (extension.error() == Error::disabled)
         cpu::refuse_to_run("%s is switched off by the firmware: enable it in its setup", name);
     if (extension.error() == Error::unsupported)
-        cpu::refuse_to_run("%s of this processor lacks something that is needed (nested paging, for one): see the line above", name);
+        cpu::refuse_to_run("%s of this processor lacks something that is needed (nested paging, for one): "
+                           "see the line above",
+                           name);
     cpu::refuse_to_run("%s cannot be used: %s", name, to_string(extension.error()));
 }
 
 struct HostCpuid {
-    cpu::CpuidLeaf cpuid(std::uint32_t leaf, std::uint32_t subleaf) const { return cpu::cpuid(leaf, subleaf); }
+    cpu::CpuidLeaf cpuid(std::uint32_t leaf, std::uint32_t subleaf) const {
+        return cpu::cpuid(leaf, subleaf);
+    }
 };
 x86::CpuidPolicy make_cpuid_policy(const x86::CpuidConfig& config) {
     HostCpuid host;
@@ -143,7 +148,9 @@ private:
     [[nodiscard]] std::string_view virtualization() const override { return extension_->name(); }
     [[nodiscard]] FrameStatistics frames() const override { return frames_.statistics(); }
     [[nodiscard]] HeapStatistics heap() const override { return kernel_heap().statistics(); }
-    [[nodiscard]] std::uint64_t uptime_ns() const override { return clock_->to_nanoseconds(clock_->now() - started_); }
+    [[nodiscard]] std::uint64_t uptime_ns() const override {
+        return clock_->to_nanoseconds(clock_->now() - started_);
+    }
     void power_off() override { shut_down(config::WhenIdle::poweroff); }
     void reboot() override { shut_down(config::WhenIdle::reboot); }
 
@@ -195,38 +202,44 @@ void Platform::start_console() {
     const bool has_uart = uart.init();
     const bool use_debug = (options_.debug_console || !has_uart) && debug.present();
     console_ = use_debug ? static_cast<Console*>(&debug) : &uart;
-    mux_ = &create<ConsoleMux>(*console_, options_.headless ? ConsoleMux::Mode::headless : ConsoleMux::Mode::interactive);
+    mux_ = &create<ConsoleMux>(*console_, options_.headless ? ConsoleMux::Mode::headless
+                                                            : ConsoleMux::Mode::interactive);
     log::set_sink(mux_);
     if (use_debug)
         return;
-    cpu::set_interrupt_handler(kCom1Vector, 
-        [](void* self) { static_cast<Platform*>(self)->console_due_.store(true, std::memory_order_relaxed); }, this);
+    cpu::set_interrupt_handler(
+        kCom1Vector,
+        [](void* self) { static_cast<Platform*>(self)->console_due_.store(true, std::memory_order_relaxed); },
+        this);
     if (const auto routed = machine_.route_isa(kCom1Irq, kCom1Vector); !routed)
         log::warning(Topic::boot, "no interrupts from COM1: %s", to_string(routed.error()));
 }
 
 void Platform::collect_files() {
     for (const Module& module : info_.modules)
-        must(files_.add(module.name(), {machine::hva(module.start), module.length}), "the boot modules cannot be listed");
+        must(files_.add(module.name(), {machine::hva(module.start), module.length}),
+             "the boot modules cannot be listed");
 }
 
 void Platform::read_config() {
     const auto* file = files_.find(options_.config);
     if (file == nullptr) {
-        log::error(Topic::config, "there is no %.*s among the boot modules: no VMs", static_cast<int>(options_.config.size()),
-                   options_.config.data());
+        log::error(Topic::config, "there is no %.*s among the boot modules: no VMs",
+                   static_cast<int>(options_.config.size()), options_.config.data());
         config_is_wrong_ = true;
         config_.host.when_idle = config::WhenIdle::monitor;
         return;
     }
     const ModuleIndex index{files_};
     const auto cpus = static_cast<std::uint32_t>(std::max<std::size_t>(machine_.acpi().cpus.size(), 1));
-    auto result = must(config::parse_config({reinterpret_cast<const char*>(file->bytes.data()), file->bytes.size()},
-                                            {&index, cpus, frames_.statistics().free_bytes}),
-                       "the configuration cannot be read");
+    auto result =
+        must(config::parse_config({reinterpret_cast<const char*>(file->bytes.data()), file->bytes.size()},
+                                  {&index, cpus, frames_.statistics().free_bytes}),
+             "the configuration cannot be read");
     for (const config::ConfigError& error : result.errors)
-        log::error(Topic::config, "%.*s:%u: %.*s", static_cast<int>(options_.config.size()), options_.config.data(), error.line,
-                   static_cast<int>(error.message.view().size()), error.message.view().data());
+        log::error(Topic::config, "%.*s:%u: %.*s", static_cast<int>(options_.config.size()),
+                   options_.config.data(), error.line, static_cast<int>(error.message.view().size()),
+                   error.message.view().data());
     config_is_wrong_ = !result.errors.empty();
     config_ = std::move(result.config);
     log::set_level(config_.host.log);
@@ -234,14 +247,19 @@ void Platform::read_config() {
 
 /// Clock, scheduler and loops for all CPUs; the others then start, and wait in theirs.
 void Platform::make_cpu_loops() {
-    const auto count = static_cast<std::uint32_t>(std::clamp<std::size_t>(machine_.acpi().cpus.size(), 1, cpu::kMaxCpus));
+    const auto count =
+        static_cast<std::uint32_t>(std::clamp<std::size_t>(machine_.acpi().cpus.size(), 1, cpu::kMaxCpus));
     clock_ = must(TscClock::create(timer_hardware_, count), "the timers cannot be made");
     scheduler_ = must(Scheduler::create(count), "the scheduler cannot be made");
     for (std::uint32_t cpu = 0; cpu < count; ++cpu)
-        must(loops_.push(must(make<CpuLoop>(*scheduler_, *clock_, cpu, cpu == 0 ? this : nullptr), "no memory")), "no memory");
-    cpu::set_interrupt_handler(static_cast<std::uint8_t>(cpu::HostVector::timer),
-                               [](void* clock) { static_cast<TscClock*>(clock)->expire(); }, clock_.get());
-    cpu::set_interrupt_handler(static_cast<std::uint8_t>(cpu::HostVector::kick), [](void*) {}, nullptr);
+        must(loops_.push(
+                 must(make<CpuLoop>(*scheduler_, *clock_, cpu, cpu == 0 ? this : nullptr), "no memory")),
+             "no memory");
+    cpu::set_interrupt_handler(
+        static_cast<std::uint8_t>(cpu::HostVector::timer),
+        [](void* clock) { static_cast<TscClock*>(clock)->expire(); }, clock_.get());
+    cpu::set_interrupt_handler(
+        static_cast<std::uint8_t>(cpu::HostVector::kick), [](void*) {}, nullptr);
     smp::start_cpus(machine_.acpi().cpus.span(), startup_page(), run_this_cpu);
     log::info(Topic::cpu, "%u of %u CPUs run, %s", cpu::cpu_count(), count, extension_->name());
 }
@@ -253,17 +271,21 @@ void Platform::run_this_cpu() {
 
 void Platform::make_switches() {
     for (std::size_t i = 0; i < config_.switches.size(); ++i)
-        must(switches_.push(must(net::Switch::create(*clock_), "no memory for a switch")), "no memory for a switch");
+        must(switches_.push(must(net::Switch::create(*clock_), "no memory for a switch")),
+             "no memory for a switch");
 }
 
 void Platform::start_vms() {
-    const VmServices services{frames_,  *extension_, *clock_, *scheduler_, files_, switches_.span(), make_cpuid_policy,
-                              machine_.read_wall_clock(), nullptr, nullptr};
+    const VmServices services{frames_, *extension_,      *clock_,           *scheduler_,
+                              files_,  switches_.span(), make_cpuid_policy, machine_.read_wall_clock(),
+                              nullptr, nullptr};
     consoles_ = must(VmConsoleSet::create(*mux_, config_), "no memory for the VMs' consoles");
     manager_.emplace(config_, services, *consoles_);
     must(manager_->init(), "no memory for the list of VMs");
-    // On one CPU, the first guest runs now; others may have begun with the first VM while the rest were built.
-    log::info(Topic::boot, "first guest entry after %llu ticks", static_cast<unsigned long long>(machine::tsc() - started_));
+    // On one CPU, the first guest runs now; others may have begun with the first VM while the rest were
+    // built.
+    log::info(Topic::boot, "first guest entry after %llu ticks",
+              static_cast<unsigned long long>(machine::tsc() - started_));
     if (mux_->mode() == ConsoleMux::Mode::interactive)
         start_monitor();
     if (manager_->all_ended())
@@ -293,7 +315,8 @@ void Platform::start_monitor() {
 
 HostInfo::Cpu Platform::cpu(std::uint32_t index) const {
     const Vcpu* vcpu = loops_[index]->running();
-    return {cpu::cpu_at(index).apic_id, vcpu != nullptr ? std::string_view{vcpu->name()} : std::string_view{}};
+    return {cpu::cpu_at(index).apic_id,
+            vcpu != nullptr ? std::string_view{vcpu->name()} : std::string_view{}};
 }
 
 bool Platform::pending() const {
@@ -340,7 +363,8 @@ void Platform::leave(config::WhenIdle how) {
 
 }  // namespace
 
-void run_platform(const BootInfo& info, const Options& options, FrameAllocator& frames, std::uint64_t started) {
+void run_platform(const BootInfo& info, const Options& options, FrameAllocator& frames,
+                  std::uint64_t started) {
     create<Platform>(info, options, frames, started).run();
 }
 

@@ -11,6 +11,7 @@
 namespace hv::boot {
 
 /// Runs on the boot CPU until the host is powered off. `started` is the TSC when the image was entered.
-[[noreturn]] void run_platform(const BootInfo& info, const Options& options, FrameAllocator& frames, std::uint64_t started);
+[[noreturn]] void run_platform(const BootInfo& info, const Options& options, FrameAllocator& frames,
+                               std::uint64_t started);
 
 }  // namespace hv::boot

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A disk as its users see it: asynchronous requests over host memory. Served by RAM disks, overlays, partitions and
-// physical controllers.
+// A disk as its users see it: asynchronous requests over host memory. Served by RAM disks, overlays,
+// partitions and physical controllers.
 #pragma once
 
 #include "vmm/base/error.hpp"
@@ -29,15 +29,16 @@ struct BlockRequest {
     std::uint64_t sector{};                    ///< first sector, in units of 512 bytes
     std::uint64_t sector_count{};              ///< of all operations but flush
     std::span<const BlockSegment> segments{};  ///< read, write: sector_count * 512 bytes in all
-    /// Called once, on any CPU, from inside submit() or later. The device does not touch the request afterwards.
+    /// Called once, on any CPU, from inside submit() or later. The device does not touch the request
+    /// afterwards.
     void (*complete)(BlockRequest& request, BlockStatus status){};
     void* context{};
     ListLink link{};  ///< for the device's queue
 };
 
 struct BlockGeometry {
-    std::uint64_t sectors;            ///< capacity in units of 512 bytes
-    std::uint32_t logical_block_size; ///< 512 or 4096: requests are multiples of it
+    std::uint64_t sectors;             ///< capacity in units of 512 bytes
+    std::uint32_t logical_block_size;  ///< 512 or 4096: requests are multiples of it
     bool read_only;
     bool can_discard;
 };

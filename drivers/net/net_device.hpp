@@ -17,21 +17,23 @@ struct FrameSegment {
     std::uint32_t size;
 };
 
-/// Work on a frame that its sender left to the receiver, in virtio's terms [virtio1.2 5.1.6 Device Operation].
+/// Work on a frame that its sender left to the receiver, in virtio's terms [virtio1.2 5.1.6 Device
+/// Operation].
 struct FrameOffload {
-    bool needs_checksum{};         ///< VIRTIO_NET_HDR_F_NEEDS_CSUM
-    bool data_valid{};             ///< VIRTIO_NET_HDR_F_DATA_VALID
-    std::uint8_t gso_type{};       ///< VIRTIO_NET_HDR_GSO_*
+    bool needs_checksum{};    ///< VIRTIO_NET_HDR_F_NEEDS_CSUM
+    bool data_valid{};        ///< VIRTIO_NET_HDR_F_DATA_VALID
+    std::uint8_t gso_type{};  ///< VIRTIO_NET_HDR_GSO_*
     std::uint16_t header_length{};
     std::uint16_t gso_size{};
     std::uint16_t checksum_start{};
     std::uint16_t checksum_offset{};
 };
 
-/// An Ethernet frame without FCS. The memory may belong to a guest that changes it meanwhile: decisions are made on the
-/// copied header, and every receiver copies each byte once.
+/// An Ethernet frame without FCS. The memory may belong to a guest that changes it meanwhile: decisions are
+/// made on the copied header, and every receiver copies each byte once.
 struct Frame {
-    std::array<std::byte, 18> header;  ///< the first bytes (addresses, type, VLAN tag), copied out of the segments
+    std::array<std::byte, 18>
+        header;  ///< the first bytes (addresses, type, VLAN tag), copied out of the segments
     std::span<const FrameSegment> segments;  ///< the whole frame, header included
     std::uint32_t size;                      ///< bytes in all segments, at least 14
     FrameOffload offload;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Driver of a 16550A serial port [pc16550d], 115,200 baud, 8N1, with FIFOs. PortIo is the way to its registers:
-// `std::uint8_t in8(port)` and `void out8(port, value)`.
+// Driver of a 16550A serial port [pc16550d], 115,200 baud, 8N1, with FIFOs. PortIo is the way to its
+// registers: `std::uint8_t in8(port)` and `void out8(port, value)`.
 #pragma once
 
 #include "drivers/serial/console.hpp"
@@ -66,24 +66,29 @@ public:
         if (wanted == write_interrupt_)
             return;
         write_interrupt_ = wanted;
-        write(kInterruptEnable, static_cast<std::uint8_t>(kInterruptReceive | (wanted ? kInterruptTransmit : 0)));
+        write(kInterruptEnable,
+              static_cast<std::uint8_t>(kInterruptReceive | (wanted ? kInterruptTransmit : 0)));
     }
 
 private:
     // Registers, by their offset.
-    static constexpr std::uint16_t kData = 0, kDivisorLow = 0, kInterruptEnable = 1, kDivisorHigh = 1, kInterruptId = 2,
-                                   kFifoControl = 2, kLineControl = 3, kModemControl = 4, kLineStatus = 5;
+    static constexpr std::uint16_t kData = 0, kDivisorLow = 0, kInterruptEnable = 1, kDivisorHigh = 1,
+                                   kInterruptId = 2, kFifoControl = 2, kLineControl = 3, kModemControl = 4,
+                                   kLineStatus = 5;
     static constexpr std::uint8_t kInterruptReceive = 0x01, kInterruptTransmit = 0x02;
     static constexpr std::uint8_t kFifoEnable = 0x01, kFifoClear = 0x06, kTrigger14 = 0xc0;
     static constexpr std::uint8_t k8N1 = 0x03, kDivisorLatch = 0x80;
-    static constexpr std::uint8_t kDataTerminalReady = 0x01, kRequestToSend = 0x02, kOut2 = 0x08, kLoopback = 0x10;
+    static constexpr std::uint8_t kDataTerminalReady = 0x01, kRequestToSend = 0x02, kOut2 = 0x08,
+                                  kLoopback = 0x10;
     static constexpr std::uint8_t kDataReady = 0x01, kTransmitterEmpty = 0x20;
     static constexpr std::size_t kFifoDepth = 16;
     static constexpr std::uint8_t kProbe = 0xa5;
     static constexpr unsigned kProbeTries = 10'000;
 
     std::uint8_t read(std::uint16_t offset) { return io_.in8(static_cast<std::uint16_t>(base_ + offset)); }
-    void write(std::uint16_t offset, std::uint8_t value) { io_.out8(static_cast<std::uint16_t>(base_ + offset), value); }
+    void write(std::uint16_t offset, std::uint8_t value) {
+        io_.out8(static_cast<std::uint16_t>(base_ + offset), value);
+    }
 
     [[no_unique_address]] Io io_;
     std::uint16_t base_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Addresses of the three spaces that this program deals with, as types that do not mix. A host virtual address is a
-// plain pointer.
+// Addresses of the three spaces that this program deals with, as types that do not mix. A host virtual
+// address is a plain pointer.
 #pragma once
 
 #include <compare>
@@ -18,11 +18,15 @@ inline constexpr std::uint64_t kPage2M = 2 * kMiB;
 inline constexpr std::uint64_t kPage1G = kGiB;
 
 /// `alignment` is a power of two.
-constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t alignment) { return value & ~(alignment - 1); }
+constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t alignment) {
+    return value & ~(alignment - 1);
+}
 constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {
     return (value + alignment - 1) & ~(alignment - 1);
 }
-constexpr bool is_aligned(std::uint64_t value, std::uint64_t alignment) { return (value & (alignment - 1)) == 0; }
+constexpr bool is_aligned(std::uint64_t value, std::uint64_t alignment) {
+    return (value & (alignment - 1)) == 0;
+}
 
 template <class Space>
 struct Address {

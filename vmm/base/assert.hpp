@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Assertions guard against our own bugs only; what a guest, a device or firmware does wrong is answered, never asserted.
+// Assertions guard against our own bugs only; what a guest, a device or firmware does wrong is answered,
+// never asserted.
 #pragma once
 
 namespace hv {
 
-/// Ends the host with a message; supplied at link time (kernel: register dump and backtrace, host tests: abort).
+/// Ends the host with a message; supplied at link time (kernel: register dump and backtrace, host tests:
+/// abort).
 [[noreturn]] void panic(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
@@ -12,8 +14,8 @@ namespace hv {
 }  // namespace hv
 
 /// Stays in release builds. The condition must have no side effect.
-#define HV_ASSERT(condition)                                                                                           \
-    (__builtin_expect(!!(condition), 1) ? static_cast<void>(0)                                                         \
+#define HV_ASSERT(condition)                                                                                 \
+    (__builtin_expect(!!(condition), 1) ? static_cast<void>(0)                                               \
                                         : ::hv::assertion_failed(#condition, __FILE__, __LINE__))
 
 /// For checks too costly for release builds.

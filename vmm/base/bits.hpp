@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Fields of a raw word, named by their bit positions as manuals print them: Bits<5, 3> is bits 5:3, Bits<7> is bit 7.
+// Fields of a raw word, named by their bit positions as manuals print them: Bits<5, 3> is bits 5:3, Bits<7>
+// is bit 7.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,8 @@ struct Bits {
     static_assert(Hi >= Lo && Hi < 64);
     static constexpr unsigned kShift = Lo;
     static constexpr unsigned kWidth = Hi - Lo + 1;
-    static constexpr std::uint64_t kMask = (kWidth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << kWidth) - 1) << Lo;
+    static constexpr std::uint64_t kMask =
+        (kWidth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << kWidth) - 1) << Lo;
 
     /// The field's value, shifted down.
     static constexpr std::uint64_t get(std::uint64_t raw) { return (raw & kMask) >> Lo; }
@@ -25,6 +27,8 @@ struct Bits {
     static constexpr std::uint64_t make(std::uint64_t value) { return (value << Lo) & kMask; }
 };
 
-constexpr std::uint64_t bit(unsigned index) { return std::uint64_t{1} << index; }
+constexpr std::uint64_t bit(unsigned index) {
+    return std::uint64_t{1} << index;
+}
 
 }  // namespace hv

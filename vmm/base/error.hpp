@@ -14,12 +14,12 @@ enum class Error : std::uint8_t {
     unsupported,       ///< this processor, device or format lacks the feature
     not_found,
     already_exists,
-    busy,              ///< try again after a completion
-    corrupted,         ///< a checksum, signature or structure is wrong
-    io_error,          ///< the device reported a failure
+    busy,       ///< try again after a completion
+    corrupted,  ///< a checksum, signature or structure is wrong
+    io_error,   ///< the device reported a failure
     timed_out,
-    guest_fault,       ///< the guest gets an exception for it
-    disabled,          ///< locked off by firmware
+    guest_fault,  ///< the guest gets an exception for it
+    disabled,     ///< locked off by firmware
 };
 
 constexpr const char* to_string(Error error) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A value or an Error: the C++20 subset of std::expected<T, Error> that this project uses, with its member names.
+// A value or an Error: the C++20 subset of std::expected<T, Error> that this project uses, with its member
+// names.
 #pragma once
 
 #include "vmm/base/assert.hpp"
@@ -22,16 +23,17 @@ public:
     using value_type = T;
 
     // NOLINTNEXTLINE(google-explicit-constructor): `return value;` is the point of the type.
-    constexpr Expected(const T& value)
-        requires std::is_copy_constructible_v<T>
+    constexpr Expected(const T& value) requires std::is_copy_constructible_v<T>
         : value_{value}, has_value_{true} {}
     constexpr Expected(T&& value) : value_{std::move(value)}, has_value_{true} {}
     constexpr Expected(Unexpected failure) : error_{failure.error}, has_value_{false} {}
     /// Converts from what a T can be made of, such as a unique_ptr to a derived class.
     template <class U>
-        requires(!std::is_same_v<std::remove_cvref_t<U>, Expected> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
-                 !std::is_same_v<std::remove_cvref_t<U>, Unexpected> && std::is_convertible_v<U, T>)
-    constexpr Expected(U&& value) : value_{std::forward<U>(value)}, has_value_{true} {}
+    requires(!std::is_same_v<std::remove_cvref_t<U>, Expected> &&
+             !std::is_same_v<std::remove_cvref_t<U>, T> &&
+             !std::is_same_v<std::remove_cvref_t<U>, Unexpected> &&
+             std::is_convertible_v<U, T>) constexpr Expected(U&& value)
+        : value_{std::forward<U>(value)}, has_value_{true} {}
 
     constexpr Expected(Expected&& other) noexcept : has_value_{other.has_value_} {
         if (has_value_)
@@ -111,10 +113,10 @@ private:
 #define HV_TRY(expression) HV_TRY_NAMED(expression, HV_TRY_JOIN(hv_try_result_, __COUNTER__))
 #define HV_TRY_JOIN(a, b) HV_TRY_JOIN_EXPANDED(a, b)
 #define HV_TRY_JOIN_EXPANDED(a, b) a##b
-#define HV_TRY_NAMED(expression, result)                                                                               \
-    __extension__({                                                                                                    \
-        auto result = (expression);                                                                                    \
-        if (!result) [[unlikely]]                                                                                      \
-            return ::hv::Unexpected{result.error()};                                                                   \
-        std::move(result).value();                                                                                     \
+#define HV_TRY_NAMED(expression, result)                                                                     \
+    __extension__({                                                                                          \
+        auto result = (expression);                                                                          \
+        if (!result) [[unlikely]]                                                                            \
+            return ::hv::Unexpected{result.error()};                                                         \
+        std::move(result).value();                                                                           \
     })

@@ -22,7 +22,9 @@ void note_lock_taken(Rank rank) {
     mine |= mask;
 }
 
-void note_lock_released(Rank rank) { held[machine::cpu_index() % kMaxCpus] &= ~(std::uint32_t{1} << static_cast<unsigned>(rank)); }
+void note_lock_released(Rank rank) {
+    held[machine::cpu_index() % kMaxCpus] &= ~(std::uint32_t{1} << static_cast<unsigned>(rank));
+}
 
 }  // namespace hv
 #endif

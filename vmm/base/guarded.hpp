@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Data together with the lock that protects it, reached by with(). Locks mask interrupts while held (interrupt handlers
-// take locks as well) and carry a rank: a CPU takes them in strictly rising rank, which debug builds check.
+// Data together with the lock that protects it, reached by with(). Locks mask interrupts while held
+// (interrupt handlers take locks as well) and carry a rank: a CPU takes them in strictly rising rank, which
+// debug builds check.
 #pragma once
 
 #include "vmm/base/machine.hpp"
@@ -13,21 +14,21 @@ namespace hv {
 
 /// The order in which locks may nest: a lock is taken only while all held locks have a lower rank.
 enum class Rank : std::uint8_t {
-    machine,    ///< the list of VMs, life-cycle changes
-    vm,         ///< one VM's state
-    board,      ///< a VM's chipset devices (I/O APIC, PIC, UART, PCI configuration)
-    device_tx,  ///< a virtio device's driver-to-device queues
-    net_switch, ///< a switch's forwarding table
-    device_rx,  ///< a virtio device's device-to-driver queues
-    block,      ///< block back ends
-    interrupt,  ///< routing an interrupt to a vCPU
-    scheduler,  ///< run queues, sleep and wake-up
-    timer,      ///< timer queues
-    console,    ///< console and log rings
-    paging,     ///< a page table's updates
+    machine,     ///< the list of VMs, life-cycle changes
+    vm,          ///< one VM's state
+    board,       ///< a VM's chipset devices (I/O APIC, PIC, UART, PCI configuration)
+    device_tx,   ///< a virtio device's driver-to-device queues
+    net_switch,  ///< a switch's forwarding table
+    device_rx,   ///< a virtio device's device-to-driver queues
+    block,       ///< block back ends
+    interrupt,   ///< routing an interrupt to a vCPU
+    scheduler,   ///< run queues, sleep and wake-up
+    timer,       ///< timer queues
+    console,     ///< console and log rings
+    paging,      ///< a page table's updates
     heap,
-    frames,     ///< frame allocator
-    leaf,       ///< nothing is taken below it
+    frames,  ///< frame allocator
+    leaf,    ///< nothing is taken below it
 };
 
 #ifdef HV_DEBUG

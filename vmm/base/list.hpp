@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Intrusive doubly linked list: the links live in the elements, so that linking never allocates. An element is in at
-// most one list per ListLink member.
+// Intrusive doubly linked list: the links live in the elements, so that linking never allocates. An element
+// is in at most one list per ListLink member.
 #pragma once
 
 #include "vmm/base/assert.hpp"

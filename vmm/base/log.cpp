@@ -35,7 +35,11 @@ void write(Level level, Topic topic, const char* format, std::va_list arguments)
     if (level > threshold.load(std::memory_order_relaxed))
         return;
     TextBuffer<kLineSize> line;
-    line.append("%s%s: ", level == Level::error ? "error: " : level == Level::warning ? "warning: " : "", to_string(topic));
+    line.append("%s%s: ",
+                level == Level::error     ? "error: "
+                : level == Level::warning ? "warning: "
+                                          : "",
+                to_string(topic));
     char text[kLineSize];
     const auto body = format_into(text, format, arguments);
     line.append("%.*s", static_cast<int>(body.size()), body.data());
@@ -66,8 +70,12 @@ const char* to_string(Topic topic) {
     return "?";
 }
 
-void set_sink(Sink* new_sink) { sink.store(new_sink, std::memory_order_release); }
-void set_level(Level level) { threshold.store(level, std::memory_order_relaxed); }
+void set_sink(Sink* new_sink) {
+    sink.store(new_sink, std::memory_order_release);
+}
+void set_level(Level level) {
+    threshold.store(level, std::memory_order_relaxed);
+}
 
 void for_each_kept_line(void (*line)(void* context, std::string_view text), void* context) {
     const std::size_t end = ring.with([](Ring& r) { return r.written; });
@@ -81,12 +89,12 @@ void for_each_kept_line(void (*line)(void* context, std::string_view text), void
     }
 }
 
-#define HV_LOG_FUNCTION(level)                                                                                         \
-    void level(Topic topic, const char* format, ...) {                                                                 \
-        std::va_list arguments;                                                                                        \
-        va_start(arguments, format);                                                                                   \
-        write(Level::level, topic, format, arguments);                                                                 \
-        va_end(arguments);                                                                                             \
+#define HV_LOG_FUNCTION(level)                                                                               \
+    void level(Topic topic, const char* format, ...) {                                                       \
+        std::va_list arguments;                                                                              \
+        va_start(arguments, format);                                                                         \
+        write(Level::level, topic, format, arguments);                                                       \
+        va_end(arguments);                                                                                   \
     }
 HV_LOG_FUNCTION(error)
 HV_LOG_FUNCTION(warning)
@@ -97,10 +105,12 @@ HV_LOG_FUNCTION(debug)
 bool RateLimit::admit() {
     const std::uint64_t now = machine::tsc();
     std::uint64_t last = last_refill_.load(std::memory_order_relaxed);
-    if (now - last >= machine::tsc_hz() && last_refill_.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
+    if (now - last >= machine::tsc_hz() &&
+        last_refill_.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
         const std::uint64_t seconds = (now - last) / machine::tsc_hz();
         const std::uint32_t used = used_.load(std::memory_order_relaxed);
-        used_.store(used > seconds ? used - static_cast<std::uint32_t>(seconds) : 0, std::memory_order_relaxed);
+        used_.store(used > seconds ? used - static_cast<std::uint32_t>(seconds) : 0,
+                    std::memory_order_relaxed);
     }
     if (used_.load(std::memory_order_relaxed) >= burst_)
         return false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The hypervisor's log: lines with a level and a topic. They go to one LogSink (the console multiplexer in the kernel)
-// and are kept in a ring for the monitor. Whatever a guest can trigger at will goes through a RateLimit.
+// The hypervisor's log: lines with a level and a topic. They go to one LogSink (the console multiplexer in
+// the kernel) and are kept in a ring for the monitor. Whatever a guest can trigger at will goes through a
+// RateLimit.
 #pragma once
 
 #include "vmm/base/machine.hpp"
@@ -12,7 +13,22 @@
 namespace hv::log {
 
 enum class Level : std::uint8_t { error, warning, info, debug };
-enum class Topic : std::uint8_t { boot, acpi, mm, cpu, vmx, svm, vm, sched, device, virtio, net, block, config, monitor };
+enum class Topic : std::uint8_t {
+    boot,
+    acpi,
+    mm,
+    cpu,
+    vmx,
+    svm,
+    vm,
+    sched,
+    device,
+    virtio,
+    net,
+    block,
+    config,
+    monitor
+};
 
 const char* to_string(Topic topic);
 
@@ -32,7 +48,7 @@ void set_level(Level level);
 /// Calls `line(std::string_view)` for each line in the ring, oldest first.
 void for_each_kept_line(void (*line)(void* context, std::string_view text), void* context);
 
-#define HV_LOG_FUNCTION(level)                                                                                         \
+#define HV_LOG_FUNCTION(level)                                                                               \
     void level(Topic topic, const char* format, ...) __attribute__((format(printf, 2, 3)))
 HV_LOG_FUNCTION(error);
 HV_LOG_FUNCTION(warning);

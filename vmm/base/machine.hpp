@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The few machine primitives that neutral code needs. The kernel links arch/x86_64/cpu/machine.cpp, host tests link
-// tests/host/fakes/machine.cpp (thread-local CPUs, a manual clock, an arena for physical memory).
+// The few machine primitives that neutral code needs. The kernel links arch/x86_64/cpu/machine.cpp, host
+// tests link tests/host/fakes/machine.cpp (thread-local CPUs, a manual clock, an arena for physical memory).
 #pragma once
 
 #include "vmm/base/address.hpp"
@@ -30,10 +30,11 @@ std::uint64_t tsc_hz();
 std::uintptr_t direct_map_base();
 /// What panics say the executing CPU was running; nullptr: no vCPU. The text outlives the next call.
 void set_running(const char* name);
-/// Waits until every other CPU has left the interrupt handlers and vCPU exits that it may be in now. Boot CPU only, no lock held.
+/// Waits until every other CPU has left the interrupt handlers and vCPU exits that it may be in now. Boot CPU
+/// only, no lock held.
 void synchronize();
-/// Makes `cpu` leave guest mode or its idle sleep and look at its work. The executing CPU does so at its next VM entry or
-/// let_interrupts_in().
+/// Makes `cpu` leave guest mode or its idle sleep and look at its work. The executing CPU does so at its next
+/// VM entry or let_interrupts_in().
 void kick_cpu(std::uint32_t cpu);
 
 /// The bytes at `address`, which must be RAM (device registers are mapped apart, see paging::map_device).
@@ -42,7 +43,9 @@ T* hva(Hpa address) {
     return reinterpret_cast<T*>(direct_map_base() + address.raw);
 }
 /// The inverse of hva() for pointers into the direct map.
-inline Hpa hpa(const void* pointer) { return Hpa{reinterpret_cast<std::uintptr_t>(pointer) - direct_map_base()}; }
+inline Hpa hpa(const void* pointer) {
+    return Hpa{reinterpret_cast<std::uintptr_t>(pointer) - direct_map_base()};
+}
 
 /// Masks interrupts for a scope.
 class InterruptGuard {

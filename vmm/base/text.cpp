@@ -52,8 +52,8 @@ void put_padded(Writer& out, const Conversion& conversion, std::string_view pref
         out.fill(' ', padding);
 }
 
-void put_number(Writer& out, const Conversion& conversion, std::string_view prefix, std::uint64_t value, unsigned base,
-                const char* digits) {
+void put_number(Writer& out, const Conversion& conversion, std::string_view prefix, std::uint64_t value,
+                unsigned base, const char* digits) {
     char text[20];
     std::size_t at = sizeof text;
     do {
@@ -125,21 +125,30 @@ Conversion parse(const char*& format, std::va_list& arguments) {
 void convert(Writer& out, const char*& format, std::va_list& arguments) {
     const Conversion conversion = parse(format, arguments);
     const auto argument = [&] {
-        return conversion.length > 0 ? va_arg(arguments, std::uint64_t) : std::uint64_t{va_arg(arguments, unsigned)};
+        return conversion.length > 0 ? va_arg(arguments, std::uint64_t)
+                                     : std::uint64_t{va_arg(arguments, unsigned)};
     };
     switch (*format) {
     case 'd':
     case 'i': {
         const std::int64_t value = sign_extend(argument(), conversion.length);
-        const auto magnitude = value < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value);
+        const auto magnitude = value < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(value)
+                                         : static_cast<std::uint64_t>(value);
         put_number(out, conversion, value < 0 ? "-" : "", magnitude, 10, "0123456789");
         break;
     }
-    case 'u': put_number(out, conversion, "", truncate(argument(), conversion.length), 10, "0123456789"); break;
-    case 'x': put_number(out, conversion, "", truncate(argument(), conversion.length), 16, "0123456789abcdef"); break;
-    case 'X': put_number(out, conversion, "", truncate(argument(), conversion.length), 16, "0123456789ABCDEF"); break;
+    case 'u':
+        put_number(out, conversion, "", truncate(argument(), conversion.length), 10, "0123456789");
+        break;
+    case 'x':
+        put_number(out, conversion, "", truncate(argument(), conversion.length), 16, "0123456789abcdef");
+        break;
+    case 'X':
+        put_number(out, conversion, "", truncate(argument(), conversion.length), 16, "0123456789ABCDEF");
+        break;
     case 'p':
-        put_number(out, conversion, "0x", reinterpret_cast<std::uintptr_t>(va_arg(arguments, void*)), 16, "0123456789abcdef");
+        put_number(out, conversion, "0x", reinterpret_cast<std::uintptr_t>(va_arg(arguments, void*)), 16,
+                   "0123456789abcdef");
         break;
     case 'c': out.put(static_cast<char>(va_arg(arguments, int))); break;
     case 's': {

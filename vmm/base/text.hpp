@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Text into a caller's buffer, printf style, without a library: %d %i %u %x %X %c %s %p %% with h hh l ll z j, flags
-// 0 and -, width (also *), and precision for %s (also *).
+// Text into a caller's buffer, printf style, without a library: %d %i %u %x %X %c %s %p %% with h hh l ll z
+// j, flags 0 and -, width (also *), and precision for %s (also *).
 #pragma once
 
 #include <cstdarg>
@@ -12,7 +12,8 @@ namespace hv {
 
 /// Writes at most buffer.size() characters, without a terminator; returns what was written.
 std::string_view format_into(std::span<char> buffer, const char* format, std::va_list arguments);
-std::string_view format_into(std::span<char> buffer, const char* format, ...) __attribute__((format(printf, 2, 3)));
+std::string_view format_into(std::span<char> buffer, const char* format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /// Text built up piece by piece in a fixed buffer; what does not fit is cut off.
 template <std::size_t N>

@@ -14,7 +14,8 @@ constexpr unsigned kSciIrq = 9;
 Hpet::Wiring hpet_wiring(IrqRouter& irqs) {
     Hpet::Wiring wiring{irqs.pit(), irqs.rtc(), {}};
     for (unsigned i = 0; i < Hpet::kGsis; ++i)
-        wiring.gsis[i] = &irqs.pci(Hpet::kFirstGsi - guest_map::kGsiPciFirst + i).source(IrqRouter::kHpetSource);
+        wiring.gsis[i] =
+            &irqs.pci(Hpet::kFirstGsi - guest_map::kGsiPciFirst + i).source(IrqRouter::kHpetSource);
     return wiring;
 }
 
@@ -29,11 +30,21 @@ Expected<std::unique_ptr<Board>> Board::create(const Parts& parts) {
 }
 
 Board::Board(const Parts& parts)
-    : power_{parts.control}, io_apic_{parts.fabric}, pic_{intr_}, irqs_{pic_, io_apic_},
-      uart_{parts.clock, irqs_.isa(kUartIrq), parts.serial}, pm_{parts.clock, irqs_.isa(kSciIrq), power_},
-      pit_{parts.clock, irqs_.pit().input(0)}, rtc_{parts.clock, irqs_.rtc().input(0), parts.time},
-      hpet_{parts.clock, hpet_wiring(irqs_)}, debug_console_{parts.debug}, debug_exit_{power_}, reset_control_{power_},
-      port92_{power_}, keyboard_{power_}, pci_{parts.mmio, &reset_control_} {
+    : power_{parts.control},
+      io_apic_{parts.fabric},
+      pic_{intr_},
+      irqs_{pic_, io_apic_},
+      uart_{parts.clock, irqs_.isa(kUartIrq), parts.serial},
+      pm_{parts.clock, irqs_.isa(kSciIrq), power_},
+      pit_{parts.clock, irqs_.pit().input(0)},
+      rtc_{parts.clock, irqs_.rtc().input(0), parts.time},
+      hpet_{parts.clock, hpet_wiring(irqs_)},
+      debug_console_{parts.debug},
+      debug_exit_{power_},
+      reset_control_{power_},
+      port92_{power_},
+      keyboard_{power_},
+      pci_{parts.mmio, &reset_control_} {
     // Until connect(): no processor is there.
     intr_.connect(io_apic_.ext_int_line(), io_apic_.ext_int_line());
 }
@@ -82,6 +93,8 @@ void Board::reset() {
     debug_console_.flush();
 }
 
-IrqLine& Board::pci_line(unsigned device) { return irqs_.pci(device % IrqRouter::kPciLines).source(device); }
+IrqLine& Board::pci_line(unsigned device) {
+    return irqs_.pci(device % IrqRouter::kPciLines).source(device);
+}
 
 }  // namespace hv

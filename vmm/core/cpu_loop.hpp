@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What each host CPU does all the time: run the vCPU that the scheduler picks, let interrupts in, sleep when there is
-// nothing to do. There are no threads: a vCPU is a state that a CPU enters and leaves on its one stack.
+// What each host CPU does all the time: run the vCPU that the scheduler picks, let interrupts in, sleep when
+// there is nothing to do. There are no threads: a vCPU is a state that a CPU enters and leaves on its one
+// stack.
 #pragma once
 
 #include "vmm/base/vec.hpp"
@@ -18,7 +19,8 @@ class Vcpu;
 /// Jobs that are done between vCPUs on the boot CPU: console input, VMs that stopped, the monitor.
 class Housekeeping {
 public:
-    /// Whether service() shall be called. Any CPU, interrupt handlers too: who makes it true kicks the boot CPU.
+    /// Whether service() shall be called. Any CPU, interrupt handlers too: who makes it true kicks the boot
+    /// CPU.
     [[nodiscard]] virtual bool pending() const = 0;
     virtual void service() = 0;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the VMM does about each kind of exit. Decoding an exit is the backends' work: arch/x86_64/{vmx,svm}/exit_decode.*.
+// What the VMM does about each kind of exit. Decoding an exit is the backends' work:
+// arch/x86_64/{vmx,svm}/exit_decode.*.
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
@@ -53,8 +54,8 @@ Vcpu::Next Vcpu::handle(const VmExit& exit) {
     using Reason = VmExit::Reason;
     if (exit.interrupted.pending() || exit.reason == Reason::exception) [[unlikely]] {
         events_.reinject(exit.interrupted);
-        // An event whose delivery exits again and again would be injected each time before the processor looks at physical
-        // interrupts: they are let in here, so that no guest keeps a CPU for itself.
+        // An event whose delivery exits again and again would be injected each time before the processor
+        // looks at physical interrupts: they are let in here, so that no guest keeps a CPU for itself.
         machine::let_interrupts_in();
         if (loop_->wants_cpu()) {
             const Next next = handle_reason(exit);
@@ -133,7 +134,8 @@ void Vcpu::handle_rdmsr(const VmExit& exit) {
 
 void Vcpu::handle_wrmsr(const VmExit& exit) {
     VcpuRegs& regs = backend_->regs;
-    const unsigned length = exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::wrmsr>();
+    const unsigned length =
+        exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::wrmsr>();
     if (length == 0) [[unlikely]]
         return;
     const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
@@ -144,7 +146,8 @@ void Vcpu::handle_wrmsr(const VmExit& exit) {
     x86::finish_instruction(*backend_, events_, length);
 }
 
-/// KVM's hypercalls, as Linux' documentation of them numbers their results. None of the optional ones is offered.
+/// KVM's hypercalls, as Linux' documentation of them numbers their results. None of the optional ones is
+/// offered.
 void Vcpu::handle_vmcall(const VmExit& exit) {
     constexpr std::int64_t kNotPermitted = -1, kNoSuchCall = -1000;
     if (!skip<Operation::vmmcall>(exit)) [[unlikely]]
@@ -155,7 +158,8 @@ void Vcpu::handle_vmcall(const VmExit& exit) {
 }
 
 void Vcpu::handle_xsetbv(const VmExit& exit) {
-    const unsigned length = exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::xsetbv>();
+    const unsigned length =
+        exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::xsetbv>();
     if (length == 0) [[unlikely]]
         return;
     const VcpuRegs& regs = backend_->regs;
@@ -217,7 +221,8 @@ Expected<void> Vcpu::access_control_register(const x86::Instruction& in) {
         apic_.set_tpr(static_cast<std::uint8_t>(source << 4));
         return {};
     case Operation::mov_from_cr:
-        regs.gpr[in.rm] = in.reg == kTaskPriority ? apic_.tpr() >> 4 : HV_TRY(control_registers_.read(in.reg));
+        regs.gpr[in.rm] =
+            in.reg == kTaskPriority ? apic_.tpr() >> 4 : HV_TRY(control_registers_.read(in.reg));
         return {};
     case Operation::clts: return control_registers_.clear_task_switched();
     case Operation::lmsw:
@@ -305,8 +310,8 @@ Vcpu::Next Vcpu::crash(std::string_view what, const VmExit& exit) {
     const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
     if (crash_log.admit()) {
         log::error(log::Topic::vm, "%s: %.*s (%s, code 0x%llx, 0x%llx, 0x%llx) at rip 0x%llx", name(),
-                   static_cast<int>(what.size()), what.data(), to_string(exit.reason), u(exit.raw.code), u(exit.raw.info1),
-                   u(exit.raw.info2), u(backend_->regs.rip));
+                   static_cast<int>(what.size()), what.data(), to_string(exit.reason), u(exit.raw.code),
+                   u(exit.raw.info1), u(exit.raw.info2), u(backend_->regs.rip));
         backend_->log_state();
     }
     environment_.control.request_stop(VmStop::crashed, 0);

@@ -6,7 +6,8 @@
 
 namespace hv {
 
-/// An interrupt input. Level semantics: the driver says what the wire's level is; a pulse is set(true), set(false).
+/// An interrupt input. Level semantics: the driver says what the wire's level is; a pulse is set(true),
+/// set(false).
 class IrqLine {
 public:
     virtual void set(bool asserted) = 0;
@@ -23,7 +24,8 @@ enum class TriggerMode : std::uint8_t { edge, level };
 
 /// An interrupt on its way to local APICs.
 struct InterruptMessage {
-    /// APIC ID, or logical destination. An 8-bit xAPIC broadcast (0xff) is widened to kBroadcast by the sender.
+    /// APIC ID, or logical destination. An 8-bit xAPIC broadcast (0xff) is widened to kBroadcast by the
+    /// sender.
     std::uint32_t destination;
     DestinationMode destination_mode;
     DeliveryMode delivery_mode;
@@ -48,8 +50,8 @@ constexpr InterruptMessage message_of_msi(std::uint64_t address, std::uint32_t d
     const auto id = static_cast<std::uint32_t>((address >> 12) & 0xff);
     return {id == 0xff ? InterruptMessage::kBroadcast : id,
             (address & 4) != 0 ? DestinationMode::logical : DestinationMode::physical,
-            static_cast<DeliveryMode>((data >> 8) & 7), (data & 0x8000) != 0 ? TriggerMode::level : TriggerMode::edge,
-            static_cast<std::uint8_t>(data)};
+            static_cast<DeliveryMode>((data >> 8) & 7),
+            (data & 0x8000) != 0 ? TriggerMode::level : TriggerMode::edge, static_cast<std::uint8_t>(data)};
 }
 
 }  // namespace hv

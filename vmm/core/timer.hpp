@@ -20,7 +20,7 @@ private:
     friend class TimerQueue;
     std::uint64_t deadline_{0};
     std::atomic<TimerQueue*> queue_{nullptr};  ///< where it is armed
-    Timer* child_{nullptr};       ///< links of the queue's heap
+    Timer* child_{nullptr};                    ///< links of the queue's heap
     Timer* sibling_{nullptr};
     Timer* previous_{nullptr};
 };
@@ -45,7 +45,8 @@ public:
     [[nodiscard]] virtual std::uint64_t now() const = 0;
     /// Ticks per second.
     [[nodiscard]] virtual std::uint64_t hz() const = 0;
-    /// fire() is called once `deadline` (in ticks) has passed, at once if it has already. Replaces an earlier deadline.
+    /// fire() is called once `deadline` (in ticks) has passed, at once if it has already. Replaces an earlier
+    /// deadline.
     virtual void arm(Timer& timer, std::uint64_t deadline) = 0;
     /// No effect if not armed. A fire() already under way on another CPU may still finish after this returns.
     virtual void disarm(Timer& timer) = 0;
@@ -54,8 +55,12 @@ public:
     static constexpr std::uint64_t scale(std::uint64_t a, std::uint64_t b, std::uint64_t c) {
         return static_cast<std::uint64_t>(static_cast<unsigned __int128>(a) * b / c);
     }
-    [[nodiscard]] std::uint64_t from_nanoseconds(std::uint64_t ns) const { return scale(ns, hz(), 1'000'000'000); }
-    [[nodiscard]] std::uint64_t to_nanoseconds(std::uint64_t ticks) const { return scale(ticks, 1'000'000'000, hz()); }
+    [[nodiscard]] std::uint64_t from_nanoseconds(std::uint64_t ns) const {
+        return scale(ns, hz(), 1'000'000'000);
+    }
+    [[nodiscard]] std::uint64_t to_nanoseconds(std::uint64_t ticks) const {
+        return scale(ticks, 1'000'000'000, hz());
+    }
 
 protected:
     ~Clock() = default;

@@ -12,13 +12,16 @@ namespace {
 
 constexpr std::uint16_t kRealModeCode = 0x9b;
 
-constexpr bool is_stop(std::uint32_t epoch) { return epoch % 2 != 0; }
+constexpr bool is_stop(std::uint32_t epoch) {
+    return epoch % 2 != 0;
+}
 
 }  // namespace
 
 Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::uint32_t index,
                                              std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity) {
-    // A backend's registers can be reached on the CPU that it is on only, and the MSRs' reset sets its TSC offset.
+    // A backend's registers can be reached on the CPU that it is on only, and the MSRs' reset sets its TSC
+    // offset.
     const machine::InterruptGuard interrupts;
     backend->enter_cpu();
     auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend), affinity};
@@ -30,16 +33,25 @@ Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::
     return std::unique_ptr<Vcpu>{vcpu};
 }
 
-Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity)
-    : SchedEntity{environment.group, affinity}, environment_{environment}, index_{index}, backend_{std::move(backend)},
-      apic_{{index, index == 0, true, environment.cpuid.cpu().physical_bits}, environment.fabric, *this, environment.clock},
-      msrs_{environment.cpuid.cpu(), *backend_, apic_, environment.memory, environment.kvm_clock, environment.tsc_offset},
+Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend,
+           const CpuSet& affinity)
+    : SchedEntity{environment.group, affinity},
+      environment_{environment},
+      index_{index},
+      backend_{std::move(backend)},
+      apic_{{index, index == 0, true, environment.cpuid.cpu().physical_bits},
+            environment.fabric,
+            *this,
+            environment.clock},
+      msrs_{environment.cpuid.cpu(), *backend_, apic_, environment.memory, environment.kvm_clock,
+            environment.tsc_offset},
       control_registers_{environment.cpuid.cpu(), *backend_, environment.memory},
       fetcher_{environment.cpuid.cpu(), *backend_, environment.memory},
       emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_} {}
 
 void Vcpu::set_name(std::string_view vm_name) {
-    const auto text = format_into(std::span{name_}.first(name_.size() - 1), "%.*s/%u", static_cast<int>(vm_name.size()), vm_name.data(), index_);
+    const auto text = format_into(std::span{name_}.first(name_.size() - 1), "%.*s/%u",
+                                  static_cast<int>(vm_name.size()), vm_name.data(), index_);
     name_[text.size()] = '\0';
 }
 
@@ -64,8 +76,8 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
 }
 
 Vcpu::Outcome Vcpu::run(const CpuLoop& loop) {
-    // A vCPU that something woke late may come here while the VM stands still, and is being reset on another CPU: then nothing
-    // of it is touched.
+    // A vCPU that something woke late may come here while the VM stands still, and is being reset on another
+    // CPU: then nothing of it is touched.
     std::uint32_t epoch = environment_.stop_epoch.load(std::memory_order_acquire);
     Next next = Next::park;
     if (!is_stop(epoch)) {
@@ -75,7 +87,9 @@ Vcpu::Outcome Vcpu::run(const CpuLoop& loop) {
     switch (next) {
     case Next::block: return activity_ == Activity::halted ? Outcome::halted : Outcome::waiting;
     case Next::yield: return Outcome::yielded;
-    case Next::park: return parked_epoch_.exchange(epoch, std::memory_order_relaxed) == epoch ? Outcome::still_parked : Outcome::parked;
+    case Next::park:
+        return parked_epoch_.exchange(epoch, std::memory_order_relaxed) == epoch ? Outcome::still_parked
+                                                                                 : Outcome::parked;
     default: return Outcome::preempted;
     }
 }
@@ -163,7 +177,8 @@ void Vcpu::take_signals() {
         start_up(static_cast<std::uint8_t>(signals));
 }
 
-/// [sdm3 10.1.1 Processor State After Reset], the column for INIT: what set_state() does not name stays as it is.
+/// [sdm3 10.1.1 Processor State After Reset], the column for INIT: what set_state() does not name stays as it
+/// is.
 void Vcpu::init_processor() {
     CpuState state;
     backend_->get_state(state, RegSet::all);
@@ -191,7 +206,8 @@ void Vcpu::init_processor() {
 void Vcpu::start_up(std::uint8_t vector) {
     CpuState state;
     backend_->get_state(state, RegSet::segments);
-    state.seg(SegmentName::cs) = {static_cast<std::uint16_t>(vector << 8), kRealModeCode, 0xffff, std::uint64_t{vector} << 12};
+    state.seg(SegmentName::cs) = {static_cast<std::uint16_t>(vector << 8), kRealModeCode, 0xffff,
+                                  std::uint64_t{vector} << 12};
     backend_->set_state(state, RegSet::segments);
     backend_->regs.rip = 0;
     activity_ = Activity::active;
@@ -212,13 +228,15 @@ void Vcpu::startup(std::uint8_t vector) {
     // The first of several start-up IPIs counts: a vCPU that has started ignores them.
     std::uint32_t old = signals_.load(std::memory_order_relaxed);
     while ((old & kSignalStartup) == 0 &&
-           !signals_.compare_exchange_weak(old, (old & kSignalInit) | kSignalStartup | vector, std::memory_order_release)) {
+           !signals_.compare_exchange_weak(old, (old & kSignalInit) | kSignalStartup | vector,
+                                           std::memory_order_release)) {
     }
     poke();
 }
 
 void Vcpu::poke() {
-    // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was posted.
+    // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was
+    // posted.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst);
     if (cpu == kNowhere)

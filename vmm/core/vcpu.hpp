@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A vCPU: the hardware's backend, the virtual processor's state around it, and the loop that runs it. docs/architecture.md
-// follows an exit through it.
+// A vCPU: the hardware's backend, the virtual processor's state around it, and the loop that runs it.
+// docs/architecture.md follows an exit through it.
 #pragma once
 
 #include "vmm/core/io_bus.hpp"
@@ -56,16 +56,17 @@ struct VcpuEnvironment {
 class Vcpu final : public SchedEntity, private LocalApicOwner, private x86::GuestBus {
 public:
     enum class Outcome : std::uint8_t {
-        preempted,  ///< the CPU is needed for something else
-        yielded,    ///< the guest only waits for another vCPU
-        halted,     ///< nothing to do until an interrupt
-        waiting,    ///< nothing to do until a start-up IPI
-        parked,     ///< the VM stops; to be reported. It blocks until the VM is started again
+        preempted,     ///< the CPU is needed for something else
+        yielded,       ///< the guest only waits for another vCPU
+        halted,        ///< nothing to do until an interrupt
+        waiting,       ///< nothing to do until a start-up IPI
+        parked,        ///< the VM stops; to be reported. It blocks until the VM is started again
         still_parked,  ///< a late wake-up: the VM stands still
     };
 
     static Expected<std::unique_ptr<Vcpu>> create(VcpuEnvironment& environment, std::uint32_t index,
-                                                  std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity);
+                                                  std::unique_ptr<VcpuBackend> backend,
+                                                  const CpuSet& affinity);
     Vcpu(const Vcpu&) = delete;
     Vcpu& operator=(const Vcpu&) = delete;
 
@@ -73,11 +74,12 @@ public:
     Outcome run(const CpuLoop& loop);
     /// After parked, once the scheduler knows that it blocks.
     void parked() { environment_.control.vcpu_parked(); }
-    /// Whether something has come since run() ended with `outcome`, one to block on. Looks only at what other CPUs write: the
-    /// vCPU may already be on another one.
+    /// Whether something has come since run() ended with `outcome`, one to block on. Looks only at what other
+    /// CPUs write: the vCPU may already be on another one.
     [[nodiscard]] bool has_work(Outcome outcome) const;
 
-    // --- life cycle, while the vCPU does not run ----------------------------------------------------------------------------
+    // --- life cycle, while the vCPU does not run
+    // ----------------------------------------------------------------------------
     /// RESET: the boot processor starts in `entry`, the others wait for a start-up IPI.
     void reset(const CpuState* cpu, const VcpuRegs* regs);
 
@@ -88,7 +90,9 @@ public:
     /// "vm/vcpu", null-terminated.
     [[nodiscard]] const char* name() const { return name_.data(); }
     /// Exits so far, by VmExit::Reason. Any CPU; a momentary picture.
-    [[nodiscard]] std::uint64_t exits(VmExit::Reason reason) const { return exits_[static_cast<unsigned>(reason)]; }
+    [[nodiscard]] std::uint64_t exits(VmExit::Reason reason) const {
+        return exits_[static_cast<unsigned>(reason)];
+    }
     /// An NMI for the guest. Any CPU.
     void nmi() override;
     /// Makes the vCPU look around soon, wherever it is. Any CPU.
@@ -98,7 +102,8 @@ private:
     enum class Activity : std::uint8_t { wait_for_startup, active, halted };
     enum class Next : std::uint8_t { enter, leave_cpu, yield, block, park };
 
-    Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity);
+    Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<VcpuBackend> backend,
+         const CpuSet& affinity);
 
     // The run loop.
     Next run_guest(const CpuLoop& loop);
@@ -125,7 +130,8 @@ private:
     Next handle_halt(const VmExit& exit);
     Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);
     Next crash(std::string_view what, const VmExit& exit);
-    /// Completes the instruction that exited, an `Op`. False: it has changed under way, the guest runs it again.
+    /// Completes the instruction that exited, an `Op`. False: it has changed under way, the guest runs it
+    /// again.
     template <x86::Operation Op>
     bool skip(const VmExit& exit);
     void raise_general_protection() { events_.raise(Event::exception(EXCEPTION_GP, 0)); }

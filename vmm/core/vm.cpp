@@ -20,9 +20,11 @@ const char* to_string(VmStop reason) {
 
 Vm::~Vm() {
     HV_ASSERT(stopped());
-    // No timer of a device may fire any more, and none be under way on another CPU, before the first of them goes away.
+    // No timer of a device may fire any more, and none be under way on another CPU, before the first of them
+    // goes away.
     quiesce();
-    // What one of them woke late is on its way to park once more; and who blocks it may be about to look at it.
+    // What one of them woke late is on its way to park once more; and who blocks it may be about to look at
+    // it.
     for (const auto& vcpu : vcpus_) {
         while (!services_.scheduler.retire(*vcpu))
             machine::pause();
@@ -70,7 +72,8 @@ void Vm::vcpu_parked() {
 std::uint64_t Vm::overhead_bytes() const {
     std::uint64_t bytes = sizeof(Vm) + sizeof(Board) + space_->table_bytes();
     bytes += vcpus_.size() * (sizeof(Vcpu) + kPageSize);
-    bytes += disks_.size() * (sizeof(VmDisk) + sizeof(virtio::VirtioBlk) + sizeof(virtio::VirtioPciTransport));
+    bytes +=
+        disks_.size() * (sizeof(VmDisk) + sizeof(virtio::VirtioBlk) + sizeof(virtio::VirtioPciTransport));
     bytes += nics_.size() * (sizeof(VmNic) + sizeof(virtio::VirtioNet) + sizeof(virtio::VirtioPciTransport));
     return bytes;
 }

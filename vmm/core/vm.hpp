@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A virtual machine: memory, address space, buses, board, disks, network interfaces and vCPUs, destroyed in reverse order.
-// Vm::create() (vm_builder.cpp) builds one from its configuration.
+// A virtual machine: memory, address space, buses, board, disks, network interfaces and vCPUs, destroyed in
+// reverse order. Vm::create() (vm_builder.cpp) builds one from its configuration.
 #pragma once
 
 #include "vmm/config/config.hpp"
@@ -50,9 +50,11 @@ public:
         CharSink& debug;
     };
 
-    /// Builds the VM that `config` describes, its kernel loaded, not yet running. What is wrong is in the log, by the VM's
-    /// name. Error::no_memory, Error::not_found (a file), Error::corrupted and others from the loader.
-    static Expected<std::unique_ptr<Vm>> create(const config::VmConfig& config, const VmServices& services, Consoles consoles);
+    /// Builds the VM that `config` describes, its kernel loaded, not yet running. What is wrong is in the
+    /// log, by the VM's name. Error::no_memory, Error::not_found (a file), Error::corrupted and others from
+    /// the loader.
+    static Expected<std::unique_ptr<Vm>> create(const config::VmConfig& config, const VmServices& services,
+                                                Consoles consoles);
     ~Vm();
     Vm(const Vm&) = delete;
     Vm& operator=(const Vm&) = delete;
@@ -65,7 +67,8 @@ public:
     [[nodiscard]] bool stopped() const { return running_vcpus_.load(std::memory_order_acquire) == 0; }
     [[nodiscard]] VmStop stop_reason() const { return stop_reason_.load(std::memory_order_acquire); }
     [[nodiscard]] std::uint32_t exit_code() const { return exit_code_; }
-    /// While stopped: the machine as after power-on, the kernel loaded again; disks keep their contents. Errors as create().
+    /// While stopped: the machine as after power-on, the kernel loaded again; disks keep their contents.
+    /// Errors as create().
     Expected<void> reset();
 
     void vcpu_parked() override;

@@ -13,7 +13,8 @@ namespace {
 
 /// Says in the log what went wrong with the VM, and passes the error on.
 Unexpected failed(const config::VmConfig& config, const char* what, Error error) {
-    log::error(log::Topic::vm, "%.*s: %s: %s", static_cast<int>(config.name.size()), config.name.data(), what, to_string(error));
+    log::error(log::Topic::vm, "%.*s: %s: %s", static_cast<int>(config.name.size()), config.name.data(), what,
+               to_string(error));
     return Unexpected{error};
 }
 
@@ -33,7 +34,8 @@ CpuSet affinity_of(const config::VmConfig& config) {
 
 }  // namespace
 
-Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const VmServices& services, Consoles consoles) {
+Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const VmServices& services,
+                                         Consoles consoles) {
     auto memory = GuestMemory::create(services.frames, config.memory);
     if (!memory)
         return failed(config, "its RAM could not be allocated", memory.error());
@@ -56,26 +58,31 @@ Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const V
 }
 
 Vm::Vm(const config::VmConfig& config, const VmServices& services, GuestMemory memory)
-    : config_{config}, services_{services}, memory_{std::move(memory)}, group_{config.weight, config.cap},
+    : config_{config},
+      services_{services},
+      memory_{std::move(memory)},
+      group_{config.weight, config.cap},
       cpuid_{services.cpuid_policy({config.cpus, services.clock.hz(), LocalApicTimer::kBusHz})},
       tsc_offset_{-static_cast<std::int64_t>(services.clock.now())},
       kvm_clock_{services.clock.hz(), 0, wall_clock_now(services)} {}
 
 Expected<void> Vm::map_memory() {
     space_ = HV_TRY(services_.extension.create_address_space());
-    return memory_.for_each_run(
-        [&](Gpa gpa, Hpa hpa, std::uint64_t length) { return space_->map(gpa, hpa, length, GuestAccess::read_write_execute); });
+    return memory_.for_each_run([&](Gpa gpa, Hpa hpa, std::uint64_t length) {
+        return space_->map(gpa, hpa, length, GuestAccess::read_write_execute);
+    });
 }
 
 Expected<void> Vm::add_board(Consoles consoles) {
-    board_ = HV_TRY(Board::create({ports_, mmio_, fabric_, services_.clock, *this, consoles.serial, consoles.debug,
-                                   services_.boot_time, config_.debug_exit}));
+    board_ = HV_TRY(Board::create({ports_, mmio_, fabric_, services_.clock, *this, consoles.serial,
+                                   consoles.debug, services_.boot_time, config_.debug_exit}));
     return {};
 }
 
 Expected<void> Vm::add_vcpus() {
-    environment_.emplace(VcpuEnvironment{memory_, ports_, mmio_, fabric_, board_->ext_int(), cpuid_, kvm_clock_, services_.clock,
-                                         services_.scheduler, group_, *this, tsc_offset_, stop_epoch_});
+    environment_.emplace(VcpuEnvironment{memory_, ports_, mmio_, fabric_, board_->ext_int(), cpuid_,
+                                         kvm_clock_, services_.clock, services_.scheduler, group_, *this,
+                                         tsc_offset_, stop_epoch_});
     HV_TRY(vcpus_.reserve(config_.cpus));
     HV_TRY(apics_.reserve(config_.cpus));
     for (std::uint32_t index = 0; index < config_.cpus; ++index) {
@@ -113,8 +120,9 @@ Expected<void> Vm::load_kernel() {
     const auto file = [&](std::string_view name) -> Expected<std::span<const std::byte>> {
         const auto* found = services_.files.find(name);
         if (found == nullptr) {
-            log::error(log::Topic::vm, "%.*s: there is no file %.*s among the boot modules", static_cast<int>(config_.name.size()),
-                       config_.name.data(), static_cast<int>(name.size()), name.data());
+            log::error(log::Topic::vm, "%.*s: there is no file %.*s among the boot modules",
+                       static_cast<int>(config_.name.size()), config_.name.data(),
+                       static_cast<int>(name.size()), name.data());
             return Unexpected{Error::not_found};
         }
         return found->bytes;

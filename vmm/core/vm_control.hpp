@@ -19,8 +19,8 @@ const char* to_string(VmStop reason);
 
 class VmControl {
 public:
-    /// Makes all vCPUs stop before their next instruction; the first request counts. Any CPU, with locks of ranks below
-    /// scheduler held. `code` goes with exit_code.
+    /// Makes all vCPUs stop before their next instruction; the first request counts. Any CPU, with locks of
+    /// ranks below scheduler held. `code` goes with exit_code.
     virtual void request_stop(VmStop reason, std::uint32_t code) = 0;
     /// A vCPU has left its CPU because of a request. Without locks.
     virtual void vcpu_parked() = 0;

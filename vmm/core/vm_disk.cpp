@@ -13,7 +13,8 @@
 namespace hv {
 
 Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& config, const VmServices& services,
-                                                 const GuestMemory& memory, InterruptBus& interrupts, Board& board) {
+                                                 const GuestMemory& memory, InterruptBus& interrupts,
+                                                 Board& board) {
     std::unique_ptr<VmDisk> disk{new (std::nothrow) VmDisk{config}};
     if (disk == nullptr)
         return Unexpected{Error::no_memory};
@@ -23,7 +24,8 @@ Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& confi
     const unsigned slot = board.pci().free_device();
     if (slot == PciHostBridge::kDevices)
         return Unexpected{Error::out_of_range};
-    disk->transport_ = HV_TRY(make<virtio::VirtioPciTransport>(*disk->device_, interrupts, &board.pci_line(slot)));
+    disk->transport_ =
+        HV_TRY(make<virtio::VirtioPciTransport>(*disk->device_, interrupts, &board.pci_line(slot)));
     HV_TRY(board.pci().attach(slot, *disk->transport_));
     return disk;
 }
@@ -40,8 +42,8 @@ Expected<void> VmDisk::open(const VmServices& services) {
     case config::DiskSource::ram: source_ = HV_TRY(RamDisk::create(services.frames, config_.size)); break;
     case config::DiskSource::disk:
     case config::DiskSource::partition:
-        log::error(log::Topic::block, "%.*s: physical disks are not supported yet", static_cast<int>(config_.name.size()),
-                   config_.name.data());
+        log::error(log::Topic::block, "%.*s: physical disks are not supported yet",
+                   static_cast<int>(config_.name.size()), config_.name.data());
         return Unexpected{Error::unsupported};
     }
     if (config_.mode == config::DiskMode::copy_on_write)

@@ -18,10 +18,11 @@ struct VmServices;
 
 class VmDisk {
 public:
-    /// Opens the source and plugs the device into the board. Error::not_found: no such file; Error::unsupported: a kind of
-    /// source that this host does not have (said in the log); Error::no_memory.
-    static Expected<std::unique_ptr<VmDisk>> create(const config::DiskConfig& config, const VmServices& services,
-                                                    const GuestMemory& memory, InterruptBus& interrupts, Board& board);
+    /// Opens the source and plugs the device into the board. Error::not_found: no such file;
+    /// Error::unsupported: a kind of source that this host does not have (said in the log); Error::no_memory.
+    static Expected<std::unique_ptr<VmDisk>> create(const config::DiskConfig& config,
+                                                    const VmServices& services, const GuestMemory& memory,
+                                                    InterruptBus& interrupts, Board& board);
 
     /// The platform's reset; the contents stay.
     void reset() { transport_->reset(); }

@@ -15,10 +15,13 @@ struct Event {
     Type type{Type::none};
     std::uint8_t vector{};
     bool has_error_code{};
-    std::uint8_t instruction_length{};  ///< software interrupts and INT3/INTO: RIP is advanced by it on delivery
+    std::uint8_t
+        instruction_length{};  ///< software interrupts and INT3/INTO: RIP is advanced by it on delivery
     std::uint32_t error_code{};
 
-    static constexpr Event interrupt(std::uint8_t vector) { return {Type::external_interrupt, vector, false, 0, 0}; }
+    static constexpr Event interrupt(std::uint8_t vector) {
+        return {Type::external_interrupt, vector, false, 0, 0};
+    }
     static constexpr Event non_maskable() { return {Type::nmi, 2, false, 0, 0}; }
     static constexpr Event exception(std::uint8_t vector) { return {Type::exception, vector, false, 0, 0}; }
     static constexpr Event exception(std::uint8_t vector, std::uint32_t error_code) {
@@ -29,9 +32,9 @@ struct Event {
 
 /// The vendor's own codes, for the log only.
 struct RawExit {
-    std::uint64_t code;  ///< basic exit reason, EXITCODE
-    std::uint64_t info1; ///< exit qualification, EXITINFO1
-    std::uint64_t info2; ///< guest-physical address, EXITINFO2
+    std::uint64_t code;   ///< basic exit reason, EXITCODE
+    std::uint64_t info1;  ///< exit qualification, EXITINFO1
+    std::uint64_t info2;  ///< guest-physical address, EXITINFO2
 };
 
 struct IoExit {
@@ -66,20 +69,20 @@ struct VmExit {
         wrmsr,
         io,
         nested_fault,
-        vmcall,   ///< VMCALL or VMMCALL
+        vmcall,  ///< VMCALL or VMMCALL
         hlt,
-        pause,    ///< pause-loop exit
+        pause,  ///< pause-loop exit
         cr_access,
         dr_access,
         xsetbv,
-        invd,     ///< INVD or WBINVD: to be skipped
+        invd,  ///< INVD or WBINVD: to be skipped
         invlpg,
         task_switch,
-        exception,       ///< an intercepted exception, in `exception`
-        undefined,       ///< an instruction that this guest's processor lacks (VMX, SVM, MONITOR...): #UD
-        shutdown,        ///< triple fault
+        exception,  ///< an intercepted exception, in `exception`
+        undefined,  ///< an instruction that this guest's processor lacks (VMX, SVM, MONITOR...): #UD
+        shutdown,   ///< triple fault
         init_signal,
-        invalid_state,   ///< VM entry refused the guest state
+        invalid_state,  ///< VM entry refused the guest state
         unhandled,
     };
     static constexpr unsigned kReasons = static_cast<unsigned>(Reason::unhandled) + 1;

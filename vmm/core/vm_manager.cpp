@@ -13,7 +13,9 @@ namespace {
 /// Guests restart themselves as often as they like: from then on, their lines are limited.
 constexpr std::uint32_t kManyResets = 8;
 constinit log::RateLimit restart_log;
-bool worth_a_line(const VmManager::Entry& entry) { return entry.resets < kManyResets || restart_log.admit(); }
+bool worth_a_line(const VmManager::Entry& entry) {
+    return entry.resets < kManyResets || restart_log.admit();
+}
 
 }  // namespace
 
@@ -72,7 +74,8 @@ Expected<void> VmManager::start(Entry& entry) {
     const auto name = entry.config->name;
     entry.failed_to_start = true;
     if (!entry.config->valid) {
-        log::error(Topic::vm, "%.*s is not started: its configuration is wrong", static_cast<int>(name.size()), name.data());
+        log::error(Topic::vm, "%.*s is not started: its configuration is wrong",
+                   static_cast<int>(name.size()), name.data());
         return Unexpected{Error::invalid_argument};
     }
     const Vm::Consoles consoles = HV_TRY(consoles_.open(index, name));
@@ -87,8 +90,9 @@ Expected<void> VmManager::start(Entry& entry) {
     entry.reason = VmStop::none;
     consoles_.connect(index, entry.vm->board().uart());
     if (worth_a_line(entry))
-        log::info(Topic::vm, "%.*s starts: %u vCPUs, %llu MiB, %llu KiB beside", static_cast<int>(name.size()), name.data(),
-                  entry.config->cpus, static_cast<unsigned long long>(entry.config->memory / kMiB),
+        log::info(Topic::vm, "%.*s starts: %u vCPUs, %llu MiB, %llu KiB beside",
+                  static_cast<int>(name.size()), name.data(), entry.config->cpus,
+                  static_cast<unsigned long long>(entry.config->memory / kMiB),
                   static_cast<unsigned long long>(entry.vm->overhead_bytes() / kKiB));
     entry.vm->start();
     return {};
@@ -168,7 +172,8 @@ void VmManager::end(Entry& entry, VmStop reason) {
     if (!worth_a_line(entry))
         return;
     if (reason == VmStop::exit_code)
-        log::info(Topic::vm, "%.*s ended: debug exit with code %u", static_cast<int>(name.size()), name.data(), entry.exit_code);
+        log::info(Topic::vm, "%.*s ended: debug exit with code %u", static_cast<int>(name.size()),
+                  name.data(), entry.exit_code);
     else
         log::info(Topic::vm, "%.*s ended: %s", static_cast<int>(name.size()), name.data(), to_string(reason));
 }

@@ -9,7 +9,8 @@
 namespace hv {
 
 Expected<std::unique_ptr<VmNic>> VmNic::create(const config::NicConfig& config, const VmServices& services,
-                                               const GuestMemory& memory, InterruptBus& interrupts, Board& board) {
+                                               const GuestMemory& memory, InterruptBus& interrupts,
+                                               Board& board) {
     net::Switch& its_switch = *services.switches[config.switch_index];
     std::unique_ptr<VmNic> nic{new (std::nothrow) VmNic{config, its_switch}};
     if (nic == nullptr)
@@ -18,8 +19,10 @@ Expected<std::unique_ptr<VmNic>> VmNic::create(const config::NicConfig& config, 
     const unsigned slot = board.pci().free_device();
     if (slot == PciHostBridge::kDevices)
         return Unexpected{Error::out_of_range};
-    nic->transport_ = HV_TRY(make<virtio::VirtioPciTransport>(*nic->device_, interrupts, &board.pci_line(slot)));
-    nic->port_ = HV_TRY(its_switch.add_port(*nic->device_, {net::PortOptions::Kind::access, config.mac, config.vlan, config.rate}));
+    nic->transport_ =
+        HV_TRY(make<virtio::VirtioPciTransport>(*nic->device_, interrupts, &board.pci_line(slot)));
+    nic->port_ = HV_TRY(its_switch.add_port(
+        *nic->device_, {net::PortOptions::Kind::access, config.mac, config.vlan, config.rate}));
     nic->device_->connect(nic->port_);
     HV_TRY(board.pci().attach(slot, *nic->transport_));
     return nic;

@@ -18,8 +18,9 @@ struct VmServices;
 class VmNic {
 public:
     /// Plugs the device into the board and into its switch. Errors as net::Switch::add_port().
-    static Expected<std::unique_ptr<VmNic>> create(const config::NicConfig& config, const VmServices& services,
-                                                   const GuestMemory& memory, InterruptBus& interrupts, Board& board);
+    static Expected<std::unique_ptr<VmNic>> create(const config::NicConfig& config,
+                                                   const VmServices& services, const GuestMemory& memory,
+                                                   InterruptBus& interrupts, Board& board);
     /// Pulls the cable first.
     ~VmNic();
     VmNic(const VmNic&) = delete;

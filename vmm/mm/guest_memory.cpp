@@ -45,7 +45,9 @@ Expected<void> GuestMemory::populate(Gpa start, std::uint64_t bytes) {
 }
 
 GuestMemory::GuestMemory(GuestMemory&& other) noexcept
-    : frames_{other.frames_}, size_{std::exchange(other.size_, 0)}, runs_{std::move(other.runs_)},
+    : frames_{other.frames_},
+      size_{std::exchange(other.size_, 0)},
+      runs_{std::move(other.runs_)},
       granules_{std::move(other.granules_)} {}
 
 GuestMemory::~GuestMemory() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A VM's RAM: guest-physical [0, low) and, where it has more than 3 GiB, [4 GiB, 4 GiB + high). It is made of runs of
-// at least 2 MiB, so that a lookup is one table access. All that reads or writes guest RAM for a guest goes through here.
+// A VM's RAM: guest-physical [0, low) and, where it has more than 3 GiB, [4 GiB, 4 GiB + high). It is made of
+// runs of at least 2 MiB, so that a lookup is one table access. All that reads or writes guest RAM for a
+// guest goes through here.
 #pragma once
 
 #include "vmm/base/address.hpp"
@@ -50,19 +51,17 @@ public:
     Expected<void> write(Gpa gpa, std::span<const std::byte> in) const;
     Expected<void> fill(Gpa gpa, std::byte value, std::uint64_t length) const;
     template <class T>
-        requires std::is_trivially_copyable_v<T>
-    Expected<T> load(Gpa gpa) const {
+    requires std::is_trivially_copyable_v<T> Expected<T> load(Gpa gpa)
+    const {
         T value;
         HV_TRY(read(gpa, std::as_writable_bytes(std::span{&value, 1})));
         return value;
     }
     template <class T>
-        requires std::is_trivially_copyable_v<T>
-    Expected<void> store(Gpa gpa, const T& value) const {
-        return write(gpa, std::as_bytes(std::span{&value, 1}));
-    }
-    /// Calls `visit(std::span<std::byte>)` for the host pieces of a range, in order; a visit that returns false ends it.
-    /// Error::out_of_range: some of it is not RAM; then nothing was visited.
+    requires std::is_trivially_copyable_v<T> Expected<void> store(Gpa gpa, const T& value)
+    const { return write(gpa, std::as_bytes(std::span{&value, 1})); }
+    /// Calls `visit(std::span<std::byte>)` for the host pieces of a range, in order; a visit that returns
+    /// false ends it. Error::out_of_range: some of it is not RAM; then nothing was visited.
     template <class Visit>
     Expected<void> for_each_piece(Gpa gpa, std::uint64_t length, Visit&& visit) const {
         if (!contains(gpa, length))
@@ -76,7 +75,8 @@ public:
         }
         return {};
     }
-    /// Calls `visit(Gpa, Hpa, length)` for each physically contiguous run; it returns Expected<void>, an error ends it.
+    /// Calls `visit(Gpa, Hpa, length)` for each physically contiguous run; it returns Expected<void>, an
+    /// error ends it.
     template <class Visit>
     Expected<void> for_each_run(Visit&& visit) const {
         for (const Run& run : runs_)

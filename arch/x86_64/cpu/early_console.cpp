@@ -17,7 +17,9 @@ constinit EarlyOutput chosen = EarlyOutput::com1;
 
 }  // namespace
 
-void set_early_output(EarlyOutput output) { chosen = output; }
+void set_early_output(EarlyOutput output) {
+    chosen = output;
+}
 
 void early_write(std::string_view text) {
     for (const char c : text) {
@@ -25,7 +27,8 @@ void early_write(std::string_view text) {
             out8(kDebugPort, static_cast<std::uint8_t>(c));
             continue;
         }
-        for (unsigned polls = 0; polls < kMaxPolls && (in8(kCom1 + kLineStatus) & kTransmitterEmpty) == 0; ++polls) {
+        for (unsigned polls = 0; polls < kMaxPolls && (in8(kCom1 + kLineStatus) & kTransmitterEmpty) == 0;
+             ++polls) {
         }
         out8(kCom1, static_cast<std::uint8_t>(c));
     }

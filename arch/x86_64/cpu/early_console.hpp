@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// COM1 and the debug port 0xe9, polled: for the first log lines and for panics, when nothing else can be relied on.
+// COM1 and the debug port 0xe9, polled: for the first log lines and for panics, when nothing else can be
+// relied on.
 #pragma once
 
 #include <string_view>

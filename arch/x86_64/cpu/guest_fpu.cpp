@@ -4,7 +4,6 @@
 #include "arch/x86_64/cpu/instructions.hpp"
 #include "arch/x86_64/defs/cpuid.hpp"
 #include "arch/x86_64/defs/cr.hpp"
-
 #include "vmm/base/bits.hpp"
 
 #include <cstring>
@@ -13,7 +12,8 @@
 namespace hv::cpu {
 namespace {
 
-/// x87, SSE, AVX, AVX-512 opmask, ZMM_Hi256, Hi16_ZMM: what guests may be offered [sdm1 13.1 XSAVE-Supported Features].
+/// x87, SSE, AVX, AVX-512 opmask, ZMM_Hi256, Hi16_ZMM: what guests may be offered [sdm1 13.1 XSAVE-Supported
+/// Features].
 constexpr std::uint64_t kOfferedComponents = 0xe7;
 constexpr std::size_t kFxsaveSize = 512;
 constexpr std::size_t kXsaveHeaderSize = 64;
@@ -28,7 +28,8 @@ constinit Xsave xsave_state{};
 }  // namespace
 
 void enable_fpu() {
-    // CR0.TS and CR0.EM clear: guests use the registers without a trap, the hypervisor does not use them at all.
+    // CR0.TS and CR0.EM clear: guests use the registers without a trap, the hypervisor does not use them at
+    // all.
     write_cr0((read_cr0() & ~(bit(2) | bit(3))) | bit(1) | bit(5));
     write_cr4(read_cr4() | bit(9) | bit(10));
     const bool available = (cpuid(1).ecx & (1U << 26)) != 0;
@@ -43,10 +44,13 @@ void enable_fpu() {
     xsave_state = {true, components, cpuid(0xd, 0).ebx};
 }
 
-void GuestFpu::Free::operator()(std::byte* area) const { ::operator delete(area, std::align_val_t{64}); }
+void GuestFpu::Free::operator()(std::byte* area) const {
+    ::operator delete (area, std::align_val_t{64});
+}
 
 Expected<GuestFpu> GuestFpu::create() {
-    auto* memory = static_cast<std::byte*>(::operator new(xsave_state.area_size, std::align_val_t{64}, std::nothrow));
+    auto* memory =
+        static_cast<std::byte*>(::operator new (xsave_state.area_size, std::align_val_t{64}, std::nothrow));
     if (memory == nullptr)
         return Unexpected{Error::no_memory};
     std::memset(memory, 0, xsave_state.area_size);
@@ -84,8 +88,8 @@ void GuestFpu::save() {
     // A processor that does not let XSETBV be intercepted changes XCR0 behind our back.
     xcr0_ = xgetbv(0) & xsave_state.components;
     xsetbv(0, xsave_state.components);
-    // Where no x87 exception is pending, some processors' XRSTOR leaves the last instruction's and operand's addresses as they
-    // are: the next owner must not find this guest's there [apm2 11.4.4.3 FXSAVE and FXRSTOR Instructions].
+    // Where no x87 exception is pending, some processors' XRSTOR leaves the last instruction's and operand's
+    // addresses as they are: the next owner must not find this guest's there.
     asm volatile("xsave64 (%0)\n fninit" ::"r"(area_.get()), "a"(0xffff'ffff), "d"(0xffff'ffff) : "memory");
 }
 
@@ -95,6 +99,8 @@ void GuestFpu::set_xcr0(std::uint64_t value) {
         xsetbv(0, value);
 }
 
-std::uint64_t GuestFpu::xcr0() const { return loaded_ && xsave_state.available ? xgetbv(0) : xcr0_; }
+std::uint64_t GuestFpu::xcr0() const {
+    return loaded_ && xsave_state.available ? xgetbv(0) : xcr0_;
+}
 
 }  // namespace hv::cpu

@@ -51,11 +51,14 @@ constexpr std::uint32_t kMsrPat = 0x277;
 constexpr std::uint32_t kMsrEfer = 0xc000'0080;
 constexpr std::uint64_t kEferNxe = bit(11);
 
-std::uintptr_t address_of(const char* symbol) { return reinterpret_cast<std::uintptr_t>(symbol); }
+std::uintptr_t address_of(const char* symbol) {
+    return reinterpret_cast<std::uintptr_t>(symbol);
+}
 
 Expected<void> map_image(Table& table, Hpa image) {
     const auto map = [&](const char* first, const char* last, const HostFormat::Attributes& attributes) {
-        return table.map(address_of(first), image + (address_of(first) - kImage), static_cast<std::uint64_t>(last - first), attributes);
+        return table.map(address_of(first), image + (address_of(first) - kImage),
+                         static_cast<std::uint64_t>(last - first), attributes);
     };
     HV_TRY(map(image_start, text_end, kExecute));
     HV_TRY(map(text_end, rodata_end, kReadOnly));
@@ -64,7 +67,8 @@ Expected<void> map_image(Table& table, Hpa image) {
 
 /// Maps what is not mapped yet, page by page.
 Expected<void> map_missing(Table& table, Hpa start, std::uint64_t length) {
-    for (std::uint64_t page = align_down(start.raw, kPageSize); page < start.raw + length; page += kPageSize) {
+    for (std::uint64_t page = align_down(start.raw, kPageSize); page < start.raw + length;
+         page += kPageSize) {
         if (!table.translate(kDirectMap + page))
             HV_TRY(table.map(kDirectMap + page, Hpa{page}, kPageSize, kReadOnly));
     }
@@ -88,7 +92,9 @@ Expected<void> init_host_memory(FrameSource& early_frames, std::span<const Physi
     });
 }
 
-void set_host_frames(FrameSource& source) { frames.current = &source; }
+void set_host_frames(FrameSource& source) {
+    frames.current = &source;
+}
 
 void enter_host_memory() {
     wrmsr(kMsrPat, paging::kHostPat);
@@ -109,7 +115,7 @@ void enter_host_memory() {
 }
 
 Expected<volatile std::byte*> map_device_bytes(Hpa start, std::uint64_t length) {
-    return host.with([&](HostMemory& memory) -> Expected<volatile std::byte*> {
+    return host.with([&](HostMemory & memory) -> Expected<volatile std::byte*> {
         const Hpa first = start.page();
         const std::uint64_t size = align_up(start.raw + length, kPageSize) - first.raw;
         HV_TRY(memory.table->map(memory.next_device, first, size, kDevice));
@@ -124,7 +130,8 @@ bool map_firmware(Hpa start, std::uint64_t length) {
     constexpr std::uint64_t kLargest = 16 * kMiB;
     if (length > kLargest || start.raw > kPhysicalLimit)
         return false;
-    return host.with([&](HostMemory& memory) { return map_missing(*memory.table, start, length).has_value(); });
+    return host.with(
+        [&](HostMemory& memory) { return map_missing(*memory.table, start, length).has_value(); });
 }
 
 Expected<std::uintptr_t> map_stack(std::uint64_t size) {
@@ -159,7 +166,8 @@ Expected<Hpa> create_trampoline_root(Hpa page) {
     root[0] = format.make_table(tables[1]);
     machine::hva<std::uint64_t>(tables[1])[0] = format.make_table(tables[2]);
     machine::hva<std::uint64_t>(tables[2])[0] = format.make_table(tables[3]);
-    machine::hva<std::uint64_t>(tables[3])[page.raw >> kPageShift] = format.make_leaf(1, page, {false, true, false});
+    machine::hva<std::uint64_t>(tables[3])[page.raw >> kPageShift] =
+        format.make_leaf(1, page, {false, true, false});
     return tables[0];
 }
 

@@ -14,7 +14,9 @@ inline std::uint64_t rdmsr(std::uint32_t index) {
     return std::uint64_t{high} << 32 | low;
 }
 inline void wrmsr(std::uint32_t index, std::uint64_t value) {
-    asm volatile("wrmsr" ::"c"(index), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32)) : "memory");
+    asm volatile("wrmsr" ::"c"(index), "a"(static_cast<std::uint32_t>(value)),
+                 "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "memory");
 }
 inline std::uint64_t rdtsc() {
     std::uint32_t low, high;
@@ -46,17 +48,25 @@ inline std::uint32_t in32(std::uint16_t port) {
     asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
     return value;
 }
-inline void out8(std::uint16_t port, std::uint8_t value) { asm volatile("outb %0, %1" ::"a"(value), "Nd"(port) : "memory"); }
-inline void out16(std::uint16_t port, std::uint16_t value) { asm volatile("outw %0, %1" ::"a"(value), "Nd"(port) : "memory"); }
-inline void out32(std::uint16_t port, std::uint32_t value) { asm volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory"); }
+inline void out8(std::uint16_t port, std::uint8_t value) {
+    asm volatile("outb %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
+inline void out16(std::uint16_t port, std::uint16_t value) {
+    asm volatile("outw %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
+inline void out32(std::uint16_t port, std::uint32_t value) {
+    asm volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
 
-#define HV_CONTROL_REGISTER(name)                                                                                      \
-    inline std::uint64_t read_##name() {                                                                               \
-        std::uint64_t value;                                                                                           \
-        asm volatile("mov %%" #name ", %0" : "=r"(value)::"memory");                                                   \
-        return value;                                                                                                  \
-    }                                                                                                                  \
-    inline void write_##name(std::uint64_t value) { asm volatile("mov %0, %%" #name ::"r"(value) : "memory"); }
+#define HV_CONTROL_REGISTER(name)                                                                            \
+    inline std::uint64_t read_##name() {                                                                     \
+        std::uint64_t value;                                                                                 \
+        asm volatile("mov %%" #name ", %0" : "=r"(value)::"memory");                                         \
+        return value;                                                                                        \
+    }                                                                                                        \
+    inline void write_##name(std::uint64_t value) {                                                          \
+        asm volatile("mov %0, %%" #name ::"r"(value) : "memory");                                            \
+    }
 HV_CONTROL_REGISTER(cr0)
 HV_CONTROL_REGISTER(cr2)
 HV_CONTROL_REGISTER(cr3)
@@ -70,13 +80,25 @@ HV_CONTROL_REGISTER(dr6)
 HV_CONTROL_REGISTER(dr7)
 #undef HV_CONTROL_REGISTER
 
-inline void invlpg(const void* address) { asm volatile("invlpg (%0)" ::"r"(address) : "memory"); }
-inline void sti() { asm volatile("sti" ::: "memory"); }
-inline void cli() { asm volatile("cli" ::: "memory"); }
-inline void hlt() { asm volatile("hlt" ::: "memory"); }
+inline void invlpg(const void* address) {
+    asm volatile("invlpg (%0)" ::"r"(address) : "memory");
+}
+inline void sti() {
+    asm volatile("sti" ::: "memory");
+}
+inline void cli() {
+    asm volatile("cli" ::: "memory");
+}
+inline void hlt() {
+    asm volatile("hlt" ::: "memory");
+}
 /// Enables interrupts and sleeps until one comes; no interrupt can slip in between [sdm2 STI].
-inline void sti_hlt() { asm volatile("sti; hlt" ::: "memory"); }
-inline void wbinvd() { asm volatile("wbinvd" ::: "memory"); }
+inline void sti_hlt() {
+    asm volatile("sti; hlt" ::: "memory");
+}
+inline void wbinvd() {
+    asm volatile("wbinvd" ::: "memory");
+}
 inline std::uint64_t rflags() {
     std::uint64_t value;
     asm volatile("pushfq; pop %0" : "=r"(value)::"memory");
@@ -88,7 +110,8 @@ inline std::uint64_t xgetbv(std::uint32_t index) {
     return std::uint64_t{high} << 32 | low;
 }
 inline void xsetbv(std::uint32_t index, std::uint64_t value) {
-    asm volatile("xsetbv" ::"c"(index), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32)));
+    asm volatile("xsetbv" ::"c"(index), "a"(static_cast<std::uint32_t>(value)),
+                 "d"(static_cast<std::uint32_t>(value >> 32)));
 }
 
 struct [[gnu::packed]] TableRegister {
@@ -105,9 +128,15 @@ inline TableRegister sidt() {
     asm volatile("sidt %0" : "=m"(table));
     return table;
 }
-inline void lgdt(const TableRegister& table) { asm volatile("lgdt %0" ::"m"(table)); }
-inline void lidt(const TableRegister& table) { asm volatile("lidt %0" ::"m"(table)); }
-inline void ltr(std::uint16_t selector) { asm volatile("ltr %0" ::"r"(selector)); }
+inline void lgdt(const TableRegister& table) {
+    asm volatile("lgdt %0" ::"m"(table));
+}
+inline void lidt(const TableRegister& table) {
+    asm volatile("lidt %0" ::"m"(table));
+}
+inline void ltr(std::uint16_t selector) {
+    asm volatile("ltr %0" ::"r"(selector));
+}
 inline std::uint16_t str() {
     std::uint16_t selector;
     asm volatile("str %0" : "=r"(selector));

@@ -58,20 +58,28 @@ Ist stack_of(std::size_t vector) {
 void build_idt() {
     for (std::size_t vector = 0; vector < idt.size(); ++vector) {
         const auto address = reinterpret_cast<std::uintptr_t>(interrupt_stubs) + vector * kStubSize;
-        idt[vector] = {static_cast<std::uint16_t>(address),       kCodeSelector,
-                       static_cast<std::uint8_t>(stack_of(vector)), kInterruptGate,
-                       static_cast<std::uint16_t>(address >> 16), static_cast<std::uint32_t>(address >> 32), 0};
+        idt[vector] = {static_cast<std::uint16_t>(address),
+                       kCodeSelector,
+                       static_cast<std::uint8_t>(stack_of(vector)),
+                       kInterruptGate,
+                       static_cast<std::uint16_t>(address >> 16),
+                       static_cast<std::uint32_t>(address >> 32),
+                       0};
     }
 }
 
-void load_idt() { lidt({sizeof idt - 1, reinterpret_cast<std::uintptr_t>(idt.data())}); }
+void load_idt() {
+    lidt({sizeof idt - 1, reinterpret_cast<std::uintptr_t>(idt.data())});
+}
 
 void set_interrupt_handler(std::uint8_t vector, InterruptHandler handler, void* context) {
     HV_ASSERT(vector >= kExceptions);
     handlers[vector] = {handler, context};
 }
 
-void set_end_of_interrupt(void (*function)()) { end_of_interrupt = function; }
+void set_end_of_interrupt(void (*function)()) {
+    end_of_interrupt = function;
+}
 
 extern "C" void interrupt_entry(InterruptFrame* frame) {
     if (frame->vector == kNmi) {
@@ -84,7 +92,8 @@ extern "C" void interrupt_entry(InterruptFrame* frame) {
     if (handler.function != nullptr)
         handler.function(handler.context);
     else if (frame->vector != static_cast<std::uint8_t>(HostVector::spurious) && unexpected_limit.admit())
-        log::warning(log::Topic::cpu, "unexpected interrupt, vector 0x%llx", static_cast<unsigned long long>(frame->vector));
+        log::warning(log::Topic::cpu, "unexpected interrupt, vector 0x%llx",
+                     static_cast<unsigned long long>(frame->vector));
     // A spurious interrupt has no in-service bit and gets no EOI [sdm3 11.9 Spurious Interrupt].
     if (frame->vector != static_cast<std::uint8_t>(HostVector::spurious) && end_of_interrupt != nullptr)
         end_of_interrupt();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The host's interrupt descriptor table. Exceptions end in a panic; interrupts run the handler of their vector, with
-// interrupts masked, at the few places where the hypervisor lets them in (the run loop and the idle sleep).
+// The host's interrupt descriptor table. Exceptions end in a panic; interrupts run the handler of their
+// vector, with interrupts masked, at the few places where the hypervisor lets them in (the run loop and the
+// idle sleep).
 #pragma once
 
 #include <cstdint>

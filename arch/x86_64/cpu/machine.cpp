@@ -2,12 +2,12 @@
 // The kernel's side of vmm/base/machine.hpp.
 #include "vmm/base/machine.hpp"
 
+#include "arch/x86_64/cpu/host_memory.hpp"
 #include "arch/x86_64/cpu/instructions.hpp"
 #include "arch/x86_64/cpu/interrupts.hpp"
 #include "arch/x86_64/cpu/per_cpu.hpp"
 #include "arch/x86_64/cpu/tsc.hpp"
 #include "arch/x86_64/irq/local_apic.hpp"
-#include "arch/x86_64/cpu/host_memory.hpp"
 
 namespace hv::machine {
 
@@ -37,7 +37,9 @@ void sleep_until_interrupt() {
     asm volatile("sti; hlt; cli" ::: "memory");
     cpu::this_cpu().quiescent.fetch_add(1, std::memory_order_release);
 }
-void set_running(const char* name) { cpu::this_cpu().running = name; }
+void set_running(const char* name) {
+    cpu::this_cpu().running = name;
+}
 
 void synchronize() {
     const std::uint32_t me = cpu_index();
@@ -51,10 +53,18 @@ void synchronize() {
             pause();
     }
 }
-void pause() { asm volatile("pause" ::: "memory"); }
-std::uint64_t tsc() { return cpu::rdtsc(); }
-std::uint64_t tsc_hz() { return cpu::tsc_frequency(); }
-std::uintptr_t direct_map_base() { return cpu::kDirectMap; }
+void pause() {
+    asm volatile("pause" ::: "memory");
+}
+std::uint64_t tsc() {
+    return cpu::rdtsc();
+}
+std::uint64_t tsc_hz() {
+    return cpu::tsc_frequency();
+}
+std::uintptr_t direct_map_base() {
+    return cpu::kDirectMap;
+}
 
 void kick_cpu(std::uint32_t index) {
     irq::send_ipi(cpu::cpu_at(index).apic_id, static_cast<std::uint8_t>(cpu::HostVector::kick));

@@ -11,7 +11,8 @@
 
 #include <atomic>
 
-// The table that toolchain/symbols.py makes from the linked image: addresses ascending, names as offsets into the text.
+// The table that toolchain/symbols.py makes from the linked image: addresses ascending, names as offsets into
+// the text.
 extern "C" const std::uint32_t symbol_count;
 extern "C" const std::uint32_t symbol_offsets[];       // from image_start
 extern "C" const std::uint32_t symbol_name_offsets[];  // into symbol_names
@@ -21,8 +22,12 @@ extern "C" const char text_end[];
 
 extern "C" {
 std::uintptr_t __stack_chk_guard = 0x5ca1'ab1e'0ddb'a11dULL;
-[[noreturn]] void __stack_chk_fail() { hv::panic("stack smashed"); }
-[[noreturn]] void __cxa_pure_virtual() { hv::panic("pure virtual call"); }
+[[noreturn]] void __stack_chk_fail() {
+    hv::panic("stack smashed");
+}
+[[noreturn]] void __cxa_pure_virtual() {
+    hv::panic("pure virtual call");
+}
 }
 
 namespace std {
@@ -42,7 +47,8 @@ using Output = void (*)(std::string_view);
 constinit Output output = nullptr;
 
 bool text_address(std::uint64_t address) {
-    return address >= reinterpret_cast<std::uintptr_t>(image_start) && address < reinterpret_cast<std::uintptr_t>(text_end);
+    return address >= reinterpret_cast<std::uintptr_t>(image_start) &&
+           address < reinterpret_cast<std::uintptr_t>(text_end);
 }
 
 void print(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -93,7 +99,8 @@ bool begin_panic() {
 
 void print_cpu() {
     const PerCpu& cpu = this_cpu();
-    print("cpu %u (APIC ID %u), running %s", cpu.index, cpu.apic_id, cpu.running != nullptr ? cpu.running : "no vCPU");
+    print("cpu %u (APIC ID %u), running %s", cpu.index, cpu.apic_id,
+          cpu.running != nullptr ? cpu.running : "no vCPU");
 }
 
 [[noreturn]] void stop() {
@@ -102,8 +109,9 @@ void print_cpu() {
 }
 
 const char* exception_name(std::uint64_t vector) {
-    static constexpr const char* kNames[] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "CSO", "#TS",
-                                             "#NP", "#SS", "#GP", "#PF", "15",  "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
+    static constexpr const char* kNames[] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM",
+                                             "#DF", "CSO", "#TS", "#NP", "#SS", "#GP", "#PF", "15",
+                                             "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
     return vector < std::size(kNames) ? kNames[vector] : "exception";
 }
 
@@ -117,7 +125,9 @@ __attribute__((no_stack_protector)) void seed_stack_guard(std::uint64_t tsc) {
     __stack_chk_guard = (value ^ tsc * 0x9e37'79b9'7f4a'7c15ULL ^ __stack_chk_guard) & ~std::uint64_t{0xff};
 }
 
-void set_panic_output(void (*write)(std::string_view)) { output = write; }
+void set_panic_output(void (*write)(std::string_view)) {
+    output = write;
+}
 
 Symbol symbol_of(std::uint64_t address) {
     if (!text_address(address) || symbol_count == 0)
@@ -151,7 +161,8 @@ void panic_on_exception(const InterruptFrame& f) {
     const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
     print("panic: %s in the hypervisor, error code 0x%llx", exception_name(f.vector), u(f.error_code));
     print_cpu();
-    print("rip %016llx cs %04llx rflags %08llx cr2 %016llx cr3 %016llx", u(f.rip), u(f.cs), u(f.rflags), u(read_cr2()), u(read_cr3()));
+    print("rip %016llx cs %04llx rflags %08llx cr2 %016llx cr3 %016llx", u(f.rip), u(f.cs), u(f.rflags),
+          u(read_cr2()), u(read_cr3()));
     print("rax %016llx rbx %016llx rcx %016llx rdx %016llx", u(f.rax), u(f.rbx), u(f.rcx), u(f.rdx));
     print("rsi %016llx rdi %016llx rbp %016llx rsp %016llx", u(f.rsi), u(f.rdi), u(f.rbp), u(f.rsp));
     print("r8  %016llx r9  %016llx r10 %016llx r11 %016llx", u(f.r8), u(f.r9), u(f.r10), u(f.r11));

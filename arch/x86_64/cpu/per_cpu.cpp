@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "arch/x86_64/cpu/per_cpu.hpp"
 
+#include "arch/x86_64/cpu/host_memory.hpp"
 #include "arch/x86_64/cpu/instructions.hpp"
 #include "arch/x86_64/cpu/interrupts.hpp"
-#include "arch/x86_64/cpu/host_memory.hpp"
 #include "vmm/base/assert.hpp"
 #include "vmm/base/bits.hpp"
 
@@ -28,7 +28,8 @@ void fill_gdt(PerCpu& area) {
     area.gdt[kCodeSelector / 8] = 0x00af'9b00'0000'ffff;  // 64-bit code, DPL 0, accessed
     area.gdt[kDataSelector / 8] = 0x00cf'9300'0000'ffff;  // data, DPL 0, accessed
     // 64-bit TSS, available [sdm3 8.2.3 TSS Descriptor in 64-bit Mode]
-    area.gdt[kTssSelector / 8] = (sizeof(Tss) - 1) | (base & 0xff'ffff) << 16 | 0x89ULL << 40 | (base >> 24 & 0xff) << 56;
+    area.gdt[kTssSelector / 8] =
+        (sizeof(Tss) - 1) | (base & 0xff'ffff) << 16 | 0x89ULL << 40 | (base >> 24 & 0xff) << 56;
     area.gdt[kTssSelector / 8 + 1] = base >> 32;
     area.tss.io_map_base = sizeof(Tss);
 }
@@ -39,7 +40,9 @@ PerCpu& cpu_at(std::uint32_t index) {
     HV_ASSERT(index < count);
     return *cpus[index];
 }
-std::uint32_t cpu_count() { return count; }
+std::uint32_t cpu_count() {
+    return count;
+}
 
 void load_early_per_cpu() {
     boot_cpu.self = &boot_cpu;
@@ -63,14 +66,17 @@ Expected<PerCpu*> create_per_cpu(std::uint32_t apic_id) {
     return area;
 }
 
-void drop_last_cpu() { --count; }
+void drop_last_cpu() {
+    --count;
+}
 
 void continue_on_stack(std::uintptr_t top, void (*function)(void*), void* argument) {
     // A null return address ends the frame chain, and gives the callee the alignment that a call would.
     asm volatile("mov %0, %%rsp\n"
                  "xor %%ebp, %%ebp\n"
                  "push %%rbp\n"
-                 "jmp *%1" ::"r"(top), "r"(function), "D"(argument)
+                 "jmp *%1" ::"r"(top),
+                 "r"(function), "D"(argument)
                  : "memory");
     __builtin_unreachable();
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What each CPU has for itself, found through GS. Another CPU's copy is only read, or changed through the atomics below.
+// What each CPU has for itself, found through GS. Another CPU's copy is only read, or changed through the
+// atomics below.
 #pragma once
 
 #include "vmm/base/address.hpp"

@@ -49,7 +49,8 @@ void text_screen_write(std::string_view text) {
             if (c == '\n')
                 continue;
         }
-        cells[row * kColumns + column++] = static_cast<std::uint16_t>(kGreyOnBlack | static_cast<unsigned char>(c));
+        cells[row * kColumns + column++] =
+            static_cast<std::uint16_t>(kGreyOnBlack | static_cast<unsigned char>(c));
     }
 }
 

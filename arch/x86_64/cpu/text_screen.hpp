@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The PC's text screen, 80 x 25 at 0xb8000, as BIOS machines have it: a second place for panics and for what keeps the
-// hypervisor from running, where nobody watches the serial line. UEFI machines have none; there this does nothing.
+// The PC's text screen, 80 x 25 at 0xb8000, as BIOS machines have it: a second place for panics and for what
+// keeps the hypervisor from running, where nobody watches the serial line. UEFI machines have none; there
+// this does nothing.
 #pragma once
 
 #include <string_view>

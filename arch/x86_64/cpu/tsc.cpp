@@ -25,7 +25,8 @@ std::uint64_t from_cpuid() {
     return std::uint64_t{leaf.ecx} * leaf.ebx / leaf.eax;
 }
 
-/// TSC ticks per second seen while the PM timer advances by about a hundredth of a second; 0: it stands still.
+/// TSC ticks per second seen while the PM timer advances by about a hundredth of a second; 0: it stands
+/// still.
 std::uint64_t against_pm_timer(std::uint16_t port) {
     constexpr std::uint32_t kMask = 0xff'ffff;
     constexpr std::uint32_t kWindow = kPmTimerHz / 100;
@@ -74,7 +75,9 @@ std::uint64_t median(Measure measure) {
 
 }  // namespace
 
-std::uint64_t tsc_frequency() { return frequency; }
+std::uint64_t tsc_frequency() {
+    return frequency;
+}
 
 void calibrate_tsc(std::uint16_t pm_timer_port) {
     const char* source = "CPUID";
@@ -89,7 +92,8 @@ void calibrate_tsc(std::uint16_t pm_timer_port) {
     }
     constexpr std::uint64_t kPlausible = 1'000'000;
     if (hz < kPlausible) {
-        log::error(log::Topic::cpu, "the TSC's frequency could not be measured; 1 GHz is assumed and clocks will be wrong");
+        log::error(log::Topic::cpu,
+                   "the TSC's frequency could not be measured; 1 GHz is assumed and clocks will be wrong");
         return;
     }
     frequency = hz;

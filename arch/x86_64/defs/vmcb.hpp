@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The virtual machine control block, its intercepts and exit codes [apm2 App. B Layout of VMCB], [apm2 App. C SVM
-// Intercept Exit Codes].
+// The virtual machine control block, its intercepts and exit codes [apm2 App. B Layout of VMCB], [apm2 App. C
+// SVM Intercept Exit Codes].
 #pragma once
 
 #include "vmm/base/bits.hpp"
@@ -22,6 +22,7 @@ enum class Intercept : std::uint8_t {
     rdpmc = 15,
     cpuid = 18,
     rsm = 19,
+    iret = 20,
     invd = 22,
     pause = 23,
     hlt = 24,
@@ -63,6 +64,7 @@ enum class ExitCode : std::uint64_t {
     rdpmc = 0x06f,
     cpuid = 0x072,
     rsm = 0x073,
+    iret = 0x074,
     invd = 0x076,
     pause = 0x077,
     hlt = 0x078,
@@ -138,8 +140,8 @@ struct VmcbControl {
     std::uint64_t exit_code;
     std::uint64_t exit_info1;
     std::uint64_t exit_info2;
-    std::uint64_t exit_int_info;  ///< EventInjection's layout
-    std::uint64_t nested_control; ///< bit 0: nested paging
+    std::uint64_t exit_int_info;   ///< EventInjection's layout
+    std::uint64_t nested_control;  ///< bit 0: nested paging
     std::uint64_t avic_apic_bar;
     std::uint64_t ghcb;
     std::uint64_t event_injection;
@@ -211,11 +213,11 @@ static_assert(sizeof(Vmcb) == 4096);
 /// virtual_interrupt [apm2 15.21.4 Injecting Virtual (INTR) Interrupts].
 struct VirtualInterrupt {
     using Tpr = Bits<7, 0>;
-    using Pending = Bits<8>;       ///< V_IRQ
+    using Pending = Bits<8>;  ///< V_IRQ
     using Gif = Bits<9>;
     using Priority = Bits<19, 16>;
     using IgnoreTpr = Bits<20>;
-    using Masking = Bits<24>;      ///< V_INTR_MASKING: RFLAGS.IF masks virtual interrupts alone
+    using Masking = Bits<24>;  ///< V_INTR_MASKING: RFLAGS.IF masks virtual interrupts alone
 };
 
 /// EVENTINJ and EXITINTINFO [apm2 15.20 Event Injection].

@@ -51,7 +51,8 @@ Expected<void> add_io_apic(Hpa registers, std::uint32_t first_gsi) {
     });
 }
 
-Expected<void> route_gsi(std::uint32_t gsi, std::uint8_t vector, std::uint32_t apic_id, Polarity polarity, Trigger trigger) {
+Expected<void> route_gsi(std::uint32_t gsi, std::uint8_t vector, std::uint32_t apic_id, Polarity polarity,
+                         Trigger trigger) {
     return chips.with([&](Chips& all) -> Expected<void> {
         for (std::size_t i = 0; i < all.count; ++i) {
             const Chip& chip = all.chip[i];
@@ -59,7 +60,8 @@ Expected<void> route_gsi(std::uint32_t gsi, std::uint8_t vector, std::uint32_t a
                 continue;
             const std::uint32_t index = kRedirection + 2 * (gsi - chip.first_gsi);
             chip.write(index + 1, apic_id << 24);
-            chip.write(index, vector | (polarity == Polarity::active_low ? 1U << 13 : 0) | (trigger == Trigger::level ? 1U << 15 : 0));
+            chip.write(index, vector | (polarity == Polarity::active_low ? 1U << 13 : 0) |
+                                  (trigger == Trigger::level ? 1U << 15 : 0));
             return {};
         }
         return Unexpected{Error::not_found};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "arch/x86_64/irq/local_apic.hpp"
 
+#include "arch/x86_64/cpu/host_memory.hpp"
 #include "arch/x86_64/cpu/instructions.hpp"
 #include "arch/x86_64/cpu/interrupts.hpp"
-#include "arch/x86_64/cpu/host_memory.hpp"
 #include "vmm/base/bits.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
@@ -69,7 +69,8 @@ void send(std::uint32_t destination, std::uint32_t command) {
     if (apic.x2apic) {
         // WRMSR to the ICR is not serializing: stores before it must be visible to the target [sdm3 11.12.3].
         asm volatile("mfence; lfence" ::: "memory");
-        cpu::wrmsr(kMsrX2apic + static_cast<std::uint32_t>(Register::command), std::uint64_t{destination} << 32 | command);
+        cpu::wrmsr(kMsrX2apic + static_cast<std::uint32_t>(Register::command),
+                   std::uint64_t{destination} << 32 | command);
         return;
     }
     while ((read(Register::command) & kPending) != 0)
@@ -95,17 +96,26 @@ void enable_local_apic() {
     if (apic.x2apic)
         cpu::wrmsr(kMsrApicBase, base | kApicBaseX2apic);
     write(Register::spurious, kSpuriousEnable | static_cast<std::uint32_t>(cpu::HostVector::spurious));
-    for (const Register lvt : {Register::lvt_timer, Register::lvt_lint0, Register::lvt_lint1, Register::lvt_error})
+    for (const Register lvt :
+         {Register::lvt_timer, Register::lvt_lint0, Register::lvt_lint1, Register::lvt_error})
         write(lvt, kMasked);
     write(Register::timer_divide, kDivideBy1);
     stop_timer();
 }
 
-std::uint32_t local_apic_id() { return apic.x2apic ? read(Register::id) : read(Register::id) >> 24; }
-void end_of_interrupt() { write(Register::eoi, 0); }
+std::uint32_t local_apic_id() {
+    return apic.x2apic ? read(Register::id) : read(Register::id) >> 24;
+}
+void end_of_interrupt() {
+    write(Register::eoi, 0);
+}
 
-void send_ipi(std::uint32_t apic_id, std::uint8_t vector) { send(apic_id, kFixed | kAssert | vector); }
-void send_init(std::uint32_t apic_id) { send(apic_id, kInit | kAssert); }
+void send_ipi(std::uint32_t apic_id, std::uint8_t vector) {
+    send(apic_id, kFixed | kAssert | vector);
+}
+void send_init(std::uint32_t apic_id) {
+    send(apic_id, kInit | kAssert);
+}
 void send_startup(std::uint32_t apic_id, Hpa page) {
     send(apic_id, kStartup | kAssert | static_cast<std::uint32_t>(page.raw >> kPageShift));
 }
@@ -119,7 +129,8 @@ void calibrate_timer() {
         log::info(log::Topic::cpu, "local APIC: %s, TSC-deadline timer", apic.x2apic ? "x2APIC" : "xAPIC");
         return;
     }
-    // A two-hundredth of a second against the TSC, which was itself measured against a clock of known frequency.
+    // A two-hundredth of a second against the TSC, which was itself measured against a clock of known
+    // frequency.
     write(Register::lvt_timer, kMasked);
     const std::uint64_t start = machine::tsc();
     write(Register::timer_initial, 0xffff'ffff);
@@ -128,7 +139,8 @@ void calibrate_timer() {
     const std::uint64_t counted = 0xffff'ffff - read(Register::timer_current);
     const std::uint64_t ticks = machine::tsc() - start;
     write(Register::timer_initial, 0);
-    apic.timer_hz = static_cast<std::uint64_t>(static_cast<unsigned __int128>(counted) * machine::tsc_hz() / ticks);
+    apic.timer_hz =
+        static_cast<std::uint64_t>(static_cast<unsigned __int128>(counted) * machine::tsc_hz() / ticks);
     log::info(log::Topic::cpu, "local APIC: %s, one-shot timer at %llu kHz", apic.x2apic ? "x2APIC" : "xAPIC",
               static_cast<unsigned long long>(apic.timer_hz / 1000));
 }
@@ -147,7 +159,8 @@ void arm_timer(std::uint64_t deadline) {
     const std::uint64_t ticks = deadline > now ? deadline - now : 0;
     const auto count = static_cast<unsigned __int128>(ticks) * apic.timer_hz / machine::tsc_hz() + 1;
     write(Register::lvt_timer, kVector);
-    write(Register::timer_initial, static_cast<std::uint32_t>(std::min<unsigned __int128>(count, 0xffff'ffff)));
+    write(Register::timer_initial,
+          static_cast<std::uint32_t>(std::min<unsigned __int128>(count, 0xffff'ffff)));
 }
 
 void stop_timer() {

@@ -57,7 +57,8 @@ bool wait_for(const std::atomic<bool>& flag, std::uint64_t microseconds) {
     return true;
 }
 
-/// [sdm3 9.4.4.1 Typical BSP Initialization Sequence]: INIT, 10 ms, SIPI, and a second SIPI for one that missed the first.
+/// [sdm3 9.4.4.1 Typical BSP Initialization Sequence]: INIT, 10 ms, SIPI, and a second SIPI for one that
+/// missed the first.
 bool wake(std::uint32_t apic_id, Hpa page, const std::atomic<bool>& arrived) {
     irq::send_init(apic_id);
     cpu::delay_microseconds(10'000);
@@ -88,13 +89,15 @@ void start_cpus(std::span<const std::uint32_t> apic_ids, Hpa page, void (*main)(
             continue;
         auto area = cpu::create_per_cpu(apic_id);
         if (!area) {
-            log::warning(log::Topic::cpu, "CPU with APIC ID %u left out: %s", apic_id, to_string(area.error()));
+            log::warning(log::Topic::cpu, "CPU with APIC ID %u left out: %s", apic_id,
+                         to_string(area.error()));
             continue;
         }
         Start& start = starts[attempts++];
         start.area = *area;
         start.main = main;
-        *parameters = {root->raw, (*area)->stack_top, reinterpret_cast<std::uintptr_t>(&start), reinterpret_cast<std::uintptr_t>(&arrive)};
+        *parameters = {root->raw, (*area)->stack_top, reinterpret_cast<std::uintptr_t>(&start),
+                       reinterpret_cast<std::uintptr_t>(&arrive)};
         if (!wake(apic_id, page, start.arrived)) {
             log::warning(log::Topic::cpu, "CPU with APIC ID %u does not start", apic_id);
             cpu::drop_last_cpu();

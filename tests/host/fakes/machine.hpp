@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The machine that host tests run on: thread-local CPUs, a clock that tests move, and an arena as physical memory.
+// The machine that host tests run on: thread-local CPUs, a clock that tests move, and an arena as physical
+// memory.
 #pragma once
 
 #include <cstdint>

@@ -80,7 +80,7 @@ public:
     bool takes_nmis{true};
     std::vector<Event> injected;
     std::vector<Event::Type> windows;
-    std::deque<VmExit> exits;  ///< what run() returns, in order
+    std::deque<VmExit> exits;      ///< what run() returns, in order
     std::function<void()> on_run;  ///< what happens while the guest runs
     unsigned runs{0}, flushes{0}, entered{0}, left{0};
 

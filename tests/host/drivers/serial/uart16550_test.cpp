@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include "catch.hpp"
 #include "drivers/serial/debug_console.hpp"
 #include "drivers/serial/uart16550.hpp"
-
-#include "catch.hpp"
 
 #include <deque>
 #include <string>
@@ -34,7 +33,9 @@ struct FakeIo {
             uart->received.pop_front();
             return byte;
         }
-        case 5: return static_cast<std::uint8_t>((uart->received.empty() ? 0 : 1) | (uart->transmitter_empty ? 0x60 : 0));
+        case 5:
+            return static_cast<std::uint8_t>((uart->received.empty() ? 0 : 1) |
+                                             (uart->transmitter_empty ? 0x60 : 0));
         default: return 0;
         }
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/base/text.hpp"
-
 #include "catch.hpp"
+#include "vmm/base/text.hpp"
 
 namespace {
 

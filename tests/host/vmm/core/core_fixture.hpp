@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a vCPU and a VM stand on, as far as tests replace it: a processor's CPUID, a virtualization extension without
-// virtualization, jobs of the boot CPU.
+// What a vCPU and a VM stand on, as far as tests replace it: a processor's CPUID, a virtualization extension
+// without virtualization, jobs of the boot CPU.
 #pragma once
 
 #include "fakes/arena_frames.hpp"

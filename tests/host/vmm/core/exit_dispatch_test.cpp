@@ -162,9 +162,15 @@ TEST_CASE("the local APIC's page is where its base says, and gone in x2APIC mode
 TEST_CASE("an exit that only the guest's misdeeds lead to stops its VM", "[core]") {
     Fixture f;
     VmExit exit;
-    SECTION("a triple fault") { exit = exit_of(Reason::shutdown); }
-    SECTION("state that the processor refuses") { exit = exit_of(Reason::invalid_state); }
-    SECTION("a task switch") { exit = exit_of(Reason::task_switch); }
+    SECTION("a triple fault") {
+        exit = exit_of(Reason::shutdown);
+    }
+    SECTION("state that the processor refuses") {
+        exit = exit_of(Reason::invalid_state);
+    }
+    SECTION("a task switch") {
+        exit = exit_of(Reason::task_switch);
+    }
     SECTION("an instruction fetch outside RAM") {
         exit = fault_exit(kMmio);
         exit.fault.execute = true;
@@ -190,7 +196,9 @@ TEST_CASE("an exit that only the guest's misdeeds lead to stops its VM", "[core]
         exit = fault_exit(kMmio + 0x20, true);
         exit.fault.during_walk = true;
     }
-    SECTION("an unknown exit") { exit = exit_of(Reason::unhandled); }
+    SECTION("an unknown exit") {
+        exit = exit_of(Reason::unhandled);
+    }
     f.backend().exits = {exit};
     CHECK(f.vcpu().run(f.loop) == Outcome::parked);
     CHECK(f.crashed());

@@ -114,7 +114,8 @@ struct VcpuFixture {
     VcpuRegs& regs() { return vcpu().backend().regs; }
     [[nodiscard]] bool injected(const Event& event) {
         for (const Event& each : backend().injected) {
-            if (each.type == event.type && each.vector == event.vector && each.has_error_code == event.has_error_code)
+            if (each.type == event.type && each.vector == event.vector &&
+                each.has_error_code == event.has_error_code)
                 return true;
         }
         return false;
@@ -135,8 +136,8 @@ struct VcpuFixture {
     SchedGroup group;
     std::atomic<std::uint32_t> epoch{1};
     RecordingControl control{epoch};
-    VcpuEnvironment environment{memory, ports,     mmio,  fabric, pic,     cpuid, kvm_clock,
-                                clock,  *scheduler, group, control, 0,     epoch};
+    VcpuEnvironment environment{memory, ports,      mmio,  fabric,  pic, cpuid, kvm_clock,
+                                clock,  *scheduler, group, control, 0,   epoch};
     Jobs jobs;
     CpuLoop loop{*scheduler, clock, 0, &jobs};
     std::vector<fake::FakeVcpuBackend*> backends;

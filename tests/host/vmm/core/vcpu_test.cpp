@@ -41,8 +41,12 @@ TEST_CASE("an interrupt waits for IF and for the end of an interrupt shadow", "[
     f.start();
     f.enable_apic();
     f.vcpu().apic().post(0x41, TriggerMode::edge);
-    SECTION("IF") { f.regs().rflags = 2; }
-    SECTION("shadow") { f.backend().shadow = true; }
+    SECTION("IF") {
+        f.regs().rflags = 2;
+    }
+    SECTION("shadow") {
+        f.backend().shadow = true;
+    }
     f.run({});
     CHECK(f.backend().injected.empty());
     CHECK(f.backend().windows == std::vector{Event::Type::external_interrupt});
@@ -141,7 +145,9 @@ TEST_CASE("HLT blocks until an interrupt that the guest takes", "[core]") {
     CHECK(f.regs().rip == VcpuFixture::kCode + 1);
     CHECK_FALSE(f.vcpu().has_work(Outcome::halted));
 
-    SECTION("nothing came: it stays halted") { CHECK(f.run({}) == Outcome::halted); }
+    SECTION("nothing came: it stays halted") {
+        CHECK(f.run({}) == Outcome::halted);
+    }
     SECTION("an interrupt") {
         f.vcpu().apic().post(0x41, TriggerMode::edge);
         CHECK(f.vcpu().has_work(Outcome::halted));
@@ -237,7 +243,8 @@ TEST_CASE("an application processor waits for INIT and SIPI, and interrupts do n
     }
 }
 
-TEST_CASE("whoever posts something kicks the CPU that the vCPU is on, and wakes it where it is on none", "[core]") {
+TEST_CASE("whoever posts something kicks the CPU that the vCPU is on, and wakes it where it is on none",
+          "[core]") {
     VcpuFixture f;
     f.start();
     f.enable_apic();
