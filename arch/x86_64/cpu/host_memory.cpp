@@ -8,8 +8,9 @@
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/log.hpp"
 
+#include <array>
 #include <cstring>
-#include <optional>
+#include <new>
 
 extern "C" const char image_start[];
 extern "C" const char text_end[];
@@ -34,7 +35,8 @@ public:
 using Table = paging::RadixTable<HostFormat, FrameTables>;
 
 struct HostMemory {
-    std::optional<Table> table;
+    Table* table{nullptr};  ///< in `storage`: it is never destroyed
+    alignas(Table) std::array<std::byte, sizeof(Table)> storage{};
     std::uintptr_t next_device{kDeviceWindow};
     std::uintptr_t next_stack{kStackWindow};
 };
@@ -81,7 +83,7 @@ Expected<void> init_host_memory(FrameSource& early_frames, std::span<const Physi
     frames.current = &early_frames;
     const bool has_1g = (cpuid(0x8000'0001).edx & (1U << 26)) != 0;
     return host.with([&](HostMemory& memory) -> Expected<void> {
-        memory.table.emplace(HV_TRY(Table::create(HostFormat{has_1g}, FrameTables{frames})));
+        memory.table = new (memory.storage.data()) Table{HV_TRY(Table::create(HostFormat{has_1g}, FrameTables{frames}))};
         HV_TRY(map_image(*memory.table, image));
         for (const PhysicalRange& range : ram) {
             const std::uint64_t first = align_down(range.start.raw, kPageSize);
