@@ -12,6 +12,8 @@ namespace {
 struct FakeUart {
     bool present = true;
     bool transmitter_empty = true;
+    unsigned in_flight = 0;  ///< status reads until the last character is on the line
+    bool garbled = false;    ///< programmed while characters were in flight
     std::uint8_t interrupt_enable = 0, line_control = 0, modem_control = 0;
     std::uint16_t divisor = 0;
     std::deque<std::uint8_t> received;
@@ -33,19 +35,25 @@ struct FakeIo {
             uart->received.pop_front();
             return byte;
         }
+        case 1: return (uart->line_control & 0x80) != 0 ? 0 : uart->interrupt_enable;
         case 5:
+            if (uart->in_flight != 0) {
+                --uart->in_flight;
+                return 0;
+            }
             return static_cast<std::uint8_t>((uart->received.empty() ? 0 : 1) |
                                              (uart->transmitter_empty ? 0x60 : 0));
         default: return 0;
         }
     }
     void out8(std::uint16_t port, std::uint8_t value) {
+        uart->garbled = uart->garbled || uart->in_flight != 0;
+        if (!uart->present)
+            return;
         switch (port - kBase) {
         case 0:
             if ((uart->line_control & 0x80) != 0)
                 uart->divisor = static_cast<std::uint16_t>((uart->divisor & 0xff00) | value);
-            else if ((uart->modem_control & 0x10) != 0)
-                uart->received.push_back(value);
             else
                 uart->sent += static_cast<char>(value);
             break;
@@ -75,6 +83,21 @@ TEST_CASE("a UART is programmed to 115200 8N1 with receive interrupts", "[serial
     CHECK(fake.modem_control == 0x0b);
     CHECK(fake.interrupt_enable == 0x01);
     CHECK(fake.received.empty());
+}
+
+TEST_CASE("what an earlier owner sent reaches the line before the port is programmed", "[serial]") {
+    FakeUart fake;
+    fake.in_flight = 20;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    REQUIRE(uart.init());
+    CHECK_FALSE(fake.garbled);
+}
+
+TEST_CASE("a UART that never gets rid of its characters is programmed all the same", "[serial]") {
+    FakeUart fake;
+    fake.in_flight = 1'000'000;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    CHECK(uart.init());
 }
 
 TEST_CASE("a port without a UART is noticed", "[serial]") {
