@@ -91,7 +91,7 @@ Expected<void> ConfigReader::vm(const Node& node) {
     broken_ = false;
     auto read = table(node, "[[vm]]", kKeys, made);
     current_ = nullptr;
-    HV_TRY(std::move(read));
+    HV_TRY(read);
     if (made.cap > made.cpus * 100) {
         const Node* value = document_.find(node, "cap");
         errors_.add(value->line, "cap: %u is more than %u cpus can use; allowed: 0 (none) to %u", made.cap,

@@ -65,6 +65,12 @@ void print(const char* format, ...) {
     }
 }
 
+void print_reason(const char* what, const char* format, std::va_list arguments) {
+    char line[200];
+    const auto text = format_into(line, format, arguments);
+    print("%s: %.*s", what, static_cast<int>(text.size()), text.data());
+}
+
 void print_backtrace(std::uint64_t rip, std::uint64_t rbp) {
     constexpr unsigned kMaxFrames = 24;
     for (unsigned depth = 0; depth < kMaxFrames; ++depth) {
@@ -146,12 +152,10 @@ Symbol symbol_of(std::uint64_t address) {
 void refuse_to_run(const char* format, ...) {
     if (!begin_panic())
         stop();
-    char line[200];
     std::va_list arguments;
     va_start(arguments, format);
-    const auto text = format_into(line, format, arguments);
+    print_reason("cannot run", format, arguments);
     va_end(arguments);
-    print("cannot run: %.*s", static_cast<int>(text.size()), text.data());
     stop();
 }
 
@@ -184,12 +188,10 @@ void panic(const char* format, ...) {
     using namespace cpu;
     if (!begin_panic())
         stop();
-    char line[200];
     std::va_list arguments;
     va_start(arguments, format);
-    const auto text = format_into(line, format, arguments);
+    print_reason("panic", format, arguments);
     va_end(arguments);
-    print("panic: %.*s", static_cast<int>(text.size()), text.data());
     print_cpu();
     print_backtrace(reinterpret_cast<std::uintptr_t>(__builtin_return_address(0)),
                     *static_cast<const std::uint64_t*>(__builtin_frame_address(0)));
