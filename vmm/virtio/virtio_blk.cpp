@@ -25,7 +25,8 @@ constexpr std::uint32_t kPhysicalBlock = 4096;
 
 VirtioBlk::VirtioBlk(BlockDevice& disk, const BlockGeometry& geometry, const Options& options)
     : disk_{disk}, geometry_{geometry} {
-    std::memcpy(serial_.data(), options.serial.data(), std::min(options.serial.size(), serial_.size()));
+    if (const std::size_t length = std::min(options.serial.size(), serial_.size()); length != 0)
+        std::memcpy(serial_.data(), options.serial.data(), length);
 }
 
 VirtioBlk::~VirtioBlk() = default;
