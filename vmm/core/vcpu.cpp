@@ -23,13 +23,12 @@ Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::
     // A backend's registers can be reached on the CPU that it is on only, and the MSRs' reset sets its TSC
     // offset.
     const machine::InterruptGuard interrupts;
-    backend->enter_cpu();
+    VcpuBackend& its_backend = *backend;
+    its_backend.enter_cpu();
     auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend), affinity};
-    if (vcpu == nullptr) {
-        backend->leave_cpu();
+    its_backend.leave_cpu();
+    if (vcpu == nullptr)
         return Unexpected{Error::no_memory};
-    }
-    vcpu->backend_->leave_cpu();
     return std::unique_ptr<Vcpu>{vcpu};
 }
 

@@ -114,13 +114,10 @@ Emulator::Result Emulator::run(const Instruction& in, const NestedFault* fault) 
 Emulator::Result Emulator::conclude(const Instruction& in, Outcome outcome) {
     switch (outcome) {
     case Outcome::ok:
-        [[likely]] if (unfinished_) {
-            if ((backend_.regs.rflags & RFLAGS_TF) != 0)
-                raise_single_step(backend_, events_);
-        }
-        else {
+        if (!unfinished_) [[likely]]
             finish_instruction(backend_, events_, jumped_ ? 0 : in.length);
-        }
+        else if ((backend_.regs.rflags & RFLAGS_TF) != 0)
+            raise_single_step(backend_, events_);
         return Result::done;
     case Outcome::exception:
         if (operands_.exception().vector == EXCEPTION_PF)
