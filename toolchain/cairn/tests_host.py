@@ -27,8 +27,8 @@ def run(pattern: str, report: Report) -> None:
                        ("image", _image), ("command line", _command_line)]:
         if pattern in name:
             report.add(_verdict(name, test))
-    _programs("host-asan", "host_tests", "test_", pattern, report)
-    _programs("host-fuzz", "fuzz_tests", "fuzz_", pattern, report)
+    _programs("host-asan", _unit_programs(), _unit, pattern, report)
+    _programs("host-fuzz", _fuzz_programs(), _fuzz, pattern, report)
     _lint(pattern, report)
 
 
@@ -88,17 +88,29 @@ def _command_line() -> list[str]:
     return problems
 
 
-def _programs(preset: str, target: str, prefix: str, pattern: str, report: Report) -> None:
+def _unit_programs() -> set[str]:
+    """One for each folder with tests, as tests/host/CMakeLists.txt names them."""
+    folder = paths.ROOT / "tests" / "host"
+    return {"test_" + str(file.parent.relative_to(folder)).replace("/", "_") for file in folder.rglob("*_test.cpp")}
+
+
+def _fuzz_programs() -> set[str]:
+    return {"fuzz_" + file.stem.removesuffix("_fuzz") for file in (paths.ROOT / "tests" / "host" / "fuzz").glob("*_fuzz.cpp")}
+
+
+def _programs(preset: str, names: set[str], test, pattern: str, report: Report) -> None:
+    """Builds those of the programs that are wanted and runs TEST with each."""
+    wanted = sorted(name for name in names if pattern in name)
+    if not wanted:
+        return
     try:
-        build.preset(preset, [target])
+        build.preset(preset, wanted)
     except Failure as failure:
         report.add(Result("FAIL", f"build {preset}", detail=_excerpt(str(failure))))
         return
     folder = paths.BUILD / preset / "tests" / "host"
-    programs = sorted(path for path in folder.iterdir() if path.name.startswith(prefix) and os.access(path, os.X_OK) and path.is_file())
-    wanted = [path for path in programs if pattern in path.name]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(_fuzz if prefix == "fuzz_" else _unit, wanted):
+        for result in pool.map(lambda name: test(folder / name), wanted):
             report.add(result)
 
 
@@ -132,10 +144,12 @@ def _fuzz(program: Path) -> Result:
 def _lint(pattern: str, report: Report) -> None:
     if pattern not in "lint":
         return
-    commands = paths.BUILD / "host-fuzz" / "compile_commands.json"
-    if not commands.exists():
-        report.add(Result("FAIL", "lint", "there is no host-fuzz build"))
+    try:
+        build.preset("host-fuzz")
+    except Failure as failure:
+        report.add(Result("FAIL", "build host-fuzz", detail=_excerpt(str(failure))))
         return
+    commands = paths.BUILD / "host-fuzz" / "compile_commands.json"
     files = [Path(entry["file"]) for entry in json.loads(commands.read_text())]
     files = [file for file in files if file.is_relative_to(paths.ROOT) and not file.is_relative_to(paths.BUILD)
              and file.relative_to(paths.ROOT).parts[0] not in ("tests", "toolchain")]
@@ -144,7 +158,8 @@ def _lint(pattern: str, report: Report) -> None:
     depends = _dependencies()
     say(f"clang-tidy looks at {len(files)} files")
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = [line for found in pool.map(lambda file: _tidy(file, depends.get(file, []), stamps), files) for line in found]
+        found = pool.map(lambda file: _tidy(file, depends.get(file, []), stamps), files)
+        problems = list(dict.fromkeys(line for lines in found for line in lines))
     report.add(Result("FAIL", "lint", detail=_excerpt("\n".join(problems))) if problems else Result("PASS", "lint", f"{len(files)} files"))
 
 
@@ -169,7 +184,8 @@ def _tidy(file: Path, depends: list[Path], stamps: Path) -> list[str]:
     if depends and stamp.exists() and stamp.read_text() == digest.hexdigest():
         return []
     done = subprocess.run(["clang-tidy", "--quiet", "-p", paths.BUILD / "host-fuzz", file], text=True, capture_output=True, check=False)
-    problems = [line for line in done.stdout.splitlines() if re.search(r": (warning|error): ", line)]
+    # A header is named by the view of each layer that includes it.
+    problems = [re.sub(r"^.*/views/[^/]*/", "", line) for line in done.stdout.splitlines() if re.search(r": (warning|error): ", line)]
     if done.returncode != 0 and not problems:
         problems = [f"clang-tidy {file}: status {done.returncode}: {done.stderr.strip()[-500:]}"]
     if not problems:
