@@ -23,8 +23,9 @@ std::uint8_t length_to(const Vmcb& vmcb, std::uint64_t next) {
 void decode_io(const Vmcb& vmcb, VmExit& exit) {
     const std::uint64_t info = vmcb.control.exit_info1;
     exit.reason = Reason::io;
-    exit.io = {static_cast<std::uint16_t>(IoInfo::Port::get(info)), static_cast<std::uint8_t>(IoInfo::Size::get(info)),
-               IoInfo::In::test(info), IoInfo::String::test(info), IoInfo::Rep::test(info)};
+    exit.io = {static_cast<std::uint16_t>(IoInfo::Port::get(info)),
+               static_cast<std::uint8_t>(IoInfo::Size::get(info)), IoInfo::In::test(info),
+               IoInfo::String::test(info), IoInfo::Rep::test(info)};
     // EXITINFO2 holds the next instruction's address on every processor.
     exit.instruction_length = length_to(vmcb, vmcb.control.exit_info2);
 }
@@ -33,8 +34,9 @@ void decode_nested_fault(const Vmcb& vmcb, VmExit& exit) {
     const std::uint64_t info = vmcb.control.exit_info1;
     const bool write = NpfInfo::Write::test(info), execute = NpfInfo::Execute::test(info);
     exit.reason = Reason::nested_fault;
-    exit.fault = {Gpa{vmcb.control.exit_info2}, !write && !execute, write, execute, NpfInfo::Present::test(info),
-                  NpfInfo::DuringWalk::test(info)};
+    exit.fault = {
+        Gpa{vmcb.control.exit_info2},   !write && !execute, write, execute, NpfInfo::Present::test(info),
+        NpfInfo::DuringWalk::test(info)};
     exit.instruction_length = 0;
 }
 
@@ -45,7 +47,8 @@ void decode_cr(std::uint8_t code, const Vmcb& vmcb, const ExitAssists& assists, 
     const std::uint64_t info = vmcb.control.exit_info1;
     // CLTS, LMSW and SMSW come here as well, without the MOV bit.
     const bool decoded = assists.decode && MovCr::test(info);
-    exit.cr = {static_cast<std::uint8_t>(code & 0xf), code >= 0x10, decoded, static_cast<std::uint8_t>(Register::get(info))};
+    exit.cr = {static_cast<std::uint8_t>(code & 0xf), code >= 0x10, decoded,
+               static_cast<std::uint8_t>(Register::get(info))};
 }
 
 Reason reason_of(ExitCode code) {
@@ -105,7 +108,8 @@ VmExit decode_exit(const Vmcb& vmcb, const ExitAssists& assists) {
     } else if (code >= ExitCode::read_dr0 && code <= ExitCode::write_dr15) {
         exit.reason = Reason::dr_access;
     } else if (code >= ExitCode::exception0 && code <= ExitCode::exception31) {
-        const auto vector = static_cast<std::uint8_t>(control.exit_code - static_cast<std::uint64_t>(ExitCode::exception0));
+        const auto vector =
+            static_cast<std::uint8_t>(control.exit_code - static_cast<std::uint64_t>(ExitCode::exception0));
         exit.reason = Reason::exception;
         exit.exception = exception_has_error_code(vector)
                              ? Event::exception(vector, static_cast<std::uint32_t>(control.exit_info1))
@@ -132,8 +136,9 @@ std::uint64_t encode_event(const Event& event) {
     case Event::Type::exception: type = EventType::exception; break;
     case Event::Type::software_interrupt: type = EventType::software; break;
     }
-    return EventInjection::Vector::make(event.vector) | EventInjection::Type::make(static_cast<std::uint64_t>(type)) |
-           EventInjection::Valid::kMask | EventInjection::HasErrorCode::make(event.has_error_code) |
+    return EventInjection::Vector::make(event.vector) |
+           EventInjection::Type::make(static_cast<std::uint64_t>(type)) | EventInjection::Valid::kMask |
+           EventInjection::HasErrorCode::make(event.has_error_code) |
            (event.has_error_code ? EventInjection::ErrorCode::make(event.error_code) : 0);
 }
 
@@ -146,7 +151,8 @@ Event decode_event(std::uint64_t info) {
         if (vector == EXCEPTION_BP || vector == EXCEPTION_OF)
             return {};
         return EventInjection::HasErrorCode::test(info)
-                   ? Event::exception(vector, static_cast<std::uint32_t>(EventInjection::ErrorCode::get(info)))
+                   ? Event::exception(vector,
+                                      static_cast<std::uint32_t>(EventInjection::ErrorCode::get(info)))
                    : Event::exception(vector);
     case EventType::software: return {};
     }

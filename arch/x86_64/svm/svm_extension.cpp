@@ -25,9 +25,10 @@ constexpr std::uint64_t kVmCrSvmDisable = bit(4);  // SVMDIS [apm2 15.30.1 VM_CR
 constexpr std::uint32_t kIoPermissionOrder = 2;  // 12 KiB are needed
 constexpr std::uint32_t kMsrPermissionOrder = 1;
 
-/// MSRs that belong to the guest while it runs: VMLOAD, VMSAVE and VMRUN switch them, or SvmVcpu does with the vCPU.
+/// MSRs that belong to the guest while it runs: VMLOAD, VMSAVE and VMRUN switch them, or SvmVcpu does with
+/// the vCPU.
 constexpr Msr kGuestMsrs[] = {
-    Msr::IA32_STAR,        Msr::IA32_LSTAR,        Msr::IA32_CSTAR,       Msr::IA32_FMASK,
+    Msr::IA32_STAR,        Msr::IA32_LSTAR,        Msr::IA32_CSTAR,          Msr::IA32_FMASK,
     Msr::IA32_FS_BASE,     Msr::IA32_GS_BASE,      Msr::IA32_KERNEL_GS_BASE, Msr::IA32_TSC_AUX,
     Msr::IA32_SYSENTER_CS, Msr::IA32_SYSENTER_ESP, Msr::IA32_SYSENTER_EIP,
 };
@@ -50,12 +51,15 @@ Expected<std::unique_ptr<VirtExtension>> SvmExtension::create(FrameSource& frame
     if (!present())
         return Unexpected{Error::unsupported};
     if ((cpu::rdmsr(kMsrVmCr) & kVmCrSvmDisable) != 0) {
-        log::error(log::Topic::svm, "AMD-V is switched off by the firmware (VM_CR.SVMDIS); enable SVM in its setup");
+        log::error(log::Topic::svm,
+                   "AMD-V is switched off by the firmware (VM_CR.SVMDIS); enable SVM in its setup");
         return Unexpected{Error::disabled};
     }
     const auto features = cpu::cpuid(0x8000'000a);
     if ((features.edx & 1U) == 0) {
-        log::error(log::Topic::svm, "this processor has AMD-V without nested paging (CPUID 8000000Ah EDX bit 0), which is needed");
+        log::error(
+            log::Topic::svm,
+            "this processor has AMD-V without nested paging (CPUID 8000000Ah EDX bit 0), which is needed");
         return Unexpected{Error::unsupported};
     }
     std::unique_ptr<SvmExtension> extension{new (std::nothrow) SvmExtension{frames}};
@@ -66,10 +70,14 @@ Expected<std::unique_ptr<VirtExtension>> SvmExtension::create(FrameSource& frame
     extension->pause_filter_ = (features.edx & (1U << 10)) != 0;
     extension->large_pages_1g_ = (cpu::cpuid(0x8000'0001).edx & (1U << 26)) != 0;
     extension->asids_ = features.ebx;
+    if (cpu::cpuid(0x8000'0000).eax >= 0x8000'0008)
+        extension->predictor_barrier_ = (cpu::cpuid(0x8000'0008).ebx & (1U << 12)) != 0;
     HV_TRY(extension->init_permissions());
     log::info(log::Topic::svm, "AMD-V: %u ASIDs, nested paging%s%s%s%s", features.ebx,
-              extension->assists_.next_rip ? ", next RIP" : "", extension->assists_.decode ? ", decode assists" : "",
-              extension->clean_bits_ ? ", VMCB clean bits" : "", extension->pause_filter_ ? ", pause filter" : "");
+              extension->assists_.next_rip ? ", next RIP" : "",
+              extension->assists_.decode ? ", decode assists" : "",
+              extension->clean_bits_ ? ", VMCB clean bits" : "",
+              extension->pause_filter_ ? ", pause filter" : "");
     return std::unique_ptr<VirtExtension>{std::move(extension)};
 }
 
@@ -89,8 +97,9 @@ Expected<void> SvmExtension::enable_on_this_cpu() {
     cpu.host_state = HV_TRY(frames_.allocate(0));
     std::memset(machine::hva(cpu.host_save), 0, kPageSize);
     std::memset(machine::hva(cpu.host_state), 0, kPageSize);
-    cpu.next_asid = asids_;  // the first vCPU starts generation 1 with a flush
-    cpu::wrmsr(static_cast<std::uint32_t>(Msr::IA32_EFER), cpu::rdmsr(static_cast<std::uint32_t>(Msr::IA32_EFER)) | EFER_SVME);
+    cpu.asids.init(asids_);
+    cpu::wrmsr(static_cast<std::uint32_t>(Msr::IA32_EFER),
+               cpu::rdmsr(static_cast<std::uint32_t>(Msr::IA32_EFER)) | EFER_SVME);
     cpu::wrmsr(kMsrHsavePa, cpu.host_save.raw);
     vmsave(cpu.host_state);
     return {};
@@ -104,17 +113,23 @@ Expected<std::unique_ptr<VcpuBackend>> SvmExtension::create_vcpu(GuestAddressSpa
     return SvmVcpu::create(*this, space);
 }
 
-SvmExtension::Asid SvmExtension::next_asid() {
-    Cpu& cpu = cpus_[machine::cpu_index()];
-    const bool wrapped = cpu.next_asid >= asids_;
-    if (wrapped) {
-        cpu.next_asid = 1;  // 0 is the host's
-        ++cpu.generation;
-    }
-    return {cpu.next_asid++, cpu.generation, wrapped};
+Asid SvmExtension::next_asid() {
+    return cpus_[machine::cpu_index()].asids.next();
+}
+std::uint64_t SvmExtension::asid_generation() const {
+    return cpus_[machine::cpu_index()].asids.generation();
 }
 
-std::uint64_t SvmExtension::asid_generation() const { return cpus_[machine::cpu_index()].generation; }
-Hpa SvmExtension::host_state() const { return cpus_[machine::cpu_index()].host_state; }
+void SvmExtension::separate_vms(std::uint64_t nested_root, bool arrived) {
+    constexpr std::uint64_t kIbpb = 1;  // [apm2 3.2.9 Speculation Control MSRs]
+    Cpu& cpu = cpus_[machine::cpu_index()];
+    if (predictor_barrier_ && (arrived || cpu.last_root != nested_root))
+        cpu::wrmsr(static_cast<std::uint32_t>(Msr::IA32_PRED_CMD), kIbpb);
+    cpu.last_root = nested_root;
+}
+
+Hpa SvmExtension::host_state() const {
+    return cpus_[machine::cpu_index()].host_state;
+}
 
 }  // namespace hv::svm

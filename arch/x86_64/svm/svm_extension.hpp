@@ -3,6 +3,7 @@
 #pragma once
 
 #include "arch/x86_64/cpu/per_cpu.hpp"
+#include "arch/x86_64/svm/asid.hpp"
 #include "arch/x86_64/svm/exit_decode.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 #include "vmm/mm/frame_source.hpp"
@@ -23,16 +24,15 @@ public:
     Expected<std::unique_ptr<GuestAddressSpace>> create_address_space() override;
     Expected<std::unique_ptr<VcpuBackend>> create_vcpu(GuestAddressSpace& space) override;
 
-    // --- for SvmVcpu -----------------------------------------------------------------------------------------------------
-    /// An ASID that is fresh on the executing CPU. `flush_all`: the CPU starts over, all its entries have to go first.
-    struct Asid {
-        std::uint32_t value;
-        std::uint64_t generation;
-        bool flush_all;
-    };
+    // --- for SvmVcpu
+    // -----------------------------------------------------------------------------------------------------
+    /// An ASID that is fresh on the executing CPU.
     Asid next_asid();
-    /// The executing CPU's generation: ASIDs of older ones are void.
+    /// The executing CPU's generation.
     [[nodiscard]] std::uint64_t asid_generation() const;
+    /// Before the guest with these nested tables runs on the executing CPU, where its vCPU has just `arrived`
+    /// or was before: it must not run on branch targets that another one has trained.
+    void separate_vms(std::uint64_t nested_root, bool arrived);
     [[nodiscard]] Hpa host_state() const;
     [[nodiscard]] const ExitAssists& assists() const { return assists_; }
     [[nodiscard]] bool has_clean_bits() const { return clean_bits_; }
@@ -45,8 +45,8 @@ private:
     struct Cpu {
         Hpa host_save;   ///< VM_HSAVE_PA
         Hpa host_state;  ///< for VMSAVE and VMLOAD
-        std::uint32_t next_asid;
-        std::uint64_t generation;
+        AsidPool asids;
+        std::uint64_t last_root;  ///< of the guest that ran here last
     };
     explicit SvmExtension(FrameSource& frames) : frames_{frames} {}
     Expected<void> init_permissions();
@@ -57,6 +57,7 @@ private:
     bool clean_bits_{false};
     bool pause_filter_{false};
     bool large_pages_1g_{false};
+    bool predictor_barrier_{false};
     std::uint32_t asids_{2};
     Hpa io_permissions_{};
     Hpa msr_permissions_{};

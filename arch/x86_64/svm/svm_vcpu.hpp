@@ -3,8 +3,7 @@
 #pragma once
 
 #include "arch/x86_64/cpu/guest_fpu.hpp"
-#include "arch/x86_64/defs/vmcb.hpp"
-#include "arch/x86_64/svm/exit_decode.hpp"
+#include "arch/x86_64/svm/guest_vmcb.hpp"
 #include "vmm/core/guest_address_space.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 #include "vmm/mm/frame_source.hpp"
@@ -21,11 +20,11 @@ public:
     VmExit run() override;
     void get_state(CpuState& out, RegSet which) const override;
     void set_state(const CpuState& in, RegSet which) override;
-    bool inject(const Event& event) override;
-    void request_window(Event::Type type) override;
-    void clear_interrupt_shadow() override { vmcb_->control.interrupt_shadow &= ~std::uint64_t{1}; }
-    [[nodiscard]] bool interrupt_shadow() const override { return (vmcb_->control.interrupt_shadow & 1) != 0; }
-    void set_tsc_offset(std::int64_t offset) override;
+    bool inject(const Event& event) override { return vmcb_.inject(event, regs); }
+    void request_window(Event::Type type) override { vmcb_.request_window(type); }
+    void clear_interrupt_shadow() override { vmcb_.clear_interrupt_shadow(); }
+    [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(); }
+    void set_tsc_offset(std::int64_t offset) override { vmcb_.set_tsc_offset(offset); }
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
     void set_tsc_aux(std::uint64_t value) override;
@@ -37,29 +36,20 @@ public:
 
 private:
     SvmVcpu(SvmExtension& extension, GuestAddressSpace& space, Hpa vmcb, cpu::GuestFpu fpu);
-    void init_controls();
     void take_asid();
-    bool finish_nmi_blocking(VmExit& exit);
-    void dirty(Clean bits) { vmcb_->control.clean &= ~static_cast<std::uint32_t>(bits); }
-    void set_intercept(Intercept intercept, bool on);
-
-    /// How far the guest is with its NMI handler, whose IRET unblocks NMIs.
-    enum class NmiBlocking : std::uint8_t { none, until_iret, stepping_over_iret };
 
     SvmExtension& extension_;
     GuestAddressSpace& space_;
-    Vmcb* vmcb_;
     Hpa vmcb_address_;
     Hpa host_state_{};  ///< of the CPU that this vCPU is on
     cpu::GuestFpu fpu_;
+    GuestVmcb vmcb_;
     std::uint64_t space_generation_{0};
     std::uint64_t asid_generation_{0};
     std::uint32_t asid_cpu_{~0U};
     bool needs_asid_{true};
-    NmiBlocking nmi_blocking_{NmiBlocking::none};
-    bool guest_trap_flag_{false};  ///< TF as the guest has it, while stepping
     bool on_cpu_{false};
-    std::uint64_t dr_[4]{};
+    std::uint64_t dr_[4]{};  ///< while not on a CPU
     std::uint64_t tsc_aux_{0};
 };
 

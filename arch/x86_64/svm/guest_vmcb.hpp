@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// A vCPU's VMCB between two VMRUNs: registers in and out, events, windows, NMI blocking, clean bits. Touches
+// memory alone; what takes instructions is SvmVcpu's.
+#pragma once
+
+#include "arch/x86_64/defs/vmcb.hpp"
+#include "arch/x86_64/svm/exit_decode.hpp"
+#include "vmm/base/address.hpp"
+#include "vmm/core/vcpu_backend.hpp"
+
+namespace hv::svm {
+
+class GuestVmcb {
+public:
+    struct Setup {
+        ExitAssists assists;
+        bool clean_bits;  ///< the processor keeps what the clean bits say is unchanged
+        bool pause_filter;
+        Hpa io_permissions;
+        Hpa msr_permissions;
+        std::uint64_t nested_root;
+    };
+
+    /// Writes all of `vmcb`, which outlives this: the state after RESET.
+    GuestVmcb(Vmcb& vmcb, const Setup& setup);
+
+    /// VcpuBackend's calls, but for DR0 to DR3, which VMRUN does not switch.
+    void get_state(CpuState& out, RegSet which) const;
+    /// True: translations that were cached for the guest are void.
+    [[nodiscard]] bool set_state(const CpuState& in, RegSet which);
+    bool inject(const Event& event, const VcpuRegs& regs);
+    void request_window(Event::Type type);
+    void clear_interrupt_shadow() { vmcb_.control.interrupt_shadow &= ~std::uint64_t{1}; }
+    [[nodiscard]] bool interrupt_shadow() const { return (vmcb_.control.interrupt_shadow & 1) != 0; }
+    void set_tsc_offset(std::int64_t offset);
+
+    /// Translations are cached under `asid` from now on.
+    void set_asid(std::uint32_t asid, TlbControl flush);
+    /// This CPU knows nothing of the VMCB.
+    void arrive() { vmcb_.control.clean = 0; }
+    /// Before VMRUN and after #VMEXIT: `regs` in and out, and why the guest stopped.
+    void enter(const VcpuRegs& regs);
+    VmExit leave(VcpuRegs& regs);
+
+private:
+    /// How far the guest is with its NMI handler, whose IRET unblocks NMIs [apm2 15.13.3 NMI Intercept]. The
+    /// processor does not tell when that has completed: IRET is intercepted, then executed with TF set and
+    /// all exceptions intercepted.
+    enum class NmiBlocking : std::uint8_t { none, until_iret, stepping_over_iret };
+
+    void init_controls(const Setup& setup);
+    void init_state();
+    void set_intercept(Intercept intercept, bool on);
+    void set_exception_intercepts(std::uint32_t vectors);
+    void end_window_request();
+    void dirty(Clean bits) { vmcb_.control.clean &= ~static_cast<std::uint32_t>(bits); }
+    void settle_nmi_blocking(VmExit& exit, VcpuRegs& regs);
+    void begin_step(VcpuRegs& regs);
+    void end_step(VmExit& exit, VcpuRegs& regs);
+    void block_nmis();
+    void unblock_nmis();
+
+    Vmcb& vmcb_;
+    const ExitAssists assists_;
+    const std::uint32_t clean_after_exit_;
+    NmiBlocking nmi_blocking_{NmiBlocking::none};
+    // Of the guest, while stepping.
+    std::uint64_t iret_rip_{0};
+    std::uint64_t trap_flag_{0};
+    std::uint64_t dr6_{0};
+};
+
+}  // namespace hv::svm
