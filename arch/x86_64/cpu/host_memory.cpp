@@ -83,7 +83,8 @@ Expected<void> init_host_memory(FrameSource& early_frames, std::span<const Physi
     frames.current = &early_frames;
     const bool has_1g = (cpuid(0x8000'0001).edx & (1U << 26)) != 0;
     return host.with([&](HostMemory& memory) -> Expected<void> {
-        memory.table = new (memory.storage.data()) Table{HV_TRY(Table::create(HostFormat{has_1g}, FrameTables{frames}))};
+        memory.table =
+            new (memory.storage.data()) Table{HV_TRY(Table::create(HostFormat{has_1g}, FrameTables{frames}))};
         HV_TRY(map_image(*memory.table, image));
         for (const PhysicalRange& range : ram) {
             const std::uint64_t first = align_down(range.start.raw, kPageSize);

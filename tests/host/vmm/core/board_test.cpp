@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "vmm/core/vcpu_fixture.hpp"
-
 #include "vmm/core/board.hpp"
+#include "vmm/core/vcpu_fixture.hpp"
 
 using namespace hv;
 using namespace hv::test;
@@ -11,7 +10,9 @@ namespace {
 
 struct Fixture : VcpuFixture {
     explicit Fixture(bool debug_exit = true)
-        : board{Board::create({ports, mmio, fabric, clock, control, serial, debug, {0, clock.now()}, debug_exit}).value()} {
+        : board{Board::create(
+                    {ports, mmio, fabric, clock, control, serial, debug, {0, clock.now()}, debug_exit})
+                    .value()} {
         fabric.connect(apics, &board->io_apic());
         board->connect(vcpu().apic());
         start();
@@ -42,7 +43,7 @@ TEST_CASE("every device answers at its address", "[core]") {
     CHECK(ports.read(map::kDebugConsole, 1) == 0xe9);
     ports.write(map::kRtc, 1, 0x0d);
     CHECK(ports.read(map::kRtc + 1, 1) == 0x80);  // battery good
-    CHECK(ports.read(Port92::kPort, 1) == 2);  // A20
+    CHECK(ports.read(Port92::kPort, 1) == 2);     // A20
     CHECK(ports.read(KeyboardController::kCommandPort, 1) != 0xff);
     const std::uint64_t before = ports.read(map::kPmTimer, 4);
     f.clock.advance(1'000'000);
@@ -83,9 +84,15 @@ TEST_CASE("the guest's ways to end itself reach the VM", "[core]") {
         expected = VmStop::exit_code;
         code = 0x42;
     }
-    SECTION("port 0xcf9") { f.ports.write(map::kReset, 1, map::kResetValue); }
-    SECTION("keyboard controller") { f.ports.write(KeyboardController::kCommandPort, 1, 0xfe); }
-    SECTION("port 0x92") { f.ports.write(Port92::kPort, 1, 1); }
+    SECTION("port 0xcf9") {
+        f.ports.write(map::kReset, 1, map::kResetValue);
+    }
+    SECTION("keyboard controller") {
+        f.ports.write(KeyboardController::kCommandPort, 1, 0xfe);
+    }
+    SECTION("port 0x92") {
+        f.ports.write(Port92::kPort, 1, 1);
+    }
     CHECK(f.control.reasons == std::vector{expected});
     CHECK(f.control.codes == std::vector{code});
 }

@@ -67,7 +67,8 @@ struct VmFixture {
         return config.vms[config.vms.size() - 1];
     }
     VmServices services() {
-        return {frames, extension, clock, *scheduler, files, switches.span(), some_cpuid_policy, {0, clock.now()}, note_stop, this};
+        return {frames,           extension, clock, *scheduler, files, switches.span(), some_cpuid_policy,
+                {0, clock.now()}, note_stop, this};
     }
     static void note_stop(void* self) { ++static_cast<VmFixture*>(self)->stops; }
 
@@ -86,7 +87,8 @@ struct VmFixture {
 };
 
 /// The boot processor writes `value` to a port.
-inline void guest_out(fake::FakeVcpuBackend& backend, std::uint16_t port, std::uint8_t size, std::uint64_t value) {
+inline void guest_out(fake::FakeVcpuBackend& backend, std::uint16_t port, std::uint8_t size,
+                      std::uint64_t value) {
     backend.regs.gpr[RAX] = value;
     backend.exits.push_back(out_exit(port, size));
 }

@@ -30,7 +30,9 @@ struct Fixture : VmFixture {
     }
     /// The boot processor of the VM that was built last.
     fake::FakeVcpuBackend& boot_processor() { return *extension.backends[extension.backends.size() - 2]; }
-    void power_off() { guest_out(boot_processor(), guest_map::kPm1aControl, 2, guest_map::kSleepTypeS5 << 10 | 1 << 13); }
+    void power_off() {
+        guest_out(boot_processor(), guest_map::kPm1aControl, 2, guest_map::kSleepTypeS5 << 10 | 1 << 13);
+    }
     void debug_exit(std::uint32_t code) { guest_out(boot_processor(), guest_map::kDebugExit, 4, code); }
     void restart() { guest_out(boot_processor(), guest_map::kReset, 1, guest_map::kResetValue); }
     void triple_fault() { boot_processor().exits.push_back(exit_of(VmExit::Reason::shutdown)); }

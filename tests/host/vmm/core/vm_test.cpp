@@ -22,10 +22,16 @@ bool may_allocate() {
 
 }  // namespace
 
-void hv::test::limit_allocations(std::uint64_t count) { allocations_left = count; }
+void hv::test::limit_allocations(std::uint64_t count) {
+    allocations_left = count;
+}
 
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return may_allocate() ? ::operator new(size) : nullptr; }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return may_allocate() ? ::operator new[](size) : nullptr; }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return may_allocate() ? ::operator new(size) : nullptr;
+}
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return may_allocate() ? ::operator new[](size) : nullptr;
+}
 void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
     return may_allocate() ? ::operator new(size, alignment) : nullptr;
 }
@@ -97,9 +103,15 @@ TEST_CASE("a VM is not built from what is not there", "[core]") {
     VmFixture f;
     auto& config = f.add("a");
     Error expected = Error::not_found;
-    SECTION("kernel") { config.kernel = "nothing"; }
-    SECTION("initrd") { config.initrd = "nothing"; }
-    SECTION("disk") { config.disks[0].name = "nothing"; }
+    SECTION("kernel") {
+        config.kernel = "nothing";
+    }
+    SECTION("initrd") {
+        config.initrd = "nothing";
+    }
+    SECTION("disk") {
+        config.disks[0].name = "nothing";
+    }
     SECTION("physical disk") {
         config.disks[0].source = config::DiskSource::disk;
         expected = Error::unsupported;
