@@ -30,17 +30,44 @@ public:
     [[nodiscard]] bool set_state(const CpuState& in, RegSet which);
     bool inject(const Event& event, const VcpuRegs& regs);
     void request_window(Event::Type type);
-    void clear_interrupt_shadow() { vmcb_.control.interrupt_shadow &= ~std::uint64_t{1}; }
-    [[nodiscard]] bool interrupt_shadow() const { return (vmcb_.control.interrupt_shadow & 1) != 0; }
+    [[nodiscard]] bool interrupt_shadow(const VcpuRegs& regs) const {
+        return (vmcb_.control.interrupt_shadow & 1) != 0 && regs.rip == vmcb_.save.rip;
+    }
+    [[nodiscard]] unsigned cpl() const { return vmcb_.save.cpl & 3U; }
     void set_tsc_offset(std::int64_t offset);
 
     /// Translations are cached under `asid` from now on.
     void set_asid(std::uint32_t asid, TlbControl flush);
     /// This CPU knows nothing of the VMCB.
     void arrive() { vmcb_.control.clean = 0; }
-    /// Before VMRUN and after #VMEXIT: `regs` in and out, and why the guest stopped.
-    void enter(const VcpuRegs& regs);
-    VmExit leave(VcpuRegs& regs);
+    /// Before VMRUN.
+    void enter(const VcpuRegs& regs) {
+        VmcbSave& s = vmcb_.save;
+        if (regs.rip != s.rip) {
+            s.rip = regs.rip;
+            vmcb_.control.interrupt_shadow = 0;
+        }
+        s.rax = regs.gpr[RAX];
+        s.rsp = regs.gpr[RSP];
+        s.rflags = regs.rflags;
+    }
+    /// After #VMEXIT: the guest's registers, and why it stopped.
+    void leave(VcpuRegs& regs, VmExit& exit) {
+        VmcbControl& c = vmcb_.control;
+        const VmcbSave& s = vmcb_.save;
+        regs.gpr[RAX] = s.rax;
+        regs.gpr[RSP] = s.rsp;
+        regs.rip = s.rip;
+        regs.rflags = s.rflags;
+        c.tlb_control = static_cast<std::uint8_t>(TlbControl::nothing);
+        c.event_injection = 0;
+        c.clean = clean_after_exit_;
+        decode_exit(vmcb_, assists_, exit);
+        if (nmi_blocking_ != NmiBlocking::none) [[unlikely]]
+            settle_nmi_blocking(exit, regs);
+        if (exit.reason == VmExit::Reason::interrupt_window) [[unlikely]]
+            end_window_request();
+    }
 
 private:
     /// How far the guest is with its NMI handler, whose IRET unblocks NMIs [apm2 15.13.3 NMI Intercept]. The

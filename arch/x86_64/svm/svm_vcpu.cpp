@@ -67,7 +67,7 @@ void SvmVcpu::take_asid() {
     needs_asid_ = false;
 }
 
-VmExit SvmVcpu::run() {
+void SvmVcpu::run() {
     if (const std::uint64_t generation = space_.generation(); generation != space_generation_ || needs_asid_)
         [[unlikely]] {
         space_generation_ = generation;
@@ -75,10 +75,9 @@ VmExit SvmVcpu::run() {
     }
     vmcb_.enter(regs);
     svm_enter(&regs, vmcb_address_, host_state_);
-    const VmExit exit = vmcb_.leave(regs);
+    vmcb_.leave(regs, exit);
     if (exit.reason == VmExit::Reason::exception && exit.exception.vector == EXCEPTION_MC) [[unlikely]]
         panic("machine check while a guest ran");
-    return exit;
 }
 
 void SvmVcpu::get_state(CpuState& out, RegSet which) const {

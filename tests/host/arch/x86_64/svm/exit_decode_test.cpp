@@ -106,7 +106,9 @@ void check(const ExitAssists& assists, test::Assists kind) {
             fill(*vmcb);
             if (!assists.next_rip)
                 vmcb->control.next_rip = 0;
-            return decode_exit(*vmcb, assists);
+            VmExit exit;
+            decode_exit(*vmcb, assists, exit);
+            return exit;
         },
         kind);
 }
@@ -115,7 +117,9 @@ VmExit decoded(const Fill& fill, const ExitAssists& assists = {true, true}) {
     Vmcb vmcb{};
     vmcb.save.rip = test::kScenarioRip;
     fill(vmcb);
-    return decode_exit(vmcb, assists);
+    VmExit exit;
+    decode_exit(vmcb, assists, exit);
+    return exit;
 }
 
 }  // namespace
