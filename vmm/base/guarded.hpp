@@ -49,8 +49,8 @@ public:
     void lock() {
         note_lock_taken(rank_);
         const auto ticket = next_.fetch_add(1, std::memory_order_relaxed);
-        while (serving_.load(std::memory_order_acquire) != ticket)
-            machine::pause();
+        if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]]
+            wait_for(ticket);
     }
     void unlock() {
         serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
@@ -58,6 +58,11 @@ public:
     }
 
 private:
+    [[gnu::noinline]] void wait_for(std::uint32_t ticket) const {
+        while (serving_.load(std::memory_order_acquire) != ticket)
+            machine::pause();
+    }
+
     std::atomic<std::uint32_t> next_{0};
     std::atomic<std::uint32_t> serving_{0};
     Rank rank_;

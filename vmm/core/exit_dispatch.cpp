@@ -68,7 +68,7 @@ Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
 }
 
 /// Each case is a tail call.
-inline Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
+[[gnu::always_inline]] inline Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
     using Reason = VmExit::Reason;
     switch (exit.reason) {
     case Reason::host_interrupt: return handle_host_interrupt();
@@ -81,7 +81,7 @@ inline Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
     case Reason::nested_fault: return handle_nested_fault(exit);
     case Reason::vmcall: return handle_vmcall(exit);
     case Reason::hlt: return handle_halt(exit);
-    case Reason::pause: return skip<Operation::pause>(exit) ? Next::yield : Next::enter;
+    case Reason::pause: return handle_pause(exit);
     case Reason::cr_access: return handle_cr_access(exit);
     case Reason::xsetbv: return handle_xsetbv(exit);
     case Reason::invd: return handle_cache_flush(exit);
@@ -98,14 +98,42 @@ inline Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
     return crash("an exit that is not handled", exit);
 }
 
+// Out of line: a local Event would cost every exit a stack frame with its guard.
+Vcpu::Next Vcpu::raise(const Event& exception) {
+    events_.raise(exception);
+    return Next::enter;
+}
+
+Vcpu::Next Vcpu::raise_general_protection() {
+    return raise(Event::exception(EXCEPTION_GP, 0));
+}
+
+Vcpu::Next Vcpu::raise_undefined() {
+    return raise(Event::exception(EXCEPTION_UD));
+}
+
+Vcpu::Next Vcpu::handle_pause(const VmExit& exit) {
+    return skip<Operation::pause>(exit) ? Next::yield : Next::enter;
+}
+
 Vcpu::Next Vcpu::handle_host_interrupt() {
     machine::let_interrupts_in();
     return loop_->wants_cpu() ? Next::leave_cpu : look_again();
 }
 
 template <Operation Op>
+unsigned Vcpu::known_length(const VmExit& exit) const {
+    return exit.instruction_length != 0 ? exit.instruction_length : fetcher_.known_length<Op>();
+}
+
+template <Operation Op>
+unsigned Vcpu::length_of(const VmExit& exit) {
+    return exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Op>();
+}
+
+template <Operation Op>
 bool Vcpu::skip(const VmExit& exit) {
-    const unsigned length = exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Op>();
+    const unsigned length = length_of<Op>(exit);
     if (length == 0) [[unlikely]]
         return false;
     x86::finish_instruction(*backend_, events_, length);
@@ -114,16 +142,33 @@ bool Vcpu::skip(const VmExit& exit) {
 
 Vcpu::Next Vcpu::handle_cpuid(const VmExit& exit) {
     VcpuRegs& regs = backend_->regs;
-    const auto leaf = static_cast<std::uint32_t>(regs.gpr[RAX]);
-    const auto subleaf = static_cast<std::uint32_t>(regs.gpr[RCX]);
-    if (!skip<Operation::cpuid>(exit)) [[unlikely]]
-        return Next::enter;
-    const CpuidRegs result = environment_.cpuid.lookup(leaf, subleaf, *backend_, index_, apic_.apic_base());
-    regs.gpr[RAX] = result.eax;
-    regs.gpr[RBX] = result.ebx;
-    regs.gpr[RCX] = result.ecx;
-    regs.gpr[RDX] = result.edx;
+    const CpuidRegs* answer = environment_.cpuid.constant(static_cast<std::uint32_t>(regs.gpr[RAX]),
+                                                          static_cast<std::uint32_t>(regs.gpr[RCX]));
+    const unsigned length = known_length<Operation::cpuid>(exit);
+    if (answer == nullptr || length == 0) [[unlikely]]
+        return handle_cpuid_slowly(exit);
+    return answer_cpuid(*answer, length);
+}
+
+inline Vcpu::Next Vcpu::answer_cpuid(const CpuidRegs& answer, unsigned length) {
+    VcpuRegs& regs = backend_->regs;
+    regs.gpr[RAX] = answer.eax;
+    regs.gpr[RBX] = answer.ebx;
+    regs.gpr[RCX] = answer.ecx;
+    regs.gpr[RDX] = answer.edx;
+    x86::finish_instruction(*backend_, events_, length);
     return Next::enter;
+}
+
+Vcpu::Next Vcpu::handle_cpuid_slowly(const VmExit& exit) {
+    const VcpuRegs& regs = backend_->regs;
+    const unsigned length = length_of<Operation::cpuid>(exit);
+    if (length == 0) [[unlikely]]
+        return Next::enter;
+    return answer_cpuid(environment_.cpuid.lookup(static_cast<std::uint32_t>(regs.gpr[RAX]),
+                                                  static_cast<std::uint32_t>(regs.gpr[RCX]), *backend_,
+                                                  index_, apic_.apic_base()),
+                        length);
 }
 
 Vcpu::Next Vcpu::handle_rdmsr(const VmExit& exit) {
@@ -140,8 +185,7 @@ Vcpu::Next Vcpu::handle_rdmsr(const VmExit& exit) {
 
 Vcpu::Next Vcpu::handle_wrmsr(const VmExit& exit) {
     VcpuRegs& regs = backend_->regs;
-    const unsigned length =
-        exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::wrmsr>();
+    const unsigned length = length_of<Operation::wrmsr>(exit);
     if (length == 0) [[unlikely]]
         return Next::enter;
     const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
@@ -162,8 +206,7 @@ Vcpu::Next Vcpu::handle_vmcall(const VmExit& exit) {
 }
 
 Vcpu::Next Vcpu::handle_xsetbv(const VmExit& exit) {
-    const unsigned length =
-        exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::xsetbv>();
+    const unsigned length = length_of<Operation::xsetbv>(exit);
     if (length == 0) [[unlikely]]
         return Next::enter;
     const VcpuRegs& regs = backend_->regs;
@@ -237,16 +280,19 @@ Expected<void> Vcpu::access_control_register(const x86::Instruction& in) {
 }
 
 Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
-    if (exit.io.string)
+    if (exit.io.string()) [[unlikely]]
         return handle_emulation(emulator_.emulate(), exit);
-    VcpuRegs& regs = backend_->regs;
-    if (exit.io.in) {
-        const std::uint64_t value = environment_.ports.read(exit.io.port, exit.io.size);
-        const std::uint64_t mask = all_ones(exit.io.size);
-        // IN EAX clears the upper half of RAX, the shorter forms leave the rest of it alone.
-        regs.gpr[RAX] = exit.io.size == 4 ? value & mask : (regs.gpr[RAX] & ~mask) | (value & mask);
+    std::uint64_t& rax = backend_->regs.gpr[RAX];
+    if (exit.io.in()) {
+        const std::uint64_t value = environment_.ports.read(exit.io.port(), exit.io.size());
+        switch (
+            exit.io.size()) {  // IN EAX clears the upper half of RAX, the shorter forms leave the rest alone
+        case 1: rax = (rax & ~std::uint64_t{0xff}) | static_cast<std::uint8_t>(value); break;
+        case 2: rax = (rax & ~std::uint64_t{0xffff}) | static_cast<std::uint16_t>(value); break;
+        default: rax = static_cast<std::uint32_t>(value);
+        }
     } else {
-        environment_.ports.write(exit.io.port, exit.io.size, regs.gpr[RAX] & all_ones(exit.io.size));
+        environment_.ports.write(exit.io.port(), exit.io.size(), rax & all_ones(exit.io.size()));
     }
     x86::finish_instruction(*backend_, events_, exit.instruction_length);
     return Next::enter;

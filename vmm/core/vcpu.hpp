@@ -130,9 +130,12 @@ private:
 
     // Exit handlers, exit_dispatch.cpp.
     Next handle_host_interrupt();
+    Next handle_pause(const VmExit& exit);
     Next handle_io(const VmExit& exit);
     Next handle_nested_fault(const VmExit& exit);
     Next handle_cpuid(const VmExit& exit);
+    Next handle_cpuid_slowly(const VmExit& exit);
+    Next answer_cpuid(const CpuidRegs& answer, unsigned length);
     Next handle_rdmsr(const VmExit& exit);
     Next handle_wrmsr(const VmExit& exit);
     Next handle_vmcall(const VmExit& exit);
@@ -143,16 +146,19 @@ private:
     Next handle_halt(const VmExit& exit);
     Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);
     Next crash(std::string_view what, const VmExit& exit);
+    /// Bytes of the instruction that exited, an `Op`. 0: it has changed under way, the guest runs it again.
+    template <x86::Operation Op>
+    unsigned length_of(const VmExit& exit);
+    /// The same at little cost. 0: length_of() has to look.
+    template <x86::Operation Op>
+    [[nodiscard]] unsigned known_length(const VmExit& exit) const;
     /// Completes the instruction that exited, an `Op`. False: it has changed under way, the guest runs it
     /// again.
     template <x86::Operation Op>
     bool skip(const VmExit& exit);
-    Next raise(const Event& exception) {
-        events_.raise(exception);
-        return Next::enter;
-    }
-    Next raise_general_protection() { return raise(Event::exception(EXCEPTION_GP, 0)); }
-    Next raise_undefined() { return raise(Event::exception(EXCEPTION_UD)); }
+    [[gnu::noinline]] Next raise(const Event& exception);
+    [[gnu::noinline]] Next raise_general_protection();
+    [[gnu::noinline]] Next raise_undefined();
 
     // LocalApicOwner
     void interrupt_posted() override { poke(); }

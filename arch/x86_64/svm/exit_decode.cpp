@@ -37,7 +37,6 @@ Reason reason_of(ExitCode code) {
     case ExitCode::invlpg: return Reason::invlpg;
     case ExitCode::task_switch: return Reason::task_switch;
     case ExitCode::shutdown: return Reason::shutdown;
-    case ExitCode::vmmcall: return Reason::vmcall;
     case ExitCode::xsetbv: return Reason::xsetbv;
     case ExitCode::vmrun:
     case ExitCode::vmload:
@@ -57,8 +56,13 @@ Reason reason_of(ExitCode code) {
 
 }  // namespace
 
-void detail::decode_rare(const Vmcb& vmcb, const ExitAssists& assists, VmExit& exit) {
+void decode_exit(const Vmcb& vmcb, const ExitAssists& assists, VmExit& exit) {
     const VmcbControl& control = vmcb.control;
+    const bool frequent = decode_frequent_exit(vmcb, assists, exit);
+    if (EventInjection::Valid::test(control.exit_int_info))
+        exit.interrupted = decode_event(control.exit_int_info);
+    if (frequent)
+        return;
     const auto code = static_cast<ExitCode>(control.exit_code);
     if (control.exit_code <= kLastCrWrite) {
         static_assert(kFirstCr0 == static_cast<std::uint64_t>(ExitCode::read_cr0));

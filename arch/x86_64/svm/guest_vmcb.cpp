@@ -104,6 +104,14 @@ void GuestVmcb::set_asid(std::uint32_t asid, TlbControl flush) {
     dirty(Clean::asid);
 }
 
+void GuestVmcb::leave_with_care(VcpuRegs& regs, VmExit& exit) {
+    decode_exit(vmcb_, assists_, exit);
+    if (nmi_blocking_ != NmiBlocking::none)
+        settle_nmi_blocking(exit, regs);
+    if (exit.reason == VmExit::Reason::interrupt_window)
+        end_window_request();
+}
+
 void GuestVmcb::settle_nmi_blocking(VmExit& exit, VcpuRegs& regs) {
     if (exit.interrupted.type == Event::Type::nmi)
         unblock_nmis();  // it was not delivered, so it blocks nothing yet: it goes in again

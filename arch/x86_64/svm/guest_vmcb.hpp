@@ -42,31 +42,28 @@ public:
     void arrive() { vmcb_.control.clean = 0; }
     /// Before VMRUN.
     void enter(const VcpuRegs& regs) {
-        VmcbSave& s = vmcb_.save;
-        if (regs.rip != s.rip) {
-            s.rip = regs.rip;
-            vmcb_.control.interrupt_shadow = 0;
+        Vmcb& vmcb = vmcb_;
+        if (regs.rip != vmcb.save.rip) {
+            vmcb.save.rip = regs.rip;
+            vmcb.control.interrupt_shadow = 0;
         }
-        s.rax = regs.gpr[RAX];
-        s.rsp = regs.gpr[RSP];
-        s.rflags = regs.rflags;
+        vmcb.save.rax = regs.gpr[RAX];
+        vmcb.save.rsp = regs.gpr[RSP];
+        vmcb.save.rflags = regs.rflags;
     }
     /// After #VMEXIT: the guest's registers, and why it stopped.
     void leave(VcpuRegs& regs, VmExit& exit) {
-        VmcbControl& c = vmcb_.control;
-        const VmcbSave& s = vmcb_.save;
-        regs.gpr[RAX] = s.rax;
-        regs.gpr[RSP] = s.rsp;
-        regs.rip = s.rip;
-        regs.rflags = s.rflags;
-        c.tlb_control = static_cast<std::uint8_t>(TlbControl::nothing);
-        c.event_injection = 0;
-        c.clean = clean_after_exit_;
-        decode_exit(vmcb_, assists_, exit);
-        if (nmi_blocking_ != NmiBlocking::none) [[unlikely]]
-            settle_nmi_blocking(exit, regs);
-        if (exit.reason == VmExit::Reason::interrupt_window) [[unlikely]]
-            end_window_request();
+        Vmcb& vmcb = vmcb_;
+        regs.gpr[RAX] = vmcb.save.rax;
+        regs.gpr[RSP] = vmcb.save.rsp;
+        regs.rip = vmcb.save.rip;
+        regs.rflags = vmcb.save.rflags;
+        vmcb.control.tlb_control = static_cast<std::uint8_t>(TlbControl::nothing);
+        vmcb.control.event_injection = 0;
+        vmcb.control.clean = clean_after_exit_;
+        if (nmi_blocking_ != NmiBlocking::none || EventInjection::Valid::test(vmcb.control.exit_int_info) ||
+            !decode_frequent_exit(vmcb, assists_, exit)) [[unlikely]]
+            leave_with_care(regs, exit);
     }
 
 private:
@@ -81,6 +78,7 @@ private:
     void set_exception_intercepts(std::uint32_t vectors);
     void end_window_request();
     void dirty(Clean bits) { vmcb_.control.clean &= ~static_cast<std::uint32_t>(bits); }
+    void leave_with_care(VcpuRegs& regs, VmExit& exit);
     void settle_nmi_blocking(VmExit& exit, VcpuRegs& regs);
     void begin_step(VcpuRegs& regs);
     void end_step(VmExit& exit, VcpuRegs& regs);

@@ -37,6 +37,7 @@ public:
 private:
     SvmVcpu(SvmExtension& extension, GuestAddressSpace& space, Hpa vmcb, cpu::GuestFpu fpu);
     void take_asid();
+    void look_for_machine_check() const;
 
     SvmExtension& extension_;
     GuestAddressSpace& space_;
