@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Data together with the lock that protects it, reached by with(). Locks mask interrupts while held
-// (interrupt handlers take locks as well) and carry a rank: a CPU takes them in strictly rising rank, which
-// debug builds check.
+// Data together with the lock that protects it, reached by with(). Interrupt handlers take locks as well;
+// none comes while a lock is held, since interrupts are let in at two places only, where none is
+// (vmm/base/machine.hpp). Locks carry a rank: a CPU takes them in strictly rising rank, which debug builds
+// check.
 #pragma once
 
 #include "vmm/base/machine.hpp"
@@ -68,7 +69,7 @@ private:
     Rank rank_;
 };
 
-/// Holds a spinlock with interrupts masked.
+/// Holds a spinlock for a scope.
 class LockGuard {
 public:
     explicit LockGuard(Spinlock& lock) : lock_{lock} { lock_.lock(); }
@@ -77,7 +78,6 @@ public:
     LockGuard& operator=(const LockGuard&) = delete;
 
 private:
-    machine::InterruptGuard interrupts_;
     Spinlock& lock_;
 };
 

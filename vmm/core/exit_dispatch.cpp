@@ -2,6 +2,7 @@
 // What the VMM does about each kind of exit. Decoding an exit is the backends' work:
 // arch/x86_64/{vmx,svm}/exit_decode.*.
 #include "arch/x86_64/defs/cr.hpp"
+#include "arch/x86_64/defs/msr.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
 #include "vmm/base/text.hpp"
@@ -189,7 +190,10 @@ Vcpu::Next Vcpu::handle_wrmsr(const VmExit& exit) {
     if (length == 0) [[unlikely]]
         return Next::enter;
     const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
-    if (!msrs_.write(static_cast<std::uint32_t>(regs.gpr[RCX]), value))
+    const auto msr = static_cast<std::uint32_t>(regs.gpr[RCX]);
+    if (msr == static_cast<std::uint32_t>(Msr::IA32_TSC_DEADLINE))  // the most frequent one
+        apic_.set_tsc_deadline(value);
+    else if (!msrs_.write(msr, value))
         return raise_general_protection();
     x86::finish_instruction(*backend_, events_, length);
     return Next::enter;

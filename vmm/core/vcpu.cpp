@@ -22,7 +22,6 @@ Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::
                                              std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity) {
     // A backend's registers can be reached on the CPU that it is on only, and the MSRs' reset sets its TSC
     // offset.
-    const machine::InterruptGuard interrupts;
     VcpuBackend& its_backend = *backend;
     its_backend.enter_cpu();
     auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend), affinity};
@@ -59,7 +58,6 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
     events_.reset();
     signals_.store(0, std::memory_order_relaxed);
     apic_.reset();
-    const machine::InterruptGuard interrupts;
     backend_->enter_cpu();
     msrs_.reset();
     apic_.set_tsc_offset(msrs_.tsc_offset());
