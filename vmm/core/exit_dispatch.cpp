@@ -331,7 +331,9 @@ Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
     if (wakes_from_halt() || events_.wakes())
         return look_again();
     activity_ = Activity::halted;
-    return Next::block;
+    // It waits in its place once, which saves the way out and in again. What an interrupt brought that was
+    // not for this vCPU finds the CPU free then.
+    return !look_.load(std::memory_order_relaxed) && loop_->nap() ? prepare() : Next::block;
 }
 
 // The buses answer for what nobody claims.

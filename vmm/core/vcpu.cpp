@@ -132,15 +132,15 @@ Vcpu::Next Vcpu::prepare() {
 /// Puts the highest interrupt in, or asks for the moment when it can go in.
 void Vcpu::deliver_interrupt(bool may_inject) {
     const int vector = apic_.pending_vector();
-    if (vector < 0 && !apic_.ext_int_pending()) [[likely]]
+    const bool ext_int = vector < 0 && apic_.ext_int_pending();
+    if (vector < 0 && !ext_int)
         return;
     if (may_inject && (backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
-        if (vector >= 0) {
-            if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector))))
-                apic_.accept(static_cast<std::uint8_t>(vector));
-        } else {
+        if (ext_int) {
             apic_.accept_ext_int();
             backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
+        } else if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector)))) {
+            apic_.accept(static_cast<std::uint8_t>(vector));
         }
         // Another one may wait behind it.
         if (apic_.pending_vector() < 0 && !apic_.ext_int_pending())

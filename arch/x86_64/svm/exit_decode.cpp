@@ -25,12 +25,10 @@ void decode_cr(std::uint8_t code, const Vmcb& vmcb, const ExitAssists& assists, 
 
 Reason reason_of(ExitCode code) {
     switch (code) {
-    case ExitCode::intr:
     case ExitCode::nmi:
     case ExitCode::smi: return Reason::host_interrupt;
     case ExitCode::vintr: return Reason::interrupt_window;
     case ExitCode::init: return Reason::init_signal;
-    case ExitCode::hlt: return Reason::hlt;
     case ExitCode::pause: return Reason::pause;
     case ExitCode::invd:
     case ExitCode::wbinvd: return Reason::invd;

@@ -56,6 +56,8 @@ inline bool decode_frequent_exit(const Vmcb& vmcb, const ExitAssists& assists, V
             NpfInfo::DuringWalk::test(info)};
         return true;
     }
+    case ExitCode::intr: exit.reason = VmExit::Reason::host_interrupt; return true;
+    case ExitCode::hlt: exit.reason = VmExit::Reason::hlt; return true;
     case ExitCode::cpuid: exit.reason = VmExit::Reason::cpuid; return true;
     case ExitCode::vmmcall: exit.reason = VmExit::Reason::vmcall; return true;
     default: return false;

@@ -188,7 +188,8 @@ bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
         if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow(regs) ||
             nmi_blocking_ == NmiBlocking::stepping_over_iret)
             return false;
-        break;
+        c.event_injection = EventInjection::Vector::make(event.vector) | EventInjection::Valid::kMask;
+        return true;
     case Event::Type::nmi:
         if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow(regs))
             return false;

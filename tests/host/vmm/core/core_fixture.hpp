@@ -95,7 +95,7 @@ inline VmExit out_exit(std::uint16_t port, std::uint8_t size = 1) {
 }
 inline VmExit in_exit(std::uint16_t port, std::uint8_t size = 1) {
     VmExit exit = out_exit(port, size);
-    exit.io.in = true;
+    exit.io = IoExit{port, size, true, false, false};
     return exit;
 }
 inline VmExit fault_exit(std::uint64_t gpa, bool write = false) {

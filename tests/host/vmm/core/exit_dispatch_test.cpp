@@ -121,7 +121,7 @@ TEST_CASE("string I/O goes through memory", "[core]") {
     f.regs().gpr[RCX] = 4;
     f.regs().gpr[RDX] = 0x500;
     VmExit exit = out_exit(0x500);
-    exit.io.string = exit.io.rep = true;
+    exit.io = IoExit{0x500, 1, false, true, true};
     f.run({exit});
     REQUIRE(f.port.writes.size() == 4);
     CHECK(f.port.writes[3].value == 0x64);
