@@ -118,7 +118,9 @@ Vcpu::Next Vcpu::handle_cpuid(const VmExit& exit) {
     const auto subleaf = static_cast<std::uint32_t>(regs.gpr[RCX]);
     if (!skip<Operation::cpuid>(exit)) [[unlikely]]
         return Next::enter;
-    const CpuidRegs result = environment_.cpuid.lookup(leaf, subleaf, *backend_, index_, apic_.apic_base());
+    CpuidRegs result = environment_.cpuid.lookup(leaf, subleaf, *backend_, index_, apic_.apic_base());
+    if (msrs_.limits_cpuid()) [[unlikely]]
+        msrs_.limit_cpuid(leaf, result);
     regs.gpr[RAX] = result.eax;
     regs.gpr[RBX] = result.ebx;
     regs.gpr[RCX] = result.ecx;
