@@ -316,7 +316,7 @@ void check_instructions() {
     raised = fault();
     TRY_INSTRUCTION("clgi", EMPTY, );
     expect(raised == kInvalidOpcode && fault() == kInvalidOpcode, "SVM instructions are #UD");
-    TRY_INSTRUCTION("rdpru", "+a"(low)COMMA "+d"(high), "c"(0));
+    TRY_INSTRUCTION(".byte 0x0f, 0x01, 0xfd", "+a"(low)COMMA "+d"(high), "c"(0));
     expect(fault() == kInvalidOpcode, "RDPRU is #UD");
 
     const bool fsgsbase = has(cpuid(7).ebx, 0);
