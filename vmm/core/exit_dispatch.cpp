@@ -146,7 +146,7 @@ Vcpu::Next Vcpu::handle_cpuid(const VmExit& exit) {
     const CpuidRegs* answer = environment_.cpuid.constant(static_cast<std::uint32_t>(regs.gpr[RAX]),
                                                           static_cast<std::uint32_t>(regs.gpr[RCX]));
     const unsigned length = known_length<Operation::cpuid>(exit);
-    if (answer == nullptr || length == 0) [[unlikely]]
+    if (answer == nullptr || length == 0 || msrs_.limits_cpuid()) [[unlikely]]
         return handle_cpuid_slowly(exit);
     return answer_cpuid(*answer, length);
 }
@@ -166,10 +166,12 @@ Vcpu::Next Vcpu::handle_cpuid_slowly(const VmExit& exit) {
     const unsigned length = length_of<Operation::cpuid>(exit);
     if (length == 0) [[unlikely]]
         return Next::enter;
-    return answer_cpuid(environment_.cpuid.lookup(static_cast<std::uint32_t>(regs.gpr[RAX]),
-                                                  static_cast<std::uint32_t>(regs.gpr[RCX]), *backend_,
-                                                  index_, apic_.apic_base()),
-                        length);
+    const auto leaf = static_cast<std::uint32_t>(regs.gpr[RAX]);
+    const auto subleaf = static_cast<std::uint32_t>(regs.gpr[RCX]);
+    CpuidRegs answer = environment_.cpuid.lookup(leaf, subleaf, *backend_, index_, apic_.apic_base());
+    if (msrs_.limits_cpuid())
+        msrs_.limit_cpuid(leaf, answer);
+    return answer_cpuid(answer, length);
 }
 
 Vcpu::Next Vcpu::handle_rdmsr(const VmExit& exit) {

@@ -59,11 +59,13 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
     signals_.store(0, std::memory_order_relaxed);
     apic_.reset();
     backend_->enter_cpu();
+    backend_->reset();
     msrs_.reset();
+    msrs_.enter_firmware_state();
     apic_.set_tsc_offset(msrs_.tsc_offset());
     backend_->set_tsc_offset(msrs_.tsc_offset());
     activity_ = Activity::wait_for_startup;
-    init_processor();
+    reset_registers();
     if (cpu != nullptr) {
         apic_.enter_virtual_wire_mode();
         backend_->set_state(*cpu, RegSet::all);
@@ -174,6 +176,15 @@ void Vcpu::take_signals() {
     }
     if ((signals & kSignalStartup) != 0 && activity_ == Activity::wait_for_startup)
         start_up(static_cast<std::uint8_t>(signals));
+}
+
+/// [sdm3 10.1.1 Processor State After Reset]: what INIT leaves alone, and the rest.
+void Vcpu::reset_registers() {
+    CpuState state{};
+    state.cr0 = CR0_CD | CR0_NW | CR0_ET;
+    state.pat = PAT_RESET;
+    backend_->set_state(state, RegSet::control | RegSet::msrs);
+    init_processor();
 }
 
 /// [sdm3 10.1.1 Processor State After Reset], the column for INIT: what set_state() does not name stays as it

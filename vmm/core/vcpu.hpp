@@ -118,6 +118,7 @@ private:
     void take_signals();
     void start_up(std::uint8_t vector);
     void init_processor();
+    void reset_registers();
     Next handle(const VmExit& exit);
     Next handle_interrupted(const VmExit& exit);
     Next handle_reason(const VmExit& exit);

@@ -39,6 +39,8 @@ public:
     [[nodiscard]] virtual unsigned cpl() const = 0;
     /// Guest TSC = host TSC + offset.
     virtual void set_tsc_offset(std::int64_t offset) = 0;
+    /// RESET of what CpuState and `regs` do not hold: the x87, SSE and AVX registers, XCR0, TSC_AUX.
+    virtual void reset() = 0;
     /// XCR0 as the guest sees it; validated by the caller.
     virtual void set_xcr0(std::uint64_t value) = 0;
     [[nodiscard]] virtual std::uint64_t xcr0() const = 0;
@@ -63,6 +65,12 @@ protected:
     VcpuBackend() = default;
 };
 
+/// Instructions that the extension can keep from guests: what it keeps is not to be offered.
+struct GuestInstructions {
+    bool rdtscp{true};  ///< and RDPID
+    bool invpcid{true};
+};
+
 /// The processor's virtualization extension: what it takes to make vCPUs. boot/main picks one.
 class VirtExtension {
 public:
@@ -71,6 +79,8 @@ public:
     /// Turns the extension on for the executing CPU. Error::disabled: the firmware locked it off;
     /// Error::unsupported: a feature that this hypervisor needs is missing (named in the log).
     virtual Expected<void> enable_on_this_cpu() = 0;
+    /// Which of these instructions work in guests, as far as the processor has them.
+    [[nodiscard]] virtual GuestInstructions instructions() const { return {}; }
     virtual Expected<std::unique_ptr<GuestAddressSpace>> create_address_space() = 0;
     /// The vCPU starts in the processor's state after RESET.
     virtual Expected<std::unique_ptr<VcpuBackend>> create_vcpu(GuestAddressSpace& space) = 0;

@@ -62,7 +62,10 @@ Vm::Vm(const config::VmConfig& config, const VmServices& services, GuestMemory m
       services_{services},
       memory_{std::move(memory)},
       group_{config.weight, config.cap},
-      cpuid_{services.cpuid_policy({config.cpus, services.clock.hz(), LocalApicTimer::kBusHz})},
+      cpuid_{services.cpuid_policy({.vcpus = config.cpus,
+                                    .tsc_hz = services.clock.hz(),
+                                    .apic_timer_hz = LocalApicTimer::kBusHz,
+                                    .instructions = services.extension.instructions()})},
       tsc_offset_{-static_cast<std::int64_t>(services.clock.now())},
       kvm_clock_{services.clock.hz(), 0, wall_clock_now(services)} {}
 

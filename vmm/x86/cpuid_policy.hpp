@@ -20,6 +20,7 @@ struct CpuidConfig {
     std::uint64_t apic_timer_hz{1'000'000'000};
     std::uint32_t kvm_features{cpuid::kvm_eax::CLOCKSOURCE | cpuid::kvm_eax::CLOCKSOURCE2 |
                                cpuid::kvm_eax::CLOCKSOURCE_STABLE};
+    GuestInstructions instructions{};
 };
 
 /// Immutable once built: any vCPU may look up at any time.
@@ -54,7 +55,7 @@ public:
 
 private:
     /// What is left to do at the time of the lookup.
-    enum class Kind : std::uint8_t { constant, indexed, features, topology, xsave, amd_topology };
+    enum class Kind : std::uint8_t { constant, indexed, features, extended, topology, xsave, amd_topology };
     struct Slot {
         std::uint8_t first{0};
         std::uint8_t subleaves{1};
@@ -83,6 +84,7 @@ private:
     }
     CpuidRegs dynamic(Slot slot, std::uint32_t subleaf, const VcpuBackend& backend, std::uint32_t apic_id,
                       std::uint64_t apic_base) const;
+    void extended_features(CpuidRegs& regs, const VcpuBackend& backend, std::uint64_t apic_base) const;
     [[nodiscard]] CpuidRegs xsave(const CpuidRegs& fixed, std::uint32_t subleaf, std::uint64_t xcr0) const;
 
     Slot& slot_at(std::uint32_t leaf);
@@ -107,6 +109,7 @@ private:
     std::uint8_t used_{1};
     Slot out_of_range_{};
     GuestCpu cpu_{};
+    GuestInstructions instructions_;
     unsigned core_bits_{0};  ///< width of the core number in an APIC ID
     struct Component {
         std::uint32_t size, offset;

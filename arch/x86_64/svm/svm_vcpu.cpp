@@ -103,6 +103,11 @@ void SvmVcpu::set_state(const CpuState& in, RegSet which) {
         write_debug_addresses(dr_);
 }
 
+void SvmVcpu::reset() {
+    fpu_.reset();
+    set_tsc_aux(0);
+}
+
 void SvmVcpu::set_tsc_aux(std::uint64_t value) {
     tsc_aux_ = value;
     if (on_cpu_)

@@ -25,6 +25,7 @@ public:
     [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(regs); }
     [[nodiscard]] unsigned cpl() const override { return vmcb_.cpl(); }
     void set_tsc_offset(std::int64_t offset) override { vmcb_.set_tsc_offset(offset); }
+    void reset() override;
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
     void set_tsc_aux(std::uint64_t value) override;

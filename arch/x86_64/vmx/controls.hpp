@@ -52,6 +52,7 @@ struct Controls {
 
     [[nodiscard]] constexpr bool has_vpid() const { return (secondary & secondary::ENABLE_VPID) != 0; }
     [[nodiscard]] constexpr bool has_rdtscp() const { return (secondary & secondary::ENABLE_RDTSCP) != 0; }
+    [[nodiscard]] constexpr bool has_invpcid() const { return (secondary & secondary::ENABLE_INVPCID) != 0; }
     [[nodiscard]] constexpr bool has_preemption_timer() const { return (pin & pin::PREEMPTION_TIMER) != 0; }
     [[nodiscard]] constexpr InveptType invept_type() const {
         return EptVpidCap::InveptSingle::test(caps.ept_vpid) ? InveptType::single_context

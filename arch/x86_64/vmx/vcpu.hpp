@@ -46,6 +46,10 @@ public:
         return read_segment(machine_, static_cast<unsigned>(SegmentName::ss)).dpl();
     }
     void set_tsc_offset(std::int64_t offset) override;
+    void reset() override {
+        fpu_.reset();
+        set_tsc_aux(0);
+    }
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
     void set_tsc_aux(std::uint64_t value) override;

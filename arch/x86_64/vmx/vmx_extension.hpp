@@ -23,6 +23,9 @@ public:
     [[nodiscard]] const char* name() const override { return "VT-x"; }
     /// VMXON. It stays on until the machine is reset.
     Expected<void> enable_on_this_cpu() override;
+    [[nodiscard]] GuestInstructions instructions() const override {
+        return {shared_->controls.has_rdtscp(), shared_->controls.has_invpcid()};
+    }
     Expected<std::unique_ptr<GuestAddressSpace>> create_address_space() override;
     Expected<std::unique_ptr<VcpuBackend>> create_vcpu(GuestAddressSpace& space) override;
 

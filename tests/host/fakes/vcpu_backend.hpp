@@ -42,6 +42,11 @@ public:
     }
     [[nodiscard]] unsigned cpl() const override { return state.cpl(); }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
+    void reset() override {
+        xcr0_value = 1;
+        tsc_aux_value = 0;
+        ++resets;
+    }
     void set_xcr0(std::uint64_t value) override { xcr0_value = value; }
     [[nodiscard]] std::uint64_t xcr0() const override { return xcr0_value; }
     void set_tsc_aux(std::uint64_t value) override { tsc_aux_value = value; }
@@ -87,7 +92,7 @@ public:
     std::vector<Event::Type> windows;
     std::deque<VmExit> exits;      ///< what run() returns, in order
     std::function<void()> on_run;  ///< what happens while the guest runs
-    unsigned runs{0}, flushes{0}, entered{0}, left{0};
+    unsigned resets{0}, runs{0}, flushes{0}, entered{0}, left{0};
 
 private:
     std::uint64_t rip_{0};  ///< where run() left the guest
