@@ -45,6 +45,7 @@ void LocalApic::init_reset() {
     icr_ = 0;
     lvt_.fill(Lvt::kMasked);
     publish_address();
+    owner_.priority_changed();
 }
 
 void LocalApic::enter_virtual_wire_mode() {
@@ -149,6 +150,7 @@ void LocalApic::accept_local(std::uint8_t vector, TriggerMode trigger) {
     } else if (software_enabled()) {
         irr_.set(vector);
         tmr_.assign(vector, trigger == TriggerMode::level);
+        owner_.priority_changed();
     }
 }
 
@@ -294,8 +296,10 @@ void LocalApic::write_lvt(std::uint32_t index, std::uint32_t value) {
     lvt(index) = entry;
     if (index == LVT_TIMER)
         timer_.configure(entry);
-    else if (index == LVT_LINT0)
+    else if (index == LVT_LINT0) {
         evaluate_lint(0, LintEvent::none);
+        owner_.priority_changed();  // it may let the 8259's INTR through
+    }
 }
 
 std::uint64_t LocalApic::tsc_deadline() {

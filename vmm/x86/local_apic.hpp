@@ -64,6 +64,8 @@ public:
     void set_tpr(std::uint8_t value) {
         tpr_ = value;
         update_ppr();
+        if (irr_.highest() >= 0)
+            owner_.priority_changed();
     }
     void eoi() {
         const int vector = isr_.highest();
@@ -71,6 +73,8 @@ public:
             return;
         isr_.clear(static_cast<std::uint8_t>(vector));
         update_ppr();
+        if (irr_.highest() >= 0) [[unlikely]]
+            owner_.priority_changed();
         if (tmr_.test(static_cast<std::uint8_t>(vector))) [[unlikely]]
             end_level(static_cast<std::uint8_t>(vector));
     }

@@ -172,6 +172,7 @@ Expected<void> LocalApic::set_apic_base(std::uint64_t value) {
         init_reset();
     else
         publish_address();
+    owner_.priority_changed();  // of a disabled APIC, LINT0 is INTR
     return {};
 }
 

@@ -9,30 +9,33 @@
 namespace hv::vmx {
 
 template <VmxMachine Machine>
-VmExit BasicVcpu<Machine>::run() {
+void BasicVcpu<Machine>::run() {
     flush_translations();
     if (regs.gpr[RSP] != written_.gpr[RSP])
         machine_.write(GUEST_RSP, regs.gpr[RSP]);
-    if (regs.rip != written_.rip)
+    if (regs.rip != written_.rip) {
         machine_.write(GUEST_RIP, regs.rip);
+        clear_interrupt_shadow();
+    }
     if (regs.rflags != written_.rflags)
         machine_.write(GUEST_RFLAGS, regs.rflags | RFLAGS_FIXED);
     if (shared_.mitigations.clear_buffers)
         machine_.clear_cpu_buffers();
 
     const EntryResult result = machine_.enter(regs, launched_, host_rsp_);
-    if (result != EntryResult::exited) [[unlikely]]
-        return entry_failed(result);
+    if (result != EntryResult::exited) [[unlikely]] {
+        entry_failed(result);
+        return;
+    }
 
     regs.gpr[RSP] = written_.gpr[RSP] = machine_.read(GUEST_RSP);
     regs.rip = written_.rip = machine_.read(GUEST_RIP);
     regs.rflags = written_.rflags = machine_.read(GUEST_RFLAGS);
     injected_ = false;  // [sdm3 28.2 Recording VM-Exit Information and Updating VM-Entry Control Fields]
-    VmExit exit = decode_exit(machine_);
+    exit = decode_exit(machine_);
     // A VM entry that failed has launched nothing.
     launched_ = launched_ || exit.reason != VmExit::Reason::invalid_state;
-    settle(exit);
-    return exit;
+    settle();
 }
 
 /// Drops translations that another CPU, an earlier user of the VPID or a change of the page tables made void
@@ -55,19 +58,18 @@ void BasicVcpu<Machine>::flush_translations() {
 /// VM entry did not begin: the VMCS' controls or host state are wrong [sdm3 27.2 Checks on VMX Controls and
 /// Host-State Area].
 template <VmxMachine Machine>
-VmExit BasicVcpu<Machine>::entry_failed(EntryResult result) {
+void BasicVcpu<Machine>::entry_failed(EntryResult result) {
     const std::uint32_t error = result == EntryResult::fail_valid ? machine_.read(VM_INSTRUCTION_ERROR) : 0;
     log::error(log::Topic::vmx, "%s failed: %s (%u)", launched_ ? "VMRESUME" : "VMLAUNCH",
                result == EntryResult::fail_valid ? vm_instruction_error(error) : "no current VMCS", error);
-    VmExit exit;
+    exit = {};
     exit.reason = VmExit::Reason::invalid_state;
     exit.raw = {~std::uint64_t{0}, error, 0};
-    return exit;
 }
 
 /// What has to be done about an exit before anything else, so that nobody above needs to know of it.
 template <VmxMachine Machine>
-void BasicVcpu<Machine>::settle(VmExit& exit) {
+void BasicVcpu<Machine>::settle() {
     switch (static_cast<ExitReason>(exit.raw.code)) {
     case ExitReason::EXCEPTION_OR_NMI: {
         const std::uint32_t info = machine_.read(VM_EXIT_INTERRUPTION_INFORMATION);
@@ -178,7 +180,7 @@ void BasicVcpu<Machine>::clear_interrupt_shadow() {
 
 template <VmxMachine Machine>
 bool BasicVcpu<Machine>::interrupt_shadow() const {
-    return Interruptibility::Shadow::test(interruptibility());
+    return regs.rip == written_.rip && Interruptibility::Shadow::test(interruptibility());
 }
 
 }  // namespace hv::vmx
