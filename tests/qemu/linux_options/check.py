@@ -16,7 +16,7 @@ _DISK = "disk: ok"
 _EXPECTED = {
     "tiny": {
         "noapic": ["cpus: 1", _DISK, "virtio0: XT-PIC virtio0, interrupts", "ttyS0: XT-PIC ttyS0"],
-        "timer": ["cpus: 2", _DISK, "timer: IO-APIC 2-edge, ticks", "ttyS0: IO-APIC 4-edge"],
+        "timer": ["cpus: 1", _DISK, "timer: IO-APIC 2-edge, ticks", "ttyS0: IO-APIC 4-edge"],
         "hpet": ["clocksource: hpet", _DISK, "timer: IO-APIC 2-edge, ticks"],
         "plain": [_DISK, "timer: XT-PIC timer, ticks", "virtio0: XT-PIC virtio0, interrupts"],
     },
