@@ -5,6 +5,7 @@
 #include "vmm/core/vm.hpp"
 #include "vmm/loader/acpi_tables.hpp"
 #include "vmm/loader/loader.hpp"
+#include "vmm/loader/mp_table.hpp"
 
 #include <new>
 
@@ -77,8 +78,16 @@ Expected<void> Vm::map_memory() {
 }
 
 Expected<void> Vm::add_board(Consoles consoles) {
-    board_ = HV_TRY(Board::create({ports_, mmio_, fabric_, services_.clock, *this, consoles.serial,
-                                   consoles.debug, services_.boot_time, config_.debug_exit}));
+    board_ = HV_TRY(Board::create({ports_,
+                                   mmio_,
+                                   fabric_,
+                                   services_.clock,
+                                   *this,
+                                   consoles.serial,
+                                   consoles.debug,
+                                   services_.boot_time,
+                                   config_.debug_exit,
+                                   {config_.cpus, config_.memory}}));
     return {};
 }
 
@@ -118,7 +127,8 @@ Expected<void> Vm::add_nics() {
     return {};
 }
 
-/// ACPI tables, kernel, initrd and command line into zeroed memory; the boot processor at the kernel's entry.
+/// Firmware's tables, kernel, initrd and command line into zeroed memory; the boot processor at the kernel's
+/// entry.
 Expected<void> Vm::load_kernel() {
     const auto file = [&](std::string_view name) -> Expected<std::span<const std::byte>> {
         const auto* found = services_.files.find(name);
@@ -138,6 +148,7 @@ Expected<void> Vm::load_kernel() {
         request.initrd = HV_TRY(file(config_.initrd));
     request.command_line = config_.command_line;
     request.rsdp = HV_TRY(loader::build_acpi_tables({config_.cpus, true}, memory_));
+    HV_TRY(loader::build_mp_table({config_.cpus, cpuid_.cpu().signature}, memory_));
     const auto entry = HV_TRY(loader::load(request, memory_));
     for (const auto& vcpu : vcpus_)
         vcpu->reset(vcpu->index() == 0 ? &entry.cpu : nullptr, vcpu->index() == 0 ? &entry.regs : nullptr);
