@@ -165,5 +165,5 @@ def _config_path(case: Case, work: Path) -> Path:
         return original
     folder = work / "files"
     folder.mkdir()
-    hooks.prepare(folder)
+    hooks.prepare(folder, case)
     return Path(shutil.copy(original, folder))

@@ -146,6 +146,11 @@ Expected<void> Vm::load_kernel() {
     request.kernel = HV_TRY(file(config_.kernel));
     if (!config_.initrd.empty())
         request.initrd = HV_TRY(file(config_.initrd));
+    request.initrd_name = config_.initrd;
+    Vec<loader::BootModule> modules;
+    for (const config::ModuleConfig& module : config_.modules)
+        HV_TRY(modules.push({HV_TRY(file(module.file)), module.command_line}));
+    request.modules = modules.span();
     request.command_line = config_.command_line;
     request.rsdp = HV_TRY(loader::build_acpi_tables({config_.cpus, true}, memory_));
     HV_TRY(loader::build_mp_table({config_.cpus, cpuid_.cpu().signature}, memory_));
