@@ -35,6 +35,9 @@ public:
     virtual void clear_interrupt_shadow() = 0;
     /// True while an STI or MOV SS shadow blocks interrupts.
     [[nodiscard]] virtual bool interrupt_shadow() const = 0;
+    /// NMIs are blocked, as after the delivery of one, or no longer: the VMM did the work of delivery or
+    /// IRET.
+    virtual void set_nmi_blocking(bool blocked) = 0;
     /// Guest TSC = host TSC + offset.
     virtual void set_tsc_offset(std::int64_t offset) = 0;
     /// XCR0 as the guest sees it; validated by the caller.

@@ -14,6 +14,7 @@ constexpr Intercept kIntercepts[] = {
     Intercept::msr,    Intercept::task_switch, Intercept::shutdown, Intercept::vmrun,   Intercept::vmmcall,
     Intercept::vmload, Intercept::vmsave,      Intercept::stgi,     Intercept::clgi,    Intercept::skinit,
     Intercept::wbinvd, Intercept::monitor,     Intercept::mwait,    Intercept::xsetbv,  Intercept::rdpru,
+    Intercept::icebp,
 };
 
 /// CR0 and CR4 are checked by neutral code when written; CR8 belongs to the virtual local APIC.
@@ -136,10 +137,10 @@ VmExit GuestVmcb::leave(VcpuRegs& regs) {
 void GuestVmcb::settle_nmi_blocking(VmExit& exit, VcpuRegs& regs) {
     if (exit.interrupted.type == Event::Type::nmi)
         unblock_nmis();  // it was not delivered, so it blocks nothing yet: it goes in again
-    else if (nmi_blocking_ == NmiBlocking::stepping_over_iret)
+    else if (stepping())
         end_step(exit, regs);
     else if (vmcb_.control.exit_code == static_cast<std::uint64_t>(ExitCode::iret)) {
-        begin_step(regs);
+        begin_step(NmiBlocking::stepping_over_iret, regs);
         exit.reason = VmExit::Reason::host_interrupt;  // nothing to do but to go on
     }
 }
@@ -155,12 +156,19 @@ void GuestVmcb::unblock_nmis() {
     set_exception_intercepts(kExceptions);
 }
 
-void GuestVmcb::begin_step(VcpuRegs& regs) {
-    nmi_blocking_ = NmiBlocking::stepping_over_iret;
+void GuestVmcb::set_nmi_blocking(bool blocked) {
+    if (blocked)
+        block_nmis();
+    else
+        unblock_nmis();
+}
+
+void GuestVmcb::begin_step(NmiBlocking over, VcpuRegs& regs) {
+    nmi_blocking_ = over;
     set_intercept(Intercept::iret, false);
     set_exception_intercepts(kAllExceptions);
     end_window_request();  // it would come before the IRET, again and again
-    iret_rip_ = regs.rip;
+    step_rip_ = regs.rip;
     trap_flag_ = regs.rflags & RFLAGS_TF;
     regs.rflags |= RFLAGS_TF;
     dr6_ = vmcb_.save.dr6;
@@ -174,26 +182,32 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
     const bool stepped = exception && exit.exception.vector == EXCEPTION_DB && (s.dr6 & DR6_BS) != 0;
     dirty(Clean::debug_registers);
     set_exception_intercepts(kExceptions);
-    if (stepped || regs.rip != iret_rip_) {
+    const bool over_iret = nmi_blocking_ == NmiBlocking::stepping_over_iret;
+    if (stepped || regs.rip != step_rip_) {
         unblock_nmis();
         if (stepped && trap_flag_ == 0) {  // our trap, not the guest's
             s.dr6 = dr6_;
             exit.reason = VmExit::Reason::nmi_window;
+            if (!over_iret)  // IRET has loaded the guest's own
+                regs.rflags &= ~RFLAGS_TF;
         }
         return;
     }
-    // IRET has not been executed: its flags, with our TF, are not the guest's.
+    // It has not been executed: the flags, with our TF, are not the guest's.
     regs.rflags = (regs.rflags & ~RFLAGS_TF) | trap_flag_;
     s.dr6 |= dr6_ & DR6_BS;
     if (exception && exit.exception.vector != EXCEPTION_DB) {
-        unblock_nmis();  // it faulted, which unblocks them as well
+        unblock_nmis();  // an IRET that faults unblocks them as well
         if (exit.exception.vector == EXCEPTION_PF) {
             s.cr2 = vmcb_.control.exit_info2;  // not written when #PF is intercepted
             dirty(Clean::cr2);
         }
         return;
     }
-    block_nmis();
+    if (over_iret)
+        block_nmis();
+    else
+        unblock_nmis();
 }
 
 // --- events
@@ -206,8 +220,7 @@ bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
     switch (event.type) {
     case Event::Type::none: return false;
     case Event::Type::external_interrupt:
-        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow() ||
-            nmi_blocking_ == NmiBlocking::stepping_over_iret)
+        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow() || stepping())
             return false;
         break;
     case Event::Type::nmi:
@@ -215,25 +228,35 @@ bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
             return false;
         block_nmis();
         break;
-    case Event::Type::exception:
+    case Event::Type::exception: clear_interrupt_shadow(); break;  // it ends with the delivery
     case Event::Type::software_interrupt: break;
     }
     c.event_injection = encode_event(event);
+    if ((vmcb_.save.cr0 & CR0_PE) == 0)  // real mode has no error codes
+        c.event_injection &= ~(EventInjection::HasErrorCode::kMask | EventInjection::ErrorCode::kMask);
     return true;
 }
 
 /// By a virtual interrupt that exits instead of being taken [apm2 15.21.4 Injecting Virtual (INTR)
-/// Interrupts]. An NMI window comes the same way, and so not before the guest sets IF; other exits let the
-/// NMI in earlier.
-void GuestVmcb::request_window(Event::Type type) {
+/// Interrupts]. That waits for IF, which an NMI does not: what keeps an NMI out is either an event that goes
+/// in first, or a shadow, which is that of MOV SS where IF is clear.
+GuestVmcb::Window GuestVmcb::request_window(Event::Type type, VcpuRegs& regs) {
     // The IRET intercept and the end of the step exit by themselves.
-    if (nmi_blocking_ == NmiBlocking::stepping_over_iret ||
-        (type == Event::Type::nmi && nmi_blocking_ != NmiBlocking::none))
-        return;
+    if (stepping() || (type == Event::Type::nmi && nmi_blocking_ != NmiBlocking::none))
+        return Window::exits;
+    if (type == Event::Type::nmi) {
+        if (EventInjection::Valid::test(vmcb_.control.event_injection))
+            return Window::at_once;
+        if ((regs.rflags & RFLAGS_IF) == 0) {
+            begin_step(NmiBlocking::stepping_over_shadow, regs);
+            return Window::exits;
+        }
+    }
     vmcb_.control.virtual_interrupt |= VirtualInterrupt::Pending::kMask | VirtualInterrupt::IgnoreTpr::kMask |
                                        VirtualInterrupt::Priority::kMask;
     dirty(Clean::tpr);
     set_intercept(Intercept::vintr, true);
+    return Window::exits;
 }
 
 void GuestVmcb::end_window_request() {

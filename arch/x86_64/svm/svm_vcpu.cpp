@@ -81,6 +81,12 @@ VmExit SvmVcpu::run() {
     return exit;
 }
 
+void SvmVcpu::request_window(Event::Type type) {
+    // Interrupts are masked until VMRUN, and exit from the guest as soon as the injected event is delivered.
+    if (vmcb_.request_window(type, regs) == GuestVmcb::Window::at_once)
+        machine::kick_cpu(machine::cpu_index());
+}
+
 void SvmVcpu::get_state(CpuState& out, RegSet which) const {
     vmcb_.get_state(out, which);
     if (!includes(which, RegSet::debug))

@@ -43,6 +43,7 @@ public:
     void request_window(Event::Type type) override;
     void clear_interrupt_shadow() override;
     [[nodiscard]] bool interrupt_shadow() const override;
+    void set_nmi_blocking(bool blocked) override;
     void set_tsc_offset(std::int64_t offset) override;
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
@@ -74,7 +75,8 @@ private:
     void flush_translations();
     VmExit entry_failed(EntryResult result);
     void settle(VmExit& exit);
-    void settle_debug_exception();
+    void settle_debug_exception(bool by_instruction);
+    void take_pending_debug_exceptions();
     void restore_nmi_blocking(bool unblocked_by_iret);
     [[nodiscard]] std::uint32_t interruptibility() const {
         return machine_.read(GUEST_INTERRUPTIBILITY_STATE);

@@ -36,6 +36,7 @@ public:
     void request_window(Event::Type type) override { windows.push_back(type); }
     void clear_interrupt_shadow() override { shadow = false; }
     [[nodiscard]] bool interrupt_shadow() const override { return shadow; }
+    void set_nmi_blocking(bool blocked) override { takes_nmis = !blocked; }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
     void set_xcr0(std::uint64_t value) override { xcr0_value = value; }
     [[nodiscard]] std::uint64_t xcr0() const override { return xcr0_value; }
