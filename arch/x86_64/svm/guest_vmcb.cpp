@@ -140,7 +140,7 @@ void GuestVmcb::settle_nmi_blocking(VmExit& exit, VcpuRegs& regs) {
     else if (stepping())
         end_step(exit, regs);
     else if (vmcb_.control.exit_code == static_cast<std::uint64_t>(ExitCode::iret)) {
-        begin_step(NmiBlocking::stepping_over_iret, regs);
+        begin_step(regs);
         exit.reason = VmExit::Reason::host_interrupt;  // nothing to do but to go on
     }
 }
@@ -163,8 +163,8 @@ void GuestVmcb::set_nmi_blocking(bool blocked) {
         unblock_nmis();
 }
 
-void GuestVmcb::begin_step(NmiBlocking over, VcpuRegs& regs) {
-    nmi_blocking_ = over;
+void GuestVmcb::begin_step(VcpuRegs& regs) {
+    nmi_blocking_ = NmiBlocking::stepping_over_iret;
     set_intercept(Intercept::iret, false);
     set_exception_intercepts(kAllExceptions);
     end_window_request();  // it would come before the IRET, again and again
@@ -182,14 +182,11 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
     const bool stepped = exception && exit.exception.vector == EXCEPTION_DB && (s.dr6 & DR6_BS) != 0;
     dirty(Clean::debug_registers);
     set_exception_intercepts(kExceptions);
-    const bool over_iret = nmi_blocking_ == NmiBlocking::stepping_over_iret;
     if (stepped || regs.rip != step_rip_) {
         unblock_nmis();
         if (stepped && trap_flag_ == 0) {  // our trap, not the guest's
             s.dr6 = dr6_;
             exit.reason = VmExit::Reason::nmi_window;
-            if (!over_iret)  // IRET has loaded the guest's own
-                regs.rflags &= ~RFLAGS_TF;
         }
         return;
     }
@@ -204,10 +201,7 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
         }
         return;
     }
-    if (over_iret)
-        block_nmis();
-    else
-        unblock_nmis();
+    block_nmis();
 }
 
 // --- events
@@ -238,20 +232,14 @@ bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
 }
 
 /// By a virtual interrupt that exits instead of being taken [apm2 15.21.4 Injecting Virtual (INTR)
-/// Interrupts]. That waits for IF, which an NMI does not: what keeps an NMI out is either an event that goes
-/// in first, or a shadow, which is that of MOV SS where IF is clear.
-GuestVmcb::Window GuestVmcb::request_window(Event::Type type, VcpuRegs& regs) {
+/// Interrupts]. That waits for IF, which an NMI does not: behind an injected event it comes at once. In the
+/// shadow of a MOV SS with IF clear it waits for IF or the next exit.
+GuestVmcb::Window GuestVmcb::request_window(Event::Type type) {
     // The IRET intercept and the end of the step exit by themselves.
     if (stepping() || (type == Event::Type::nmi && nmi_blocking_ != NmiBlocking::none))
         return Window::exits;
-    if (type == Event::Type::nmi) {
-        if (EventInjection::Valid::test(vmcb_.control.event_injection))
-            return Window::at_once;
-        if ((regs.rflags & RFLAGS_IF) == 0) {
-            begin_step(NmiBlocking::stepping_over_shadow, regs);
-            return Window::exits;
-        }
-    }
+    if (type == Event::Type::nmi && EventInjection::Valid::test(vmcb_.control.event_injection))
+        return Window::at_once;
     vmcb_.control.virtual_interrupt |= VirtualInterrupt::Pending::kMask | VirtualInterrupt::IgnoreTpr::kMask |
                                        VirtualInterrupt::Priority::kMask;
     dirty(Clean::tpr);

@@ -34,7 +34,7 @@ public:
         at_once,  ///< when it has taken what is injected: the caller makes a physical interrupt pending,
                   ///< which ends the run before the guest's next instruction
     };
-    Window request_window(Event::Type type, VcpuRegs& regs);
+    Window request_window(Event::Type type);
     void set_nmi_blocking(bool blocked);
     void clear_interrupt_shadow() { vmcb_.control.interrupt_shadow &= ~std::uint64_t{1}; }
     [[nodiscard]] bool interrupt_shadow() const { return (vmcb_.control.interrupt_shadow & 1) != 0; }
@@ -51,8 +51,8 @@ public:
 private:
     /// How far the guest is with its NMI handler, whose IRET unblocks NMIs [apm2 15.13.3 NMI Intercept]. The
     /// processor does not tell when that has completed: IRET is intercepted, then executed with TF set and
-    /// all exceptions intercepted. An instruction in the shadow of MOV SS is stepped over likewise.
-    enum class NmiBlocking : std::uint8_t { none, until_iret, stepping_over_iret, stepping_over_shadow };
+    /// all exceptions intercepted.
+    enum class NmiBlocking : std::uint8_t { none, until_iret, stepping_over_iret };
 
     void init_controls(const Setup& setup);
     void init_state();
@@ -61,8 +61,8 @@ private:
     void end_window_request();
     void dirty(Clean bits) { vmcb_.control.clean &= ~static_cast<std::uint32_t>(bits); }
     void settle_nmi_blocking(VmExit& exit, VcpuRegs& regs);
-    [[nodiscard]] bool stepping() const { return nmi_blocking_ >= NmiBlocking::stepping_over_iret; }
-    void begin_step(NmiBlocking over, VcpuRegs& regs);
+    [[nodiscard]] bool stepping() const { return nmi_blocking_ == NmiBlocking::stepping_over_iret; }
+    void begin_step(VcpuRegs& regs);
     void end_step(VmExit& exit, VcpuRegs& regs);
     void block_nmis();
     void unblock_nmis();

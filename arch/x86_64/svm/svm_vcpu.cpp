@@ -83,7 +83,7 @@ VmExit SvmVcpu::run() {
 
 void SvmVcpu::request_window(Event::Type type) {
     // Interrupts are masked until VMRUN, and exit from the guest as soon as the injected event is delivered.
-    if (vmcb_.request_window(type, regs) == GuestVmcb::Window::at_once)
+    if (vmcb_.request_window(type) == GuestVmcb::Window::at_once)
         machine::kick_cpu(machine::cpu_index());
 }
 

@@ -172,7 +172,7 @@ TEST_CASE("what is changed is not called clean", "[svm]") {
 TEST_CASE("an interrupt window is asked for, and ends with its exit", "[svm]") {
     Fixture f;
     f.run(ExitCode::hlt);
-    f.guest.request_window(Event::Type::external_interrupt, f.regs);
+    f.guest.request_window(Event::Type::external_interrupt);
     CHECK(f.window_wanted());
     CHECK_FALSE(f.clean(Clean::tpr));
     CHECK_FALSE(f.clean(Clean::intercepts));
@@ -220,7 +220,7 @@ TEST_CASE("NMIs are blocked until the handler's IRET has been executed", "[svm]"
     Fixture f;
     f.into_nmi_handler();
     CHECK_FALSE(f.inject_nmi());
-    f.guest.request_window(Event::Type::nmi, f.regs);
+    f.guest.request_window(Event::Type::nmi);
     CHECK_FALSE(f.window_wanted());
     CHECK(f.intercepts(Intercept::iret));
     f.regs.rip = 0x2000;
@@ -280,7 +280,7 @@ TEST_CASE("NMIs are blocked until the handler's IRET has been executed", "[svm]"
     SECTION("an interrupt does not come between, nor does its window") {
         f.regs.rflags |= RFLAGS_IF;
         CHECK_FALSE(f.guest.inject(Event::interrupt(0x31), f.regs));
-        f.guest.request_window(Event::Type::external_interrupt, f.regs);
+        f.guest.request_window(Event::Type::external_interrupt);
         CHECK_FALSE(f.window_wanted());
     }
 }
@@ -290,50 +290,18 @@ TEST_CASE("an NMI waits for no IF", "[svm]") {
     f.regs.rflags = 2;
     SECTION("behind an exception, a physical interrupt ends the run at once") {
         CHECK(f.guest.inject(Event::exception(EXCEPTION_UD), f.regs));
-        CHECK(f.guest.request_window(Event::Type::nmi, f.regs) == GuestVmcb::Window::at_once);
+        CHECK(f.guest.request_window(Event::Type::nmi) == GuestVmcb::Window::at_once);
         f.run(ExitCode::intr);
         CHECK(f.inject_nmi());
     }
     SECTION("behind another NMI there is no hurry") {
         CHECK(f.inject_nmi());
-        CHECK(f.guest.request_window(Event::Type::nmi, f.regs) == GuestVmcb::Window::exits);
-    }
-    SECTION("a MOV SS shadow is stepped over") {
-        f.c.interrupt_shadow = 1;
-        f.s.dr6 = DR6_RESET;
-        CHECK_FALSE(f.inject_nmi());
-        CHECK(f.guest.request_window(Event::Type::nmi, f.regs) == GuestVmcb::Window::exits);
-        CHECK((f.regs.rflags & RFLAGS_TF) != 0);
-        SECTION("and the guest sees nothing of the trap") {
-            const VmExit exit = f.run_to_exception(EXCEPTION_DB, [&] {
-                f.s.rip = kRip + 2;
-                f.s.dr6 |= DR6_BS;
-                f.c.interrupt_shadow = 0;
-            });
-            CHECK(exit.reason == VmExit::Reason::nmi_window);
-            CHECK(f.s.dr6 == DR6_RESET);
-            CHECK(f.regs.rflags == 2);
-            CHECK(f.c.intercept_exceptions == (1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC));
-            CHECK(f.inject_nmi());
-        }
-        SECTION("nor if the instruction exits instead") {
-            CHECK(f.run(ExitCode::cpuid).reason == VmExit::Reason::cpuid);
-            CHECK(f.regs.rflags == 2);
-            CHECK_FALSE(f.intercepts(Intercept::iret));
-            f.guest.clear_interrupt_shadow();
-            CHECK(f.inject_nmi());
-        }
-        SECTION("nor if it faults") {
-            const VmExit exit = f.run_to_exception(EXCEPTION_UD);
-            CHECK(exit.reason == VmExit::Reason::exception);
-            CHECK(f.regs.rflags == 2);
-            CHECK(f.guest.inject(exit.exception, f.regs));
-        }
+        CHECK(f.guest.request_window(Event::Type::nmi) == GuestVmcb::Window::exits);
     }
     SECTION("under an STI shadow, the window of interrupts comes as soon") {
         f.regs.rflags = 0x202;
         f.c.interrupt_shadow = 1;
-        CHECK(f.guest.request_window(Event::Type::nmi, f.regs) == GuestVmcb::Window::exits);
+        CHECK(f.guest.request_window(Event::Type::nmi) == GuestVmcb::Window::exits);
         CHECK(f.window_wanted());
     }
 }
@@ -376,7 +344,7 @@ TEST_CASE("an NMI whose delivery was interrupted blocks nothing and goes in agai
 TEST_CASE("a new start forgets what was blocked, asked for or on its way", "[svm]") {
     Fixture f;
     f.into_nmi_handler();
-    f.guest.request_window(Event::Type::external_interrupt, f.regs);
+    f.guest.request_window(Event::Type::external_interrupt);
     CHECK(f.guest.inject(Event::interrupt(0x31), f.regs));
     CpuState state{};
     f.guest.get_state(state, RegSet::all);
