@@ -42,6 +42,7 @@ const char* to_string(VmExit::Reason reason) {
     case Reason::invlpg: return "INVLPG";
     case Reason::task_switch: return "task switch";
     case Reason::exception: return "exception";
+    case Reason::int1: return "INT1";
     case Reason::undefined: return "undefined instruction";
     case Reason::shutdown: return "shutdown";
     case Reason::init_signal: return "INIT";
@@ -91,9 +92,10 @@ Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
     case Reason::shutdown: return crash("triple fault", exit);
     case Reason::init_signal: return Next::enter;
     case Reason::invalid_state: return crash("the processor refused the guest's state", exit);
+    case Reason::task_switch: return handle_task_switch(exit);
+    case Reason::int1: return handle_int1(exit);
+    case Reason::invlpg: return handle_invlpg(exit);
     case Reason::dr_access:
-    case Reason::invlpg:
-    case Reason::task_switch:
     case Reason::unhandled: break;
     }
     return crash("an exit that is not handled", exit);
@@ -234,18 +236,11 @@ Vcpu::Next Vcpu::handle_cache_flush(const VmExit& exit) {
 
 /// MOV to and from CR, CLTS, LMSW, SMSW: the decoder tells which, unless the exit does.
 Vcpu::Next Vcpu::handle_cr_access(const VmExit& exit) {
-    CpuState state;
-    backend_->get_state(state, RegSet::control | RegSet::segments);
-    const auto fetched = fetcher_.fetch(state);
-    using Status = x86::InstructionFetcher::Fetched::Status;
-    if (fetched.status != Status::ok) {
-        if (fetched.status == Status::page_fault)
-            events_.raise_page_fault(*backend_, fetched.error_code, fetched.linear);
-        else if (fetched.status != Status::retry)
-            return crash("a control register access that cannot be decoded", exit);
-        return Next::enter;
-    }
-    const x86::Instruction instruction = *fetched.instruction;
+    Next failure{};
+    const x86::Instruction* fetched = fetch_instruction(exit, failure);
+    if (fetched == nullptr)
+        return failure;
+    const x86::Instruction instruction = *fetched;
     const auto result = access_control_register(instruction);
     if (result)
         x86::finish_instruction(*backend_, events_, instruction.length);

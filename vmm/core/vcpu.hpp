@@ -145,6 +145,12 @@ private:
     Next handle_xsetbv(const VmExit& exit);
     Next handle_cache_flush(const VmExit& exit);
     Next handle_halt(const VmExit& exit);
+    // Rare ones, exit_rare.cpp.
+    Next handle_task_switch(const VmExit& exit);
+    Next handle_int1(const VmExit& exit);
+    Next handle_invlpg(const VmExit& exit);
+    /// The instruction that exited, or nullptr: then `failure` is what to do.
+    const x86::Instruction* fetch_instruction(const VmExit& exit, Next& failure);
     Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);
     Next crash(std::string_view what, const VmExit& exit);
     /// Bytes of the instruction that exited, an `Op`. 0: it has changed under way, the guest runs it again.

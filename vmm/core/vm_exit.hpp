@@ -77,6 +77,18 @@ struct CrExit {
     std::uint8_t gpr;  ///< Gpr
 };
 
+/// The processor has checked the gate, the privilege and the new TSS' descriptor, and has changed nothing.
+struct TaskSwitch {
+    enum class Cause : std::uint8_t { call, iret, jump, gate };  ///< gate: a task gate in the IDT
+    Cause cause;
+    bool instruction;  ///< completed by the switch: the old task goes on behind it. INT n too
+    bool external;     ///< an event that the program did not cause by INT n, INT3 or INTO: EXT of error codes
+    bool resume_flag;  ///< RF in the flags that the old task keeps
+    bool has_error_code;     ///< for the new task's stack
+    std::uint16_t selector;  ///< of the new TSS
+    std::uint32_t error_code;
+};
+
 struct VmExit {
     enum class Reason : std::uint8_t {
         host_interrupt,    ///< a physical interrupt or NMI: nothing to do for the guest
@@ -97,6 +109,7 @@ struct VmExit {
         invlpg,
         task_switch,
         exception,  ///< an intercepted exception, in `exception`
+        int1,       ///< INT1, where it is an exit of its own
         undefined,  ///< an instruction that this guest's processor lacks (VMX, SVM, MONITOR...): #UD
         shutdown,   ///< triple fault
         init_signal,
@@ -117,6 +130,7 @@ struct VmExit {
         IoExit io;
         NestedFault fault;
         CrExit cr;
+        TaskSwitch task;
         Event exception;
     };
 };

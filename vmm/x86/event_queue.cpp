@@ -87,6 +87,8 @@ EventQueue::Delivery EventQueue::deliver_pending(VcpuBackend& backend) {
         exception_ = {};
         if (interrupted_.pending())
             backend.request_window(interrupted_.type);
+        else if (nmi_.load(std::memory_order_acquire))
+            backend.request_window(Event::Type::nmi);
         return Delivery::delivered;
     }
     if (interrupted_.pending()) {

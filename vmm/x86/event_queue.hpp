@@ -35,6 +35,10 @@ public:
             pending_ = true;
         }
     }
+    /// What reinject() noted.
+    [[nodiscard]] const Event& interrupted() const { return interrupted_; }
+    /// It has reached the guest by other means than injection.
+    void forget_interrupted() { interrupted_ = {}; }
     /// From any CPU, which has to kick this vCPU afterwards. One NMI is kept while another is blocked or on
     /// its way.
     void request_nmi() { nmi_.store(true, std::memory_order_release); }

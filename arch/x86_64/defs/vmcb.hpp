@@ -229,6 +229,15 @@ struct EventInjection {
     using ErrorCode = Bits<63, 32>;
 };
 
+/// EXITINFO2 of a task switch; EXITINFO1 is the new TSS' selector [apm2 15.14.1 Task Switch Intercept].
+struct TaskSwitchInfo {
+    using ErrorCode = Bits<31, 0>;
+    using Iret = Bits<36>;
+    using Jump = Bits<38>;
+    using HasErrorCode = Bits<44>;
+    using ResumeFlag = Bits<48>;  ///< RF as the old task's TSS would get it
+};
+
 /// EXITINFO1 of a nested page fault [apm2 15.25.6 Nested versus Guest Page Faults, Fault Ordering].
 struct NpfInfo {
     using Present = Bits<0>;

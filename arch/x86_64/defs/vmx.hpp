@@ -232,6 +232,7 @@ struct Interruptibility {
 inline constexpr std::uint32_t ACTIVITY_STATE_ACTIVE = 0;
 
 /// GUEST_PENDING_DEBUG_EXCEPTIONS [sdm3 25.4.2 Guest Non-Register State].
+inline constexpr std::uint64_t PENDING_DEBUG_ENABLED_BREAKPOINT = 1U << 12;
 inline constexpr std::uint64_t PENDING_DEBUG_BS = 1U << 14;
 
 /// Segment access rights [sdm3 25.4.1 Guest Register State].
@@ -257,6 +258,10 @@ struct IoQualification {
     using String = Bits<4>;
     using Rep = Bits<5>;
     using Port = Bits<31, 16>;
+};
+struct TaskSwitchQualification {
+    using Selector = Bits<15, 0>;
+    using Source = Bits<31, 30>;  ///< 0: CALL, 1: IRET, 2: JMP, 3: task gate in the IDT
 };
 struct EptViolation {
     using Read = Bits<0>;

@@ -23,6 +23,37 @@ void decode_cr(std::uint8_t code, const Vmcb& vmcb, const ExitAssists& assists, 
                static_cast<std::uint8_t>(Register::get(info))};
 }
 
+/// INT n, INT3 or INTO, rather than an event that came by itself.
+bool is_software(std::uint64_t exit_int_info) {
+    const std::uint64_t vector = EventInjection::Vector::get(exit_int_info);
+    switch (static_cast<EventType>(EventInjection::Type::get(exit_int_info))) {
+    case EventType::software: return true;
+    case EventType::exception: return vector == EXCEPTION_BP || vector == EXCEPTION_OF;
+    default: return false;
+    }
+}
+
+void decode_task_switch(const Vmcb& vmcb, VmExit& exit) {
+    using Cause = TaskSwitch::Cause;
+    const std::uint64_t info = vmcb.control.exit_info2;
+    const bool gate = EventInjection::Valid::test(vmcb.control.exit_int_info);
+    const bool software = gate && is_software(vmcb.control.exit_int_info);
+    const bool has_error_code = TaskSwitchInfo::HasErrorCode::test(info);
+    exit.reason = Reason::task_switch;
+    exit.task = {
+        .cause = TaskSwitchInfo::Iret::test(info)   ? Cause::iret
+                 : TaskSwitchInfo::Jump::test(info) ? Cause::jump
+                 : gate                             ? Cause::gate
+                                                    : Cause::call,
+        .instruction = !gate || software,
+        .external = gate && !software,
+        .resume_flag = TaskSwitchInfo::ResumeFlag::test(info),
+        .has_error_code = has_error_code,
+        .selector = static_cast<std::uint16_t>(vmcb.control.exit_info1),
+        .error_code = has_error_code ? static_cast<std::uint32_t>(TaskSwitchInfo::ErrorCode::get(info)) : 0,
+    };
+}
+
 Reason reason_of(ExitCode code) {
     switch (code) {
     case ExitCode::nmi:
@@ -33,7 +64,7 @@ Reason reason_of(ExitCode code) {
     case ExitCode::invd:
     case ExitCode::wbinvd: return Reason::invd;
     case ExitCode::invlpg: return Reason::invlpg;
-    case ExitCode::task_switch: return Reason::task_switch;
+    case ExitCode::icebp: return Reason::int1;
     case ExitCode::shutdown: return Reason::shutdown;
     case ExitCode::xsetbv: return Reason::xsetbv;
     case ExitCode::vmrun:
@@ -74,6 +105,8 @@ void decode_exit(const Vmcb& vmcb, const ExitAssists& assists, VmExit& exit) {
         exit.exception = exception_has_error_code(vector)
                              ? Event::exception(vector, static_cast<std::uint32_t>(control.exit_info1))
                              : Event::exception(vector);
+    } else if (code == ExitCode::task_switch) {
+        decode_task_switch(vmcb, exit);
     } else if (code == ExitCode::rdpmc) {
         // There is no PMU: RDPMC is refused as for a counter that does not exist.
         exit.reason = Reason::exception;

@@ -29,7 +29,13 @@ public:
     /// True: translations that were cached for the guest are void.
     [[nodiscard]] bool set_state(const CpuState& in, RegSet which);
     bool inject(const Event& event, const VcpuRegs& regs);
-    void request_window(Event::Type type);
+    enum class Window : std::uint8_t {
+        exits,    ///< the guest's run ends when it can take the event
+        at_once,  ///< when it has taken what is injected: the caller makes a physical interrupt pending,
+                  ///< which ends the run before the guest's next instruction
+    };
+    Window request_window(Event::Type type);
+    void set_nmi_blocking(bool blocked);
     [[nodiscard]] bool interrupt_shadow(const VcpuRegs& regs) const {
         return (vmcb_.control.interrupt_shadow & 1) != 0 && regs.rip == vmcb_.save.rip;
     }
@@ -80,6 +86,7 @@ private:
     void dirty(Clean bits) { vmcb_.control.clean &= ~static_cast<std::uint32_t>(bits); }
     void leave_with_care(VcpuRegs& regs, VmExit& exit);
     void settle_nmi_blocking(VmExit& exit, VcpuRegs& regs);
+    [[nodiscard]] bool stepping() const { return nmi_blocking_ == NmiBlocking::stepping_over_iret; }
     void begin_step(VcpuRegs& regs);
     void end_step(VmExit& exit, VcpuRegs& regs);
     void block_nmis();
@@ -90,7 +97,7 @@ private:
     const std::uint32_t clean_after_exit_;
     NmiBlocking nmi_blocking_{NmiBlocking::none};
     // Of the guest, while stepping.
-    std::uint64_t iret_rip_{0};
+    std::uint64_t step_rip_{0};
     std::uint64_t trap_flag_{0};
     std::uint64_t dr6_{0};
 };

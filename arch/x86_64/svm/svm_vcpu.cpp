@@ -83,6 +83,12 @@ void SvmVcpu::look_for_machine_check() const {
         panic("machine check while a guest ran");
 }
 
+void SvmVcpu::request_window(Event::Type type) {
+    // Interrupts are masked until VMRUN, and exit from the guest as soon as the injected event is delivered.
+    if (vmcb_.request_window(type) == GuestVmcb::Window::at_once)
+        machine::kick_cpu(machine::cpu_index());
+}
+
 void SvmVcpu::get_state(CpuState& out, RegSet which) const {
     vmcb_.get_state(out, which);
     if (!includes(which, RegSet::debug))

@@ -21,7 +21,8 @@ public:
     void get_state(CpuState& out, RegSet which) const override;
     void set_state(const CpuState& in, RegSet which) override;
     bool inject(const Event& event) override { return vmcb_.inject(event, regs); }
-    void request_window(Event::Type type) override { vmcb_.request_window(type); }
+    void request_window(Event::Type type) override;
+    void set_nmi_blocking(bool blocked) override { vmcb_.set_nmi_blocking(blocked); }
     [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(regs); }
     [[nodiscard]] unsigned cpl() const override { return vmcb_.cpl(); }
     void set_tsc_offset(std::int64_t offset) override { vmcb_.set_tsc_offset(offset); }

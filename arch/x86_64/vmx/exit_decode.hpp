@@ -44,6 +44,28 @@ constexpr NestedFault decode_ept_violation(std::uint64_t qualification, std::uin
     };
 }
 
+/// Table Exit Qualification for Task Switches. `event`: what comes through the task gate, if one is the
+/// cause.
+constexpr TaskSwitch decode_task_switch(std::uint64_t qualification, const Event& event,
+                                        std::uint64_t rflags) {
+    using Cause = TaskSwitch::Cause;
+    constexpr Cause kSources[] = {Cause::call, Cause::iret, Cause::jump, Cause::gate};
+    const Cause cause = kSources[TaskSwitchQualification::Source::get(qualification)];
+    const bool gate = cause == Cause::gate;
+    // INT1 counts as an event from outside the program [sdm3 6.13 Error Code].
+    const bool software = gate && event.instruction_length != 0;
+    return {
+        .cause = cause,
+        .instruction = !gate || software,
+        .external = gate && !(software && event.vector != EXCEPTION_DB),
+        // Saved as the old task's TSS would get it [sdm3 28.3.3 Saving RIP, RSP, RFLAGS, and SSP].
+        .resume_flag = (rflags & RFLAGS_RF) != 0,
+        .has_error_code = gate && event.has_error_code,
+        .selector = static_cast<std::uint16_t>(TaskSwitchQualification::Selector::get(qualification)),
+        .error_code = gate ? event.error_code : 0,
+    };
+}
+
 template <VmcsIo Io>
 VmExit decode_exit(Io& vmcs) {
     using Reason = VmExit::Reason;
@@ -118,7 +140,7 @@ VmExit decode_exit(Io& vmcs) {
         break;
     case ExitReason::TASK_SWITCH:
         instruction(Reason::task_switch);
-        qualification();
+        exit.task = decode_task_switch(qualification(), exit.interrupted, vmcs.read(GUEST_RFLAGS));
         break;
     case ExitReason::EPT_VIOLATION:
         // The instruction length is not defined here [sdm3 28.2.5 Information for VM Exits Due to Instruction

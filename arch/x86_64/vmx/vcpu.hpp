@@ -45,6 +45,7 @@ public:
     [[nodiscard]] unsigned cpl() const override {
         return read_segment(machine_, static_cast<unsigned>(SegmentName::ss)).dpl();
     }
+    void set_nmi_blocking(bool blocked) override;
     void set_tsc_offset(std::int64_t offset) override;
     void reset() override {
         fpu_.reset();
@@ -81,7 +82,8 @@ private:
     void entry_failed(EntryResult result);
     void settle();
     void clear_interrupt_shadow();
-    void settle_debug_exception();
+    void settle_debug_exception(bool by_instruction);
+    void take_pending_debug_exceptions();
     void restore_nmi_blocking(bool unblocked_by_iret);
     [[nodiscard]] std::uint32_t interruptibility() const {
         return machine_.read(GUEST_INTERRUPTIBILITY_STATE);

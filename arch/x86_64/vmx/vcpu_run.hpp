@@ -82,7 +82,7 @@ void BasicVcpu<Machine>::settle() {
         if (vector == EXCEPTION_MC)
             machine_.deliver_machine_check();
         else if (vector == EXCEPTION_DB)
-            settle_debug_exception();
+            settle_debug_exception(exit.exception.instruction_length != 0);
         if (!exit.interrupted.pending())
             restore_nmi_blocking(InterruptionInfo::NmiUnblocking::test(info));
         break;
@@ -103,19 +103,37 @@ void BasicVcpu<Machine>::settle() {
 }
 
 /// The exit happened instead of the exception's delivery: DR6 and DR7 are not changed yet [sdm3 28.1
-/// Architectural State before a VM Exit]. The event itself is injected by whoever handles the exit.
+/// Architectural State before a VM Exit]. The event itself is injected by whoever handles the exit. INT1
+/// (`by_instruction`) changes neither.
 template <VmxMachine Machine>
-void BasicVcpu<Machine>::settle_debug_exception() {
-    DebugRegisters debug{};
-    machine_.save_debug_registers(debug);
-    debug.dr6 =
-        (debug.dr6 & ~DR6_B0_B3) | DR6_RTM | (machine_.read(EXIT_QUALIFICATION) & DEBUG_QUALIFICATION_MASK);
-    machine_.load_debug_registers(debug);
-    machine_.write(GUEST_DR7, machine_.read(GUEST_DR7) & ~DR7_GD);
+void BasicVcpu<Machine>::settle_debug_exception(bool by_instruction) {
+    if (!by_instruction) {
+        DebugRegisters debug{};
+        machine_.save_debug_registers(debug);
+        debug.dr6 = (debug.dr6 & ~DR6_B0_B3) | DR6_RTM |
+                    (machine_.read(EXIT_QUALIFICATION) & DEBUG_QUALIFICATION_MASK);
+        machine_.load_debug_registers(debug);
+        machine_.write(GUEST_DR7, machine_.read(GUEST_DR7) & ~DR7_GD);
+    }
     // VM entry asks for the pending trap of a single step under an interrupt shadow, though the exit has
     // taken it away [sdm3 27.3.1.5 Checks on Guest Non-Register State].
     if ((regs.rflags & RFLAGS_TF) != 0 && Interruptibility::Shadow::test(interruptibility()))
         machine_.write(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_DEBUG_BS);
+}
+
+/// Breakpoints of a MOV SS that the instruction in its shadow was to report: an injected #DB takes their
+/// place, and VM entry would drop them [sdm3 27.7.3 Delivery of Pending Debug Exceptions after VM Entry].
+template <VmxMachine Machine>
+void BasicVcpu<Machine>::take_pending_debug_exceptions() {
+    const std::uint64_t pending = machine_.read(GUEST_PENDING_DEBUG_EXCEPTIONS);
+    if (pending == 0 || interrupt_shadow())
+        return;
+    DebugRegisters debug{};
+    machine_.save_debug_registers(debug);
+    const bool breakpoints = (pending & PENDING_DEBUG_ENABLED_BREAKPOINT) != 0;
+    debug.dr6 |= pending & (breakpoints ? DR6_B0_B3 | DR6_BS : DR6_BS);
+    machine_.load_debug_registers(debug);
+    machine_.write(GUEST_PENDING_DEBUG_EXCEPTIONS, std::uint64_t{0});
 }
 
 /// An IRET unblocked NMIs and then faulted: it will be executed again, and until then they are blocked
@@ -138,12 +156,17 @@ bool BasicVcpu<Machine>::inject(const Event& event) {
             return false;
         break;
     case Event::Type::nmi:
-        // Some processors refuse to inject an NMI under an STI shadow [sdm3 27.3.1.5 Checks on Guest
-        // Non-Register State].
-        if (Interruptibility::BlockingByNmi::test(interruptibility()) || interrupt_shadow())
+        if (const std::uint32_t state = interruptibility();
+            Interruptibility::BlockingByNmi::test(state) || Interruptibility::BlockingByMovSs::test(state))
             return false;
+        // An STI shadow does not block NMIs, and the NMI-window exit does not wait for its end; but some
+        // processors refuse to inject one under it [sdm3 27.3.1.5 Checks on Guest Non-Register State].
+        clear_interrupt_shadow();
         break;
     case Event::Type::exception:
+        if (event.vector == EXCEPTION_DB && event.instruction_length == 0)
+            take_pending_debug_exceptions();
+        break;
     case Event::Type::software_interrupt: break;
     }
     const std::uint32_t info = entry_information(event, (machine_.read(GUEST_CR0) & CR0_PE) != 0);
@@ -176,6 +199,12 @@ void BasicVcpu<Machine>::clear_interrupt_shadow() {
     const std::uint32_t state = interruptibility();
     if (Interruptibility::Shadow::test(state))
         set_interruptibility(state & ~static_cast<std::uint32_t>(Interruptibility::Shadow::kMask));
+}
+
+template <VmxMachine Machine>
+void BasicVcpu<Machine>::set_nmi_blocking(bool blocked) {
+    constexpr auto kBlocking = static_cast<std::uint32_t>(Interruptibility::BlockingByNmi::kMask);
+    set_interruptibility(blocked ? interruptibility() | kBlocking : interruptibility() & ~kBlocking);
 }
 
 template <VmxMachine Machine>

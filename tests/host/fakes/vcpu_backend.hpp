@@ -41,6 +41,7 @@ public:
         rip_ = regs.rip;
     }
     [[nodiscard]] unsigned cpl() const override { return state.cpl(); }
+    void set_nmi_blocking(bool blocked) override { takes_nmis = !blocked; }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
     void reset() override {
         xcr0_value = 1;

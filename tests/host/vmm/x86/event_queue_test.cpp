@@ -90,6 +90,16 @@ TEST_CASE("one NMI waits while NMIs are blocked, behind exceptions", "[x86]") {
     CHECK(events.deliver(vcpu) == Delivery::idle);
 }
 
+TEST_CASE("an NMI behind an exception has a window", "[x86]") {
+    fake::FakeVcpuBackend vcpu;
+    EventQueue events;
+    events.request_nmi();
+    events.raise(kUd);
+    CHECK(events.deliver(vcpu) == Delivery::delivered);
+    REQUIRE_FALSE(vcpu.windows.empty());
+    CHECK(vcpu.windows.back() == Event::Type::nmi);
+}
+
 TEST_CASE("completing an instruction ends the interrupt shadow and clears RF", "[x86]") {
     fake::FakeVcpuBackend vcpu;
     EventQueue events;

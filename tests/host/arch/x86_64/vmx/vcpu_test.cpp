@@ -186,6 +186,22 @@ TEST_CASE("NMIs wait while one is being handled, and have a window", "[vmx]") {
     bench.vcpu->leave_cpu();
 }
 
+TEST_CASE("an NMI waits for the end of a MOV SS shadow, and ends one of STI", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 2);
+    CHECK_FALSE(bench.vcpu->inject(Event::non_maskable()));
+    bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 1);
+    CHECK(bench.vcpu->inject(Event::non_maskable()));
+    CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
+    bench.run(ExitReason::HLT);
+    bench.vcpu->set_nmi_blocking(true);
+    CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == kNmiBlocked);
+    bench.vcpu->set_nmi_blocking(false);
+    CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
+    bench.vcpu->leave_cpu();
+}
+
 TEST_CASE("a window closes with its exit and is asked for once", "[vmx]") {
     Bench bench;
     bench.vcpu->enter_cpu();
@@ -267,6 +283,39 @@ TEST_CASE("a #DB exit leaves DR6 and DR7 as its delivery would", "[vmx]") {
     // A single step under an STI shadow: VM entry wants to see it pending.
     CHECK(bench.vmcs().read(GUEST_PENDING_DEBUG_EXCEPTIONS) == 0x4000);
     CHECK(bench.vcpu->inject(exit.exception));
+    bench.vcpu->leave_cpu();
+}
+
+TEST_CASE("INT1 leaves DR6 and DR7 alone", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    bench.cpu.debug.dr6 = 0xffff'0ff1;
+    bench.vmcs().set(GUEST_DR7, 0x400 | DR7_GD);
+    const VmExit exit = bench.run(ExitReason::EXCEPTION_OR_NMI, [](FakeVmcs& vmcs) {
+        vmcs.set(VM_EXIT_INTERRUPTION_INFORMATION, 0x8000'0501);
+        vmcs.set(VM_EXIT_INSTRUCTION_LENGTH, 1);
+        vmcs.set(EXIT_QUALIFICATION, 0);
+    });
+    CHECK(unsigned{exit.exception.instruction_length} == 1);
+    CpuState state{};
+    bench.vcpu->get_state(state, RegSet::debug);
+    CHECK(state.dr6 == 0xffff'0ff1);
+    CHECK(state.dr7 == (0x400 | DR7_GD));
+    bench.vcpu->leave_cpu();
+}
+
+TEST_CASE("an injected #DB takes the breakpoints with it that a MOV SS left pending", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    bench.cpu.debug.dr6 = 0xffff'0ff0;
+    bench.run(ExitReason::CPUID, [](FakeVmcs& vmcs) {
+        vmcs.set(GUEST_PENDING_DEBUG_EXCEPTIONS, 0x5002);
+        vmcs.set(GUEST_INTERRUPTIBILITY_STATE, 2);
+    });
+    bench.vcpu->regs.rip += 2;  // CPUID is completed
+    CHECK(bench.vcpu->inject(Event::exception(EXCEPTION_DB)));
+    CHECK(bench.cpu.debug.dr6 == (0xffff'0ff0 | 0x4002));
+    CHECK(bench.vmcs().read(GUEST_PENDING_DEBUG_EXCEPTIONS) == 0);
     bench.vcpu->leave_cpu();
 }
 
