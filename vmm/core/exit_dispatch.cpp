@@ -29,6 +29,8 @@ const char* to_string(VmExit::Reason reason) {
     case Reason::cpuid: return "CPUID";
     case Reason::rdmsr: return "RDMSR";
     case Reason::wrmsr: return "WRMSR";
+    case Reason::apic_write: return "APIC write";
+    case Reason::apic_eoi: return "APIC EOI";
     case Reason::io: return "I/O";
     case Reason::nested_fault: return "nested fault";
     case Reason::vmcall: return "VMCALL";
@@ -76,6 +78,8 @@ Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
     case Reason::cpuid: handle_cpuid(exit); return Next::enter;
     case Reason::rdmsr: handle_rdmsr(exit); return Next::enter;
     case Reason::wrmsr: handle_wrmsr(exit); return Next::enter;
+    case Reason::apic_write: apic_.finish_write(exit.apic.offset); return Next::enter;
+    case Reason::apic_eoi: apic_.finish_eoi(exit.apic.vector); return Next::enter;
     case Reason::io: return handle_io(exit);
     case Reason::nested_fault: return handle_nested_fault(exit);
     case Reason::vmcall: handle_vmcall(exit); return Next::enter;

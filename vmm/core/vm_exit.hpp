@@ -59,6 +59,12 @@ struct CrExit {
     std::uint8_t gpr;  ///< Gpr
 };
 
+/// Of apic_write and apic_eoi.
+struct ApicExit {
+    std::uint16_t offset;  ///< in the register page
+    std::uint8_t vector;
+};
+
 struct VmExit {
     enum class Reason : std::uint8_t {
         host_interrupt,    ///< a physical interrupt or NMI: nothing to do for the guest
@@ -67,6 +73,8 @@ struct VmExit {
         cpuid,
         rdmsr,  ///< index in RCX
         wrmsr,
+        apic_write,  ///< the guest wrote a register of the page that ApicAcceleration has, and is past it
+        apic_eoi,    ///< it ended an interrupt there of which an exit was asked for, likewise
         io,
         nested_fault,
         vmcall,  ///< VMCALL or VMMCALL
@@ -100,6 +108,7 @@ struct VmExit {
         NestedFault fault;
         CrExit cr;
         Event exception;
+        ApicExit apic;
     };
 };
 

@@ -231,6 +231,12 @@ struct Interruptibility {
 };
 inline constexpr std::uint32_t ACTIVITY_STATE_ACTIVE = 0;
 
+/// GUEST_INTERRUPT_STATUS [sdm3 25.4.2 Guest Non-Register State]: RVI and SVI.
+struct InterruptStatus {
+    using Requesting = Bits<7, 0>;
+    using Servicing = Bits<15, 8>;
+};
+
 /// GUEST_PENDING_DEBUG_EXCEPTIONS [sdm3 25.4.2 Guest Non-Register State].
 inline constexpr std::uint64_t PENDING_DEBUG_BS = 1U << 14;
 
@@ -257,6 +263,18 @@ struct IoQualification {
     using String = Bits<4>;
     using Rep = Bits<5>;
     using Port = Bits<31, 16>;
+};
+struct ApicAccessQualification {
+    using Offset = Bits<11, 0>;
+    using Type = Bits<15, 12>;
+};
+enum class ApicAccessType : std::uint8_t {
+    read = 0,
+    write = 1,
+    fetch = 2,
+    event_delivery = 3,
+    physical_event_delivery = 10,
+    physical = 15,  ///< by a fetch or an instruction, without a linear address: a page walk
 };
 struct EptViolation {
     using Read = Bits<0>;

@@ -16,7 +16,8 @@
 namespace hv::paging {
 
 template <TableFormat Format>
-class NestedAddressSpace final : public GuestAddressSpace {
+class NestedAddressSpace : public GuestAddressSpace {
+protected:
     using Table = RadixTable<Format, FrameTables>;
 
 public:
@@ -52,9 +53,11 @@ public:
         });
     }
 
-private:
+protected:
     explicit NestedAddressSpace(Table table)
         : root_{table.format().root(table.root())}, table_{std::move(table)} {}
+
+private:
 
     /// The new generation is visible before the caller goes on to make the CPUs flush.
     template <class Change>

@@ -17,6 +17,10 @@ VmExit BasicVcpu<Machine>::run() {
         machine_.write(GUEST_RIP, regs.rip);
     if (regs.rflags != written_.rflags)
         machine_.write(GUEST_RFLAGS, regs.rflags | RFLAGS_FIXED);
+    if (apic_.client != nullptr) {
+        update_tpr_threshold();
+        apic_.tpr = page().read(kTprIndex);
+    }
     if (shared_.mitigations.clear_buffers)
         machine_.clear_cpu_buffers();
 
@@ -27,6 +31,8 @@ VmExit BasicVcpu<Machine>::run() {
     regs.gpr[RSP] = written_.gpr[RSP] = machine_.read(GUEST_RSP);
     regs.rip = written_.rip = machine_.read(GUEST_RIP);
     regs.rflags = written_.rflags = machine_.read(GUEST_RFLAGS);
+    if (apic_.client != nullptr && page().read(kTprIndex) != apic_.tpr) [[unlikely]]
+        apic_.client->task_priority_changed(static_cast<std::uint8_t>(page().read(kTprIndex)));
     injected_ = false;  // [sdm3 28.2 Recording VM-Exit Information and Updating VM-Entry Control Fields]
     VmExit exit = decode_exit(machine_);
     // A VM entry that failed has launched nothing.
@@ -88,6 +94,10 @@ void BasicVcpu<Machine>::settle(VmExit& exit) {
     case ExitReason::EPT_VIOLATION:
         if (!exit.interrupted.pending())
             restore_nmi_blocking(EptViolation::NmiUnblocking::test(exit.raw.info1));
+        break;
+    case ExitReason::APIC_ACCESS:
+        exit.fault.gpa = apic_.base + exit.fault.gpa.raw;
+        exit.raw.info2 = exit.fault.gpa.raw;
         break;
     case ExitReason::INTERRUPT_WINDOW: set_primary_control(primary::INTERRUPT_WINDOW_EXITING, false); break;
     case ExitReason::NMI_WINDOW: set_primary_control(primary::NMI_WINDOW_EXITING, false); break;
