@@ -83,9 +83,8 @@ public:
         return std::unique_ptr<GuestAddressSpace>{space};
     }
     /// Of a space that create() made.
-    static ApicAccess& apic_access(GuestAddressSpace& space) {
-        return static_cast<EptAddressSpace&>(space).apic_access_;
-    }
+    static EptAddressSpace& of(GuestAddressSpace& space) { return static_cast<EptAddressSpace&>(space); }
+    [[nodiscard]] ApicAccess& apic_access() { return apic_access_; }
 
 private:
     explicit EptAddressSpace(Table table) : NestedAddressSpace{std::move(table)} {}

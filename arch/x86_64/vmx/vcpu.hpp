@@ -6,7 +6,7 @@
 // the rest.
 #pragma once
 
-#include "arch/x86_64/vmx/apic_access.hpp"
+#include "arch/x86_64/vmx/ept.hpp"
 #include "arch/x86_64/vmx/event.hpp"
 #include "arch/x86_64/vmx/exit_decode.hpp"
 #include "arch/x86_64/vmx/shared.hpp"
@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 namespace hv::vmx {
@@ -33,10 +34,10 @@ class BasicVcpu final : public VcpuBackend, private ApicAcceleration {
     using Fpu = typename Machine::Fpu;
 
 public:
-    /// In the state after RESET. `apic_access` is that of the VM. Error::no_memory; Error::busy: no VPID is
+    /// In the state after RESET. Error::no_memory; Error::busy: no VPID is
     /// left.
     static Expected<std::unique_ptr<VcpuBackend>> create(Machine machine, Shared& shared,
-                                                         GuestAddressSpace& space, ApicAccess& apic_access);
+                                                         EptAddressSpace& space);
     ~BasicVcpu() override;
 
     VmExit run() override;
@@ -61,6 +62,15 @@ public:
 
 private:
     static constexpr std::uint32_t kTprIndex = 0x08;
+    /// Exits about which settle() has something to do.
+    static constexpr std::uint64_t kSettled = [] {
+        std::uint64_t set = 0;
+        for (const ExitReason reason :
+             {ExitReason::EXCEPTION_OR_NMI, ExitReason::EPT_VIOLATION, ExitReason::APIC_ACCESS,
+              ExitReason::INTERRUPT_WINDOW, ExitReason::NMI_WINDOW, ExitReason::ENTRY_FAILURE_MACHINE_CHECK})
+            set |= bit(static_cast<unsigned>(reason));
+        return set;
+    }();
     static constexpr Vmcs64 kEoiExitBitmaps[] = {EOI_EXIT_BITMAP_0, EOI_EXIT_BITMAP_1, EOI_EXIT_BITMAP_2,
                                                  EOI_EXIT_BITMAP_3};
 
@@ -103,7 +113,7 @@ private:
         std::uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     };
 
-    BasicVcpu(Machine machine, Shared& shared, GuestAddressSpace& space, OwnedFrames vmcs,
+    BasicVcpu(Machine machine, Shared& shared, EptAddressSpace& space, OwnedFrames vmcs,
               OwnedFrames virtual_apic, std::uint16_t vpid, Fpu fpu)
         : machine_{std::move(machine)},
           shared_{shared},
@@ -116,6 +126,7 @@ private:
     void write_reset_state();
     void load_pdptes(std::uint64_t cr3);
     void set_control(const CpuState& in);
+    VmExit take_exit();
     void flush_translations();
     VmExit entry_failed(EntryResult result);
     void settle(VmExit& exit);
@@ -131,12 +142,11 @@ private:
 
     [[no_unique_address]] Machine machine_;
     Shared& shared_;
-    GuestAddressSpace& space_;
+    EptAddressSpace& space_;
     OwnedFrames vmcs_;
     OwnedFrames virtual_apic_;  ///< if there is a TPR shadow
     ApicFields apic_{};
-    ApicAccess* apic_access_{nullptr};  ///< if interrupts are delivered
-    std::size_t apic_slot_{0};          ///< this vCPU's there
+    std::optional<std::size_t> apic_slot_;  ///< in the VM's ApicAccess, if interrupts are delivered
     Fpu fpu_;
     std::uint64_t host_rsp_{0};          ///< what HOST_RSP holds
     VcpuRegs written_{};                 ///< RSP, RIP and RFLAGS as the VMCS holds them

@@ -16,8 +16,8 @@ void BasicVcpu<Machine>::set_mode(Mode mode, Gpa base) {
     apic_.secondary = mode == Mode::xapic    ? secondary::VIRTUALIZE_APIC_ACCESSES
                       : mode == Mode::x2apic ? secondary::VIRTUALIZE_X2APIC_MODE
                                              : 0;
-    apic_access_->move(space_, apic_slot_, mode == Mode::xapic ? base.raw : ApicAccess::kNowhere,
-                       shared_.apic_access_page.hpa());
+    space_.apic_access().move(space_, *apic_slot_, mode == Mode::xapic ? base.raw : ApicAccess::kNowhere,
+                              shared_.apic_access_page.hpa());
     // What is cached may have been translated with the other mode's page in place, or without.
     flush_guest_physical_ = flush_linear_ = true;
     apic_.changed = true;

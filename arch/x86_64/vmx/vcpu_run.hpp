@@ -10,7 +10,8 @@ namespace hv::vmx {
 
 template <VmxMachine Machine>
 VmExit BasicVcpu<Machine>::run() {
-    flush_translations();
+    if (space_.generation() != space_generation_ || flush_guest_physical_ || flush_linear_) [[unlikely]]
+        flush_translations();
     if (regs.gpr[RSP] != written_.gpr[RSP])
         machine_.write(GUEST_RSP, regs.gpr[RSP]);
     if (regs.rip != written_.rip)
@@ -25,9 +26,12 @@ VmExit BasicVcpu<Machine>::run() {
         machine_.clear_cpu_buffers();
 
     const EntryResult result = machine_.enter(regs, launched_, host_rsp_);
-    if (result != EntryResult::exited) [[unlikely]]
-        return entry_failed(result);
+    return result == EntryResult::exited ? take_exit() : entry_failed(result);
+}
 
+/// The registers that the VMCS has, and why the guest stopped.
+template <VmxMachine Machine>
+VmExit BasicVcpu<Machine>::take_exit() {
     regs.gpr[RSP] = written_.gpr[RSP] = machine_.read(GUEST_RSP);
     regs.rip = written_.rip = machine_.read(GUEST_RIP);
     regs.rflags = written_.rflags = machine_.read(GUEST_RFLAGS);
@@ -37,7 +41,8 @@ VmExit BasicVcpu<Machine>::run() {
     VmExit exit = decode_exit(machine_);
     // A VM entry that failed has launched nothing.
     launched_ = launched_ || exit.reason != VmExit::Reason::invalid_state;
-    settle(exit);
+    if ((kSettled >> (exit.raw.code & 63) & 1) != 0 || exit.interrupted.pending()) [[unlikely]]
+        settle(exit);
     return exit;
 }
 
@@ -46,12 +51,12 @@ VmExit BasicVcpu<Machine>::run() {
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::flush_translations() {
     const std::uint64_t generation = space_.generation();
-    if (generation != space_generation_ || flush_guest_physical_) [[unlikely]] {
+    if (generation != space_generation_ || flush_guest_physical_) {
         machine_.invept(shared_.controls.invept_type(), space_.root());
         space_generation_ = generation;
         flush_guest_physical_ = false;
     }
-    if (flush_linear_) [[unlikely]] {
+    if (flush_linear_) {
         if (shared_.controls.has_vpid())  // without, each VM entry flushes
             machine_.invvpid(shared_.controls.invvpid_type(), vpid_);
         flush_linear_ = false;

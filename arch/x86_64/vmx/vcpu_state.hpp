@@ -15,8 +15,7 @@ namespace hv::vmx {
 
 template <VmxMachine Machine>
 Expected<std::unique_ptr<VcpuBackend>> BasicVcpu<Machine>::create(Machine machine, Shared& shared,
-                                                                  GuestAddressSpace& space,
-                                                                  ApicAccess& apic_access) {
+                                                                  EptAddressSpace& space) {
     auto fpu = HV_TRY(Fpu::create());
     auto vmcs = HV_TRY(OwnedFrames::create(shared.frames, 0, std::byte{0}));
     store(vmcs.data(), static_cast<std::uint32_t>(VmxBasic::Revision::get(shared.controls.caps.basic)));
@@ -30,10 +29,8 @@ Expected<std::unique_ptr<VcpuBackend>> BasicVcpu<Machine>::create(Machine machin
         shared.vpids.release(vpid);
         return Unexpected{Error::no_memory};
     }
-    if (shared.controls.delivers_interrupts()) {
-        vcpu->apic_slot_ = HV_TRY(apic_access.join());
-        vcpu->apic_access_ = &apic_access;
-    }
+    if (shared.controls.delivers_interrupts())
+        vcpu->apic_slot_ = HV_TRY(space.apic_access().join());
     // Of the state after RESET, what `regs` holds; the VMCS is written when the vCPU first comes to a CPU.
     vcpu->regs.rip = 0xfff0;
     vcpu->regs.rflags = RFLAGS_FIXED;
@@ -43,8 +40,8 @@ Expected<std::unique_ptr<VcpuBackend>> BasicVcpu<Machine>::create(Machine machin
 template <VmxMachine Machine>
 BasicVcpu<Machine>::~BasicVcpu() {
     HV_ASSERT(!on_cpu_);
-    if (apic_access_ != nullptr)
-        apic_access_->leave(apic_slot_);
+    if (apic_slot_)
+        space_.apic_access().leave(*apic_slot_);
     shared_.vpids.release(vpid_);
 }
 

@@ -91,7 +91,7 @@ Expected<std::unique_ptr<GuestAddressSpace>> VmxExtension::create_address_space(
 }
 
 Expected<std::unique_ptr<VcpuBackend>> VmxExtension::create_vcpu(GuestAddressSpace& space) {
-    return VmxVcpu::create(Hardware{}, *shared_, space, EptAddressSpace::apic_access(space));
+    return VmxVcpu::create(Hardware{}, *shared_, EptAddressSpace::of(space));
 }
 
 }  // namespace hv::vmx

@@ -32,9 +32,7 @@ struct Bench {
         vcpu = make_vcpu();
     }
     std::unique_ptr<VcpuBackend> make_vcpu() {
-        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, *space,
-                                              EptAddressSpace::apic_access(*space))
-            .value();
+        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).value();
     }
     VmExit run(ExitReason reason, std::uint64_t qualification = 0) {
         cpu.guest = [=, this](FakeVmcs& vmcs, VcpuRegs&) {

@@ -24,9 +24,7 @@ struct Bench {
     }
     ~Bench() { fake::set_cpu(0); }
     std::unique_ptr<VcpuBackend> make_vcpu() {
-        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, *space,
-                                              EptAddressSpace::apic_access(*space))
-            .value();
+        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).value();
     }
 
     /// Runs the guest up to an exit for `reason`.
@@ -369,8 +367,8 @@ TEST_CASE("a CPU that changes VMs is cleaned first", "[vmx]") {
     CHECK_FALSE(separated(*sibling));
     auto other_space =
         EptAddressSpace::create(bench.frames, EptFormat{bench.shared->controls.caps.ept_vpid}).value();
-    auto stranger = BasicVcpu<FakeMachine>::create(FakeMachine{bench.cpu}, *bench.shared, *other_space,
-                                                   EptAddressSpace::apic_access(*other_space))
+    auto stranger = BasicVcpu<FakeMachine>::create(FakeMachine{bench.cpu}, *bench.shared,
+                                                   EptAddressSpace::of(*other_space))
                         .value();
     CHECK(separated(*stranger));
     CHECK(separated(*bench.vcpu));
@@ -472,9 +470,9 @@ TEST_CASE("a vCPU that finds no memory says so and leaks nothing", "[vmx]") {
     auto space = EptAddressSpace::create(frames, EptFormat{0}).value();
     for (const std::size_t left : {0U, 1U}) {  // the VMCS, the virtual-APIC page
         frames.left = left;
-        CHECK(BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, *space,
-                                             EptAddressSpace::apic_access(*space))
-                  .error() == Error::no_memory);
+        CHECK(
+            BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).error() ==
+            Error::no_memory);
     }
 }
 
