@@ -22,7 +22,6 @@ Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::
                                              std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity) {
     // A backend's registers can be reached on the CPU that it is on only, and the MSRs' reset sets its TSC
     // offset.
-    const machine::InterruptGuard interrupts;
     VcpuBackend& its_backend = *backend;
     its_backend.enter_cpu();
     auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend), affinity};
@@ -37,7 +36,8 @@ Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<Vc
     : SchedEntity{environment.group, affinity},
       environment_{environment},
       index_{index},
-      backend_{std::move(backend)},
+      owned_backend_{std::move(backend)},
+      backend_{owned_backend_.get()},
       apic_{{index, index == 0, true, environment.cpuid.cpu().physical_bits},
             environment.fabric,
             *this,
@@ -61,7 +61,6 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
     events_.reset();
     signals_.store(0, std::memory_order_relaxed);
     apic_.reset();
-    const machine::InterruptGuard interrupts;
     backend_->enter_cpu();
     msrs_.reset();
     apic_.set_tsc_offset(msrs_.tsc_offset());
@@ -100,13 +99,12 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     loop_ = &loop;
     running_on_.store(machine::cpu_index(), std::memory_order_seq_cst);
     backend_->enter_cpu();
-    Next next;
-    while ((next = prepare()) == Next::enter) {
-        const VmExit exit = backend_->run();
-        ++exits_[static_cast<unsigned>(exit.reason)];
-        next = handle(exit);
-        if (next != Next::enter)
-            break;
+    Next next = prepare();
+    while (next == Next::enter) {
+        backend_->run();
+        next = handle(backend_->exit);
+        if (must_prepare() && next == Next::enter) [[unlikely]]
+            next = prepare();
     }
     backend_->leave_cpu();
     running_on_.store(kNowhere, std::memory_order_seq_cst);
@@ -114,6 +112,8 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
 }
 
 Vcpu::Next Vcpu::prepare() {
+    // Cleared first: what comes from here on is for another look.
+    look_.exchange(false, std::memory_order_seq_cst);
     if (is_stop(environment_.stop_epoch.load(std::memory_order_relaxed))) [[unlikely]]
         return Next::park;
     if (signals_.load(std::memory_order_relaxed) != 0) [[unlikely]]
@@ -204,7 +204,6 @@ void Vcpu::init_processor() {
     state.dr6 = DR6_RESET;
     state.dr7 = DR7_RESET;
     backend_->set_state(state, RegSet::all);
-    backend_->clear_interrupt_shadow();
     backend_->regs = {};
     backend_->regs.gpr[RDX] = environment_.cpuid.cpu().signature;
     backend_->regs.rip = 0xfff0;
@@ -245,7 +244,7 @@ void Vcpu::startup(std::uint8_t vector) {
 void Vcpu::poke() {
     // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was
     // posted.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    look_.store(true, std::memory_order_seq_cst);
     const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst);
     if (cpu == kNowhere)
         environment_.scheduler.wake(*this);

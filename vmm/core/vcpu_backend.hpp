@@ -22,8 +22,9 @@ public:
     VcpuBackend(const VcpuBackend&) = delete;
     VcpuBackend& operator=(const VcpuBackend&) = delete;
 
-    /// Enters the guest with `regs` until the VMM is needed; `regs` holds the guest's registers afterwards.
-    virtual VmExit run() = 0;
+    /// Enters the guest with `regs` until the VMM is needed; `regs` and `exit` hold the guest's registers and
+    /// why it stopped afterwards.
+    virtual void run() = 0;
     virtual void get_state(CpuState& out, RegSet which) const = 0;
     virtual void set_state(const CpuState& in, RegSet which) = 0;
     /// Makes the next run() deliver `event`. False, and nothing happens: the guest cannot take it now
@@ -32,10 +33,11 @@ public:
     virtual bool inject(const Event& event) = 0;
     /// Makes run() return (interrupt_window, nmi_window) as soon as the guest can take such an event.
     virtual void request_window(Event::Type type) = 0;
-    /// Ends the interrupt shadow of STI or MOV SS: the VMM completed the instruction under it.
-    virtual void clear_interrupt_shadow() = 0;
-    /// True while an STI or MOV SS shadow blocks interrupts.
+    /// True while an STI or MOV SS shadow blocks interrupts. It ends when the VMM completes the instruction
+    /// under it, which is to say that regs.rip has moved since run().
     [[nodiscard]] virtual bool interrupt_shadow() const = 0;
+    /// The current privilege level, without the rest of RegSet::segments.
+    [[nodiscard]] virtual unsigned cpl() const = 0;
     /// Guest TSC = host TSC + offset.
     virtual void set_tsc_offset(std::int64_t offset) = 0;
     /// XCR0 as the guest sees it; validated by the caller.
@@ -58,6 +60,7 @@ public:
     virtual void log_state() const = 0;
 
     VcpuRegs regs{};
+    VmExit exit{};
 
 protected:
     VcpuBackend() = default;

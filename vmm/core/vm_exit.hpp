@@ -3,6 +3,7 @@
 #pragma once
 
 #include "vmm/base/address.hpp"
+#include "vmm/base/bits.hpp"
 #include "vmm/core/cpu_state.hpp"
 
 #include <cstdint>
@@ -37,12 +38,29 @@ struct RawExit {
     std::uint64_t info2;  ///< guest-physical address, EXITINFO2
 };
 
-struct IoExit {
-    std::uint16_t port;
-    std::uint8_t size;  ///< 1, 2 or 4 bytes
-    bool in;
-    bool string;  ///< INS, OUTS: operands come from the decoder
-    bool rep;
+/// Packed as AMD-V reports it, so that a frequent exit needs no unpacking [apm2 15.10.2 IN and OUT Behavior].
+class IoExit {
+public:
+    constexpr explicit IoExit(std::uint32_t exit_info1) : raw_{exit_info1} {}
+    constexpr IoExit(std::uint16_t port, std::uint8_t size, bool in, bool string, bool rep)
+        : raw_{static_cast<std::uint32_t>(Port::make(port) | Size::make(size) | In::make(in) |
+                                          String::make(string) | Rep::make(rep))} {}
+    [[nodiscard]] constexpr std::uint16_t port() const { return static_cast<std::uint16_t>(Port::get(raw_)); }
+    /// 1, 2 or 4 bytes.
+    [[nodiscard]] constexpr std::uint8_t size() const { return static_cast<std::uint8_t>(Size::get(raw_)); }
+    [[nodiscard]] constexpr bool in() const { return In::test(raw_); }
+    /// INS, OUTS: operands come from the decoder.
+    [[nodiscard]] constexpr bool string() const { return String::test(raw_); }
+    [[nodiscard]] constexpr bool rep() const { return Rep::test(raw_); }
+
+private:
+    using In = Bits<0>;
+    using String = Bits<2>;
+    using Rep = Bits<3>;
+    using Size = Bits<6, 4>;  ///< one of three bits set
+    using Port = Bits<31, 16>;
+
+    std::uint32_t raw_;
 };
 
 struct NestedFault {

@@ -34,14 +34,20 @@ public:
                            &host, config};
     }
 
+    /// What CPUID returns where that is always the same, else nullptr: then lookup() tells.
+    [[nodiscard]] const CpuidRegs* constant(std::uint32_t leaf, std::uint32_t subleaf) const {
+        const Slot& slot = slot_of(leaf);
+        if (slot.kind != Kind::constant) [[unlikely]]
+            return nullptr;
+        const std::uint32_t last = slot.subleaves - 1U;
+        return entries_.data() + slot.first + (subleaf < last ? subleaf : last);
+    }
     /// What CPUID returns on the vCPU with this APIC ID, whose IA32_APIC_BASE is `apic_base`.
     [[nodiscard]] CpuidRegs lookup(std::uint32_t leaf, std::uint32_t subleaf, const VcpuBackend& backend,
                                    std::uint32_t apic_id, std::uint64_t apic_base) const {
-        const Slot slot = slot_of(leaf);
-        const std::uint32_t index = subleaf < slot.subleaves ? subleaf : slot.subleaves - 1U;
-        if (slot.kind == Kind::constant) [[likely]]
-            return entries_[slot.first + index];
-        return dynamic(slot, subleaf, backend, apic_id, apic_base);
+        if (const CpuidRegs* fixed = constant(leaf, subleaf); fixed != nullptr)
+            return *fixed;
+        return dynamic(slot_of(leaf), subleaf, backend, apic_id, apic_base);
     }
 
     [[nodiscard]] const GuestCpu& cpu() const { return cpu_; }
@@ -66,13 +72,13 @@ private:
     };
 
     CpuidPolicy(Query query, void* context, const CpuidConfig& config);
-    [[nodiscard]] Slot slot_of(std::uint32_t leaf) const {
+    [[nodiscard]] const Slot& slot_of(std::uint32_t leaf) const {
         if (leaf < kPerRange)
-            return slots_[leaf];
+            return slots_.data()[leaf];
         if (leaf - cpuid::kExtended < kPerRange)
-            return slots_[kPerRange + (leaf - cpuid::kExtended)];
+            return slots_.data()[kPerRange + (leaf - cpuid::kExtended)];
         if (leaf - cpuid::kHypervisor < kPerRange)
-            return slots_[2 * kPerRange + (leaf - cpuid::kHypervisor)];
+            return slots_.data()[2 * kPerRange + (leaf - cpuid::kHypervisor)];
         return out_of_range_;
     }
     CpuidRegs dynamic(Slot slot, std::uint32_t subleaf, const VcpuBackend& backend, std::uint32_t apic_id,

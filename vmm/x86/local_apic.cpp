@@ -47,6 +47,7 @@ void LocalApic::init_reset() {
     publish_address();
     if (hardware_.present())
         reset_hardware();
+    owner_.priority_changed();
 }
 
 void LocalApic::enter_virtual_wire_mode() {
@@ -151,6 +152,7 @@ void LocalApic::accept_local(std::uint8_t vector, TriggerMode trigger) {
     } else if (software_enabled()) {
         irr_.set(vector);
         tmr_.assign(vector, trigger == TriggerMode::level);
+        owner_.priority_changed();
     }
 }
 
@@ -317,8 +319,10 @@ void LocalApic::write_lvt(std::uint32_t index, std::uint32_t value) {
     changed(index);
     if (index == LVT_TIMER)
         timer_.configure(entry);
-    else if (index == LVT_LINT0)
+    else if (index == LVT_LINT0) {
         evaluate_lint(0, LintEvent::none);
+        owner_.priority_changed();  // it may let the 8259's INTR through
+    }
 }
 
 std::uint64_t LocalApic::tsc_deadline() {

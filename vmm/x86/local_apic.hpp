@@ -70,6 +70,8 @@ public:
         update_ppr();
         if (hardware_.present()) [[unlikely]]
             set_hardware_tpr(value);
+        if (irr_.highest() >= 0)
+            owner_.priority_changed();
     }
     void eoi() {
         const int vector = isr_.highest();
@@ -80,6 +82,8 @@ public:
         }
         isr_.clear(static_cast<std::uint8_t>(vector));
         update_ppr();
+        if (irr_.highest() >= 0) [[unlikely]]
+            owner_.priority_changed();
         if (tmr_.test(static_cast<std::uint8_t>(vector))) [[unlikely]]
             end_level(static_cast<std::uint8_t>(vector));
     }
@@ -178,6 +182,7 @@ private:
     void task_priority_changed(std::uint8_t value) override {
         tpr_ = value;
         update_ppr();
+        owner_.priority_changed();
     }
     void raise(std::uint32_t attention);
     void absorb();

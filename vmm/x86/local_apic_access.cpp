@@ -181,6 +181,7 @@ Expected<void> LocalApic::set_apic_base(std::uint64_t value) {
     else
         publish_address();
     change_hardware_mode();
+    owner_.priority_changed();  // of a disabled APIC, LINT0 is INTR
     return {};
 }
 

@@ -229,15 +229,6 @@ struct EventInjection {
     using ErrorCode = Bits<63, 32>;
 };
 
-/// EXITINFO1 of an IOIO intercept [apm2 15.10.2 IN and OUT Behavior].
-struct IoInfo {
-    using In = Bits<0>;
-    using String = Bits<2>;
-    using Rep = Bits<3>;
-    using Size = Bits<6, 4>;  ///< one of three bits set: 1, 2, 4 bytes
-    using Port = Bits<31, 16>;
-};
-
 /// EXITINFO1 of a nested page fault [apm2 15.25.6 Nested versus Guest Page Faults, Fault Ordering].
 struct NpfInfo {
     using Present = Bits<0>;

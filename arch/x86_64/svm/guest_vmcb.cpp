@@ -104,33 +104,12 @@ void GuestVmcb::set_asid(std::uint32_t asid, TlbControl flush) {
     dirty(Clean::asid);
 }
 
-// --- entering and leaving the guest
-// -----------------------------------------------------------------------------------------
-
-void GuestVmcb::enter(const VcpuRegs& regs) {
-    VmcbSave& s = vmcb_.save;
-    s.rax = regs.gpr[RAX];
-    s.rsp = regs.gpr[RSP];
-    s.rip = regs.rip;
-    s.rflags = regs.rflags;
-}
-
-VmExit GuestVmcb::leave(VcpuRegs& regs) {
-    VmcbControl& c = vmcb_.control;
-    const VmcbSave& s = vmcb_.save;
-    regs.gpr[RAX] = s.rax;
-    regs.gpr[RSP] = s.rsp;
-    regs.rip = s.rip;
-    regs.rflags = s.rflags;
-    c.tlb_control = static_cast<std::uint8_t>(TlbControl::nothing);
-    c.event_injection = 0;
-    c.clean = clean_after_exit_;
-    VmExit exit = decode_exit(vmcb_, assists_);
-    if (nmi_blocking_ != NmiBlocking::none) [[unlikely]]
+void GuestVmcb::leave_with_care(VcpuRegs& regs, VmExit& exit) {
+    decode_exit(vmcb_, assists_, exit);
+    if (nmi_blocking_ != NmiBlocking::none)
         settle_nmi_blocking(exit, regs);
     if (exit.reason == VmExit::Reason::interrupt_window)
         end_window_request();
-    return exit;
 }
 
 void GuestVmcb::settle_nmi_blocking(VmExit& exit, VcpuRegs& regs) {
@@ -206,12 +185,12 @@ bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
     switch (event.type) {
     case Event::Type::none: return false;
     case Event::Type::external_interrupt:
-        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow() ||
+        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow(regs) ||
             nmi_blocking_ == NmiBlocking::stepping_over_iret)
             return false;
         break;
     case Event::Type::nmi:
-        if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow())
+        if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow(regs))
             return false;
         block_nmis();
         break;
@@ -294,6 +273,7 @@ bool GuestVmcb::set_state(const CpuState& in, RegSet which) {
     if (which == RegSet::all) {
         // A new start (RESET, INIT): nothing of what was blocked, asked for or on its way stays.
         vmcb_.control.event_injection = 0;
+        vmcb_.control.interrupt_shadow = 0;
         unblock_nmis();
         end_window_request();
     }

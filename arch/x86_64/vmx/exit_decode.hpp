@@ -24,13 +24,10 @@ constexpr CrExit decode_cr(std::uint64_t qualification) {
 
 /// Table Exit Qualification for I/O Instructions
 constexpr IoExit decode_io(std::uint64_t qualification) {
-    return {
-        .port = static_cast<std::uint16_t>(IoQualification::Port::get(qualification)),
-        .size = static_cast<std::uint8_t>(IoQualification::SizeMinus1::get(qualification) + 1),
-        .in = IoQualification::In::test(qualification),
-        .string = IoQualification::String::test(qualification),
-        .rep = IoQualification::Rep::test(qualification),
-    };
+    return {static_cast<std::uint16_t>(IoQualification::Port::get(qualification)),
+            static_cast<std::uint8_t>(IoQualification::SizeMinus1::get(qualification) + 1),
+            IoQualification::In::test(qualification), IoQualification::String::test(qualification),
+            IoQualification::Rep::test(qualification)};
 }
 
 /// Table Exit Qualification for EPT Violations

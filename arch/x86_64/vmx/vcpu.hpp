@@ -40,13 +40,15 @@ public:
                                                          EptAddressSpace& space);
     ~BasicVcpu() override;
 
-    VmExit run() override;
+    void run() override;
     void get_state(CpuState& out, RegSet which) const override;
     void set_state(const CpuState& in, RegSet which) override;
     bool inject(const Event& event) override;
     void request_window(Event::Type type) override;
-    void clear_interrupt_shadow() override;
     [[nodiscard]] bool interrupt_shadow() const override;
+    [[nodiscard]] unsigned cpl() const override {
+        return read_segment(machine_, static_cast<unsigned>(SegmentName::ss)).dpl();
+    }
     void set_tsc_offset(std::int64_t offset) override;
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
@@ -126,10 +128,10 @@ private:
     void write_reset_state();
     void load_pdptes(std::uint64_t cr3);
     void set_control(const CpuState& in);
-    VmExit take_exit();
     void flush_translations();
-    VmExit entry_failed(EntryResult result);
-    void settle(VmExit& exit);
+    void entry_failed(EntryResult result);
+    void settle();
+    void clear_interrupt_shadow();
     void settle_debug_exception();
     void restore_nmi_blocking(bool unblocked_by_iret);
     [[nodiscard]] std::uint32_t interruptibility() const {

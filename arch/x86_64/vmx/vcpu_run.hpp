@@ -9,13 +9,15 @@
 namespace hv::vmx {
 
 template <VmxMachine Machine>
-VmExit BasicVcpu<Machine>::run() {
+void BasicVcpu<Machine>::run() {
     if (space_.generation() != space_generation_ || flush_guest_physical_ || flush_linear_) [[unlikely]]
         flush_translations();
     if (regs.gpr[RSP] != written_.gpr[RSP])
         machine_.write(GUEST_RSP, regs.gpr[RSP]);
-    if (regs.rip != written_.rip)
+    if (regs.rip != written_.rip) {
         machine_.write(GUEST_RIP, regs.rip);
+        clear_interrupt_shadow();
+    }
     if (regs.rflags != written_.rflags)
         machine_.write(GUEST_RFLAGS, regs.rflags | RFLAGS_FIXED);
     if (apic_.client != nullptr) {
@@ -26,24 +28,22 @@ VmExit BasicVcpu<Machine>::run() {
         machine_.clear_cpu_buffers();
 
     const EntryResult result = machine_.enter(regs, launched_, host_rsp_);
-    return result == EntryResult::exited ? take_exit() : entry_failed(result);
-}
+    if (result != EntryResult::exited) [[unlikely]] {
+        entry_failed(result);
+        return;
+    }
 
-/// The registers that the VMCS has, and why the guest stopped.
-template <VmxMachine Machine>
-VmExit BasicVcpu<Machine>::take_exit() {
     regs.gpr[RSP] = written_.gpr[RSP] = machine_.read(GUEST_RSP);
     regs.rip = written_.rip = machine_.read(GUEST_RIP);
     regs.rflags = written_.rflags = machine_.read(GUEST_RFLAGS);
     if (apic_.client != nullptr && page().read(kTprIndex) != apic_.tpr) [[unlikely]]
         apic_.client->task_priority_changed(static_cast<std::uint8_t>(page().read(kTprIndex)));
     injected_ = false;  // [sdm3 28.2 Recording VM-Exit Information and Updating VM-Entry Control Fields]
-    VmExit exit = decode_exit(machine_);
+    exit = decode_exit(machine_);
     // A VM entry that failed has launched nothing.
     launched_ = launched_ || exit.reason != VmExit::Reason::invalid_state;
     if ((kSettled >> (exit.raw.code & 63) & 1) != 0 || exit.interrupted.pending()) [[unlikely]]
-        settle(exit);
-    return exit;
+        settle();
 }
 
 /// Drops translations that another CPU, an earlier user of the VPID or a change of the page tables made void
@@ -66,19 +66,18 @@ void BasicVcpu<Machine>::flush_translations() {
 /// VM entry did not begin: the VMCS' controls or host state are wrong [sdm3 27.2 Checks on VMX Controls and
 /// Host-State Area].
 template <VmxMachine Machine>
-VmExit BasicVcpu<Machine>::entry_failed(EntryResult result) {
+void BasicVcpu<Machine>::entry_failed(EntryResult result) {
     const std::uint32_t error = result == EntryResult::fail_valid ? machine_.read(VM_INSTRUCTION_ERROR) : 0;
     log::error(log::Topic::vmx, "%s failed: %s (%u)", launched_ ? "VMRESUME" : "VMLAUNCH",
                result == EntryResult::fail_valid ? vm_instruction_error(error) : "no current VMCS", error);
-    VmExit exit;
+    exit = {};
     exit.reason = VmExit::Reason::invalid_state;
     exit.raw = {~std::uint64_t{0}, error, 0};
-    return exit;
 }
 
 /// What has to be done about an exit before anything else, so that nobody above needs to know of it.
 template <VmxMachine Machine>
-void BasicVcpu<Machine>::settle(VmExit& exit) {
+void BasicVcpu<Machine>::settle() {
     switch (static_cast<ExitReason>(exit.raw.code)) {
     case ExitReason::EXCEPTION_OR_NMI: {
         const std::uint32_t info = machine_.read(VM_EXIT_INTERRUPTION_INFORMATION);
@@ -193,7 +192,7 @@ void BasicVcpu<Machine>::clear_interrupt_shadow() {
 
 template <VmxMachine Machine>
 bool BasicVcpu<Machine>::interrupt_shadow() const {
-    return Interruptibility::Shadow::test(interruptibility());
+    return regs.rip == written_.rip && Interruptibility::Shadow::test(interruptibility());
 }
 
 }  // namespace hv::vmx

@@ -23,6 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     using namespace hv;
     struct Owner final : LocalApicOwner {
         void interrupt_posted() override {}
+        void priority_changed() override {}
         void nmi() override {}
         void init() override {}
         void startup(std::uint8_t) override {}

@@ -129,11 +129,11 @@ inline void check_same_exit(const VmExit& expected, const VmExit& actual, Assist
         return;
     switch (expected.reason) {
     case VmExit::Reason::io:
-        CHECK(actual.io.port == expected.io.port);
-        CHECK(unsigned{actual.io.size} == unsigned{expected.io.size});
-        CHECK(actual.io.in == expected.io.in);
-        CHECK(actual.io.string == expected.io.string);
-        CHECK(actual.io.rep == expected.io.rep);
+        CHECK(actual.io.port() == expected.io.port());
+        CHECK(unsigned{actual.io.size()} == unsigned{expected.io.size()});
+        CHECK(actual.io.in() == expected.io.in());
+        CHECK(actual.io.string() == expected.io.string());
+        CHECK(actual.io.rep() == expected.io.rep());
         break;
     case VmExit::Reason::nested_fault:
         CHECK(actual.fault.gpa == expected.fault.gpa);

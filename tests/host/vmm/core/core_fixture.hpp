@@ -63,7 +63,6 @@ public:
     }
     [[nodiscard]] std::optional<Hpa> translate(Gpa) const override { return std::nullopt; }
     [[nodiscard]] std::uint64_t root() const override { return 0; }
-    [[nodiscard]] std::uint64_t generation() const override { return 0; }
     [[nodiscard]] std::uint64_t table_bytes() const override { return kPageSize; }
     std::map<std::uint64_t, std::pair<Hpa, std::uint64_t>> mapped;
 };

@@ -45,7 +45,7 @@ TEST_CASE("an interrupt waits for IF and for the end of an interrupt shadow", "[
         f.regs().rflags = 2;
     }
     SECTION("shadow") {
-        f.backend().shadow = true;
+        f.backend().cast_shadow();
     }
     f.run({});
     CHECK(f.backend().injected.empty());

@@ -98,6 +98,7 @@ struct Eois final : EoiListener {
 
 struct Owner final : LocalApicOwner {
     void interrupt_posted() override {}
+    void priority_changed() override {}
     void nmi() override {}
     void init() override {}
     void startup(std::uint8_t) override {}

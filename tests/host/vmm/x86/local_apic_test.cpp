@@ -20,6 +20,7 @@ constexpr std::uint32_t kMmioEnabled = 0x1ff;  // SVR
 
 struct Owner final : LocalApicOwner {
     void interrupt_posted() override { ++posted; }
+    void priority_changed() override {}
     void nmi() override { ++nmis; }
     void init() override { ++inits; }
     void startup(std::uint8_t vector) override { startups.push_back(vector); }

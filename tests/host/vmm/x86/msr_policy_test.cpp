@@ -11,6 +11,7 @@ namespace {
 
 struct Owner final : LocalApicOwner {
     void interrupt_posted() override {}
+    void priority_changed() override {}
     void nmi() override {}
     void init() override {}
     void startup(std::uint8_t) override {}

@@ -22,10 +22,10 @@ Fill basic(ExitCode code, unsigned length = 0, std::uint64_t info1 = 0, std::uin
     };
 }
 
-/// IOIO: EXITINFO2 is the next instruction's address.
+/// IOIO [apm2 15.10.2 IN and OUT Behavior]: EXITINFO2 is the next instruction's address.
 Fill io(std::uint16_t port, unsigned size, bool in, bool string, bool rep, unsigned length) {
-    const std::uint64_t info = IoInfo::Port::make(port) | IoInfo::Size::make(size) | IoInfo::In::make(in) |
-                               IoInfo::String::make(string) | IoInfo::Rep::make(rep);
+    const std::uint64_t info =
+        std::uint64_t{port} << 16 | size << 4 | unsigned{in} | unsigned{string} << 2 | unsigned{rep} << 3;
     return basic(ExitCode::ioio, length, info, test::kScenarioRip + length);
 }
 
@@ -106,7 +106,9 @@ void check(const ExitAssists& assists, test::Assists kind) {
             fill(*vmcb);
             if (!assists.next_rip)
                 vmcb->control.next_rip = 0;
-            return decode_exit(*vmcb, assists);
+            VmExit exit;
+            decode_exit(*vmcb, assists, exit);
+            return exit;
         },
         kind);
 }
@@ -115,7 +117,9 @@ VmExit decoded(const Fill& fill, const ExitAssists& assists = {true, true}) {
     Vmcb vmcb{};
     vmcb.save.rip = test::kScenarioRip;
     fill(vmcb);
-    return decode_exit(vmcb, assists);
+    VmExit exit;
+    decode_exit(vmcb, assists, exit);
+    return exit;
 }
 
 }  // namespace

@@ -29,7 +29,9 @@ struct Fixture {
         c.exit_int_info = c.exit_info1 = c.exit_info2 = 0;
         if (meanwhile)
             meanwhile();
-        return guest.leave(regs);
+        VmExit exit;
+        guest.leave(regs, exit);
+        return exit;
     }
     VmExit run_to_exception(std::uint8_t vector, const std::function<void()>& meanwhile = {}) {
         return run(static_cast<ExitCode>(0x40 + vector), meanwhile);
@@ -191,9 +193,10 @@ TEST_CASE("events go in when the guest can take them", "[svm]") {
     }
     SECTION("shadow") {
         f.c.interrupt_shadow = 1;
+        f.regs.rip = f.vmcb->save.rip;
         CHECK_FALSE(f.guest.inject(Event::interrupt(0x31), f.regs));
         CHECK_FALSE(f.inject_nmi());
-        f.guest.clear_interrupt_shadow();
+        f.regs.rip += 1;
         CHECK(f.guest.inject(Event::interrupt(0x31), f.regs));
     }
     SECTION("one at a time") {

@@ -42,7 +42,8 @@ struct Bench {
                 apic().page().write(8, *tpr_written);
             return EntryResult::exited;
         };
-        return vcpu->run();
+        vcpu->run();
+        return vcpu->exit;
     }
     ApicAcceleration& apic() { return *vcpu->apic_acceleration(); }
     FakeVmcs& vmcs() { return cpu.vmcs(); }

@@ -37,7 +37,8 @@ struct Bench {
                 more(vmcs);
             return EntryResult::exited;
         };
-        return vcpu->run();
+        vcpu->run();
+        return vcpu->exit;
     }
     FakeVmcs& vmcs() { return cpu.vmcs(); }
 
@@ -118,7 +119,8 @@ TEST_CASE("a refused VM entry is an exit, not a panic", "[vmx]") {
         vmcs.set(VM_INSTRUCTION_ERROR, 7);
         return EntryResult::fail_valid;
     };
-    const VmExit exit = bench.vcpu->run();
+    bench.vcpu->run();
+    const VmExit& exit = bench.vcpu->exit;
     CHECK(exit.reason == VmExit::Reason::invalid_state);
     CHECK(exit.raw.info1 == 7);
     CHECK(bench.run(static_cast<ExitReason>(33), [](FakeVmcs& vmcs) { vmcs.set(EXIT_REASON, 0x8000'0021); })
@@ -135,11 +137,12 @@ TEST_CASE("interrupts go in when the guest can take them", "[vmx]") {
     bench.vcpu->enter_cpu();
     VcpuBackend& vcpu = *bench.vcpu;
     CHECK_FALSE(vcpu.inject(Event::interrupt(0x31)));  // IF clear
+    bench.run(ExitReason::HLT);
     vcpu.regs.rflags = RFLAGS_FIXED | RFLAGS_IF;
     bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 1);  // STI
     CHECK(vcpu.interrupt_shadow());
     CHECK_FALSE(vcpu.inject(Event::interrupt(0x31)));
-    vcpu.clear_interrupt_shadow();
+    vcpu.regs.rip += 1;  // the VMM completes the instruction under it
     CHECK_FALSE(vcpu.interrupt_shadow());
     CHECK(vcpu.inject(Event::interrupt(0x31)));
     CHECK(bench.vmcs().read(VM_ENTRY_INTERRUPTION_INFORMATION) == 0x8000'0031);
