@@ -30,6 +30,8 @@ const char* to_string(VmExit::Reason reason) {
     case Reason::cpuid: return "CPUID";
     case Reason::rdmsr: return "RDMSR";
     case Reason::wrmsr: return "WRMSR";
+    case Reason::apic_write: return "APIC write";
+    case Reason::apic_eoi: return "APIC EOI";
     case Reason::io: return "I/O";
     case Reason::nested_fault: return "nested fault";
     case Reason::vmcall: return "VMCALL";
@@ -79,6 +81,8 @@ Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
     case Reason::cpuid: return handle_cpuid(exit);
     case Reason::rdmsr: return handle_rdmsr(exit);
     case Reason::wrmsr: return handle_wrmsr(exit);
+    case Reason::apic_write: apic_.finish_write(exit.apic.offset); return look_again();
+    case Reason::apic_eoi: apic_.finish_eoi(exit.apic.vector); return look_again();
     case Reason::io: return handle_io(exit);
     case Reason::nested_fault: return handle_nested_fault(exit);
     case Reason::vmcall: return handle_vmcall(exit);

@@ -46,7 +46,10 @@ Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<Vc
             environment.tsc_offset},
       control_registers_{environment.cpuid.cpu(), *backend_, environment.memory},
       fetcher_{environment.cpuid.cpu(), *backend_, environment.memory},
-      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_} {}
+      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_} {
+    if (ApicAcceleration* acceleration = backend_->apic_acceleration(); acceleration != nullptr)
+        apic_.attach(*acceleration);
+}
 
 void Vcpu::set_name(std::string_view vm_name) {
     const auto text = format_into(std::span{name_}.first(name_.size() - 1), "%.*s/%u",
@@ -133,12 +136,17 @@ Vcpu::Next Vcpu::prepare() {
 
 /// Puts the highest interrupt in, or asks for the moment when it can go in.
 void Vcpu::deliver_interrupt(bool may_inject) {
-    const int vector = apic_.pending_vector();
-    const bool ext_int = vector < 0 && apic_.ext_int_pending();
-    if (vector < 0 && !ext_int)
+    int vector = apic_.pending_vector();
+    if (vector < 0 && !apic_.ext_int_pending())
         return;
+    if (apic_.hardware_delivers()) [[unlikely]] {
+        apic_.hand_over();
+        if (!apic_.ext_int_pending())
+            return;
+        vector = -1;
+    }
     if (may_inject && (backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
-        if (ext_int) {
+        if (vector < 0) {
             apic_.accept_ext_int();
             backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
         } else if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector)))) {
@@ -153,7 +161,7 @@ void Vcpu::deliver_interrupt(bool may_inject) {
 
 bool Vcpu::wakes_from_halt() {
     // Always taken over, whatever IF says: has_work() goes by what is posted.
-    const bool interrupt = apic_.pending_vector() >= 0 || apic_.ext_int_pending();
+    const bool interrupt = apic_.interrupt_pending();
     return events_.wakes() || (interrupt && (backend_->regs.rflags & RFLAGS_IF) != 0);
 }
 

@@ -13,6 +13,7 @@
 
 namespace hv {
 
+class ApicAcceleration;
 class GuestAddressSpace;
 
 class VcpuBackend {
@@ -58,6 +59,8 @@ public:
     /// Before another vCPU, or another CPU, takes over: saves it. What stays in the CPU's registers is
     /// overwritten by the next enter_cpu().
     virtual void leave_cpu() = 0;
+    /// What the processor takes over of the local APIC; null: nothing. Lives as long as the backend.
+    [[nodiscard]] virtual ApicAcceleration* apic_acceleration() { return nullptr; }
     /// Dumps the vendor's control structure to the log.
     virtual void log_state() const = 0;
 

@@ -89,6 +89,12 @@ struct TaskSwitch {
     std::uint32_t error_code;
 };
 
+/// Of apic_write and apic_eoi.
+struct ApicExit {
+    std::uint16_t offset;  ///< in the register page
+    std::uint8_t vector;
+};
+
 struct VmExit {
     enum class Reason : std::uint8_t {
         host_interrupt,    ///< a physical interrupt or NMI: nothing to do for the guest
@@ -97,6 +103,8 @@ struct VmExit {
         cpuid,
         rdmsr,  ///< index in RCX
         wrmsr,
+        apic_write,  ///< the guest wrote a register of the page that ApicAcceleration has, and is past it
+        apic_eoi,    ///< it ended an interrupt there of which an exit was asked for, likewise
         io,
         nested_fault,
         vmcall,  ///< VMCALL or VMMCALL
@@ -132,6 +140,7 @@ struct VmExit {
         CrExit cr;
         TaskSwitch task;
         Event exception;
+        ApicExit apic;
     };
 };
 

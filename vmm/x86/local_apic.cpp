@@ -45,6 +45,8 @@ void LocalApic::init_reset() {
     icr_ = 0;
     lvt_.fill(Lvt::kMasked);
     publish_address();
+    if (hardware_.present())
+        reset_hardware();
     owner_.priority_changed();
 }
 
@@ -165,6 +167,7 @@ void LocalApic::evaluate_lint(unsigned pin, LintEvent event) {
     if (pin == 0 && fixed && Lvt::Level::test(entry)) {  // LINT1 knows edges only
         if (lint_[pin].asserted() && !Lvt::Masked::test(entry) && !Lvt::RemoteIrr::test(entry)) {
             entry |= static_cast<std::uint32_t>(Lvt::RemoteIrr::kMask);
+            changed(LVT_LINT0);
             accept_local(static_cast<std::uint8_t>(entry), TriggerMode::level);
         }
     } else if (event == LintEvent::rising_edge) {
@@ -176,6 +179,7 @@ void LocalApic::end_level(std::uint8_t vector) {
     std::uint32_t& entry = lvt(LVT_LINT0);
     if (Lvt::RemoteIrr::test(entry) && static_cast<std::uint8_t>(entry) == vector) {
         entry &= ~static_cast<std::uint32_t>(Lvt::RemoteIrr::kMask);
+        changed(LVT_LINT0);
         evaluate_lint(0, LintEvent::none);
     }
     if (!Svr::SuppressEoiBroadcast::test(svr_))
@@ -200,7 +204,8 @@ void LocalApic::report_error(std::uint32_t esr_bit) {
 bool LocalApic::eoi_can_wait() {
     if (attention_.load(std::memory_order_relaxed) != 0)
         absorb();
-    if (irr_.highest() >= 0 || isr_.highest() < 0 || tmr_.test(static_cast<std::uint8_t>(isr_.highest())))
+    if (hardware_.delivers() || irr_.highest() >= 0 || isr_.highest() < 0 ||
+        tmr_.test(static_cast<std::uint8_t>(isr_.highest())))
         return false;
     int in_service = 0;
     for (unsigned word = 0; word < VectorBits::kWords; ++word)
@@ -214,25 +219,48 @@ std::uint32_t LocalApic::logical_id() const {
     return x2apic() ? address().logical_x2apic_id() : std::uint32_t{ldr_} << 24;
 }
 
-std::uint32_t LocalApic::arbitration_priority() const {  // [sdm3 11.6.2.4 Lowest Priority Delivery Mode]
+std::uint32_t LocalApic::arbitration_priority() const {
+    if (!hardware_.delivers())
+        return arbitration_priority(tpr_, irr_.highest(), isr_.highest());
+    const ApicAcceleration::Status status = hardware_.status();
+    return arbitration_priority(hardware_.tpr(), status.requested, status.in_service);
+}
+
+/// [sdm3 11.6.2.4 Lowest Priority Delivery Mode]
+std::uint32_t LocalApic::arbitration_priority(unsigned tpr, int highest_request, int highest_service) {
     const auto class_of = [](int vector) { return vector < 0 ? 0U : static_cast<unsigned>(vector) & 0xf0; };
-    const unsigned task = tpr_ & 0xf0U;
-    const unsigned request = class_of(irr_.highest());
-    const unsigned service = class_of(isr_.highest());
+    const unsigned task = tpr & 0xf0U;
+    const unsigned request = class_of(highest_request);
+    const unsigned service = class_of(highest_service);
     if (task >= request && task > service)
-        return tpr_;
+        return tpr;
     return std::max({task, request, service});
 }
 
 std::uint32_t LocalApic::read_register(std::uint32_t index) {
     if (attention_.load(std::memory_order_relaxed) != 0)
         absorb();
+    if (hardware_.delivers() && HardwareApic::keeps(index)) [[unlikely]]
+        return read_hardware(index);
     switch (index) {
-    case ID: return x2apic() ? config_.id : config_.id << 24;
-    case VERSION: return kVersion;
     case TPR: return tpr_;
     case APR: return arbitration_priority();
     case PPR: return static_cast<std::uint32_t>(ppr_);
+    case CURRENT_COUNT: advance_timer(); return timer_.current_count();
+    default: break;
+    }
+    switch (index & ~7U) {
+    case ISR: return isr_.bits().register_value(index & 7);
+    case TMR: return tmr_.register_value(index & 7);
+    case IRR: advance_timer(); return irr_.bits().register_value(index & 7);
+    default: return kept_register(index);
+    }
+}
+
+std::uint32_t LocalApic::kept_register(std::uint32_t index) const {
+    switch (index) {
+    case ID: return x2apic() ? config_.id : config_.id << 24;
+    case VERSION: return kVersion;
     case LDR: return logical_id();
     case DFR: return std::uint32_t{dfr_} << 28 | 0x0fff'ffff;
     case SVR: return svr_;
@@ -240,17 +268,8 @@ std::uint32_t LocalApic::read_register(std::uint32_t index) {
     case ICR: return static_cast<std::uint32_t>(icr_);
     case ICR_HIGH: return static_cast<std::uint32_t>(icr_ >> 32);
     case INITIAL_COUNT: return timer_.initial_count();
-    case CURRENT_COUNT: advance_timer(); return timer_.current_count();
     case DIVIDE: return timer_.divide();
-    default: break;
-    }
-    if (index >= LVT_TIMER && index <= LVT_ERROR)
-        return lvt(index);
-    switch (index & ~7U) {
-    case ISR: return isr_.bits().register_value(index & 7);
-    case TMR: return tmr_.register_value(index & 7);
-    case IRR: advance_timer(); return irr_.bits().register_value(index & 7);
-    default: return 0;
+    default: return index >= LVT_TIMER && index <= LVT_ERROR ? lvt(index) : 0;
     }
 }
 
@@ -264,6 +283,7 @@ void LocalApic::write_register(std::uint32_t index, std::uint32_t value) {
     case DIVIDE:
         advance_timer();
         timer_.set_divide(value);
+        changed(DIVIDE);
         break;
     default: write_lvt(index, value); break;
     }
@@ -271,6 +291,7 @@ void LocalApic::write_register(std::uint32_t index, std::uint32_t value) {
 
 void LocalApic::write_svr(std::uint32_t value) {
     svr_ = value & Svr::kWritable;
+    changed(SVR);
     publish_address();
     if (software_enabled())
         return;
@@ -283,6 +304,7 @@ void LocalApic::write_esr() {
         absorb();
     esr_ = errors_;
     errors_ = 0;
+    changed(ESR);
 }
 
 void LocalApic::write_lvt(std::uint32_t index, std::uint32_t value) {
@@ -294,6 +316,7 @@ void LocalApic::write_lvt(std::uint32_t index, std::uint32_t value) {
     if (!software_enabled())
         entry |= Lvt::kMasked;
     lvt(index) = entry;
+    changed(index);
     if (index == LVT_TIMER)
         timer_.configure(entry);
     else if (index == LVT_LINT0) {

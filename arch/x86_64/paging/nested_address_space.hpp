@@ -15,7 +15,8 @@
 namespace hv::paging {
 
 template <TableFormat Format>
-class NestedAddressSpace final : public GuestAddressSpace {
+class NestedAddressSpace : public GuestAddressSpace {
+protected:
     using Table = RadixTable<Format, FrameTables>;
 
 public:
@@ -48,10 +49,12 @@ public:
         });
     }
 
-private:
+protected:
     explicit NestedAddressSpace(Table table)
         : root_{table.format().root(table.root())}, table_{std::move(table)} {}
 
+private:
+    /// The new generation is visible before the caller goes on to make the CPUs flush.
     template <class Change>
     Expected<void> update(Change&& change) {
         return table_.with([&](Table& table) {

@@ -66,6 +66,21 @@ constexpr TaskSwitch decode_task_switch(std::uint64_t qualification, const Event
     };
 }
 
+/// Table Exit Qualification for APIC-Access VM Exits. The address is that in the page: whoever knows where
+/// the page is adds it.
+constexpr NestedFault decode_apic_access(std::uint64_t qualification) {
+    using Type = ApicAccessType;
+    const auto type = static_cast<Type>(ApicAccessQualification::Type::get(qualification));
+    return {
+        .gpa = Gpa{ApicAccessQualification::Offset::get(qualification)},
+        .read = type == Type::read,
+        .write = type == Type::write,
+        .execute = type == Type::fetch,
+        .present = true,
+        .during_walk = type == Type::physical,
+    };
+}
+
 template <VmcsIo Io>
 VmExit decode_exit(Io& vmcs) {
     using Reason = VmExit::Reason;
@@ -150,6 +165,21 @@ VmExit decode_exit(Io& vmcs) {
         exit.fault = decode_ept_violation(qualification(), exit.raw.info2);
         break;
 
+    case ExitReason::APIC_ACCESS:
+        exit.reason = Reason::nested_fault;
+        exit.fault = decode_apic_access(qualification());
+        break;
+    // The instructions behind these three are done.
+    case ExitReason::TPR_BELOW_THRESHOLD: exit.reason = Reason::interrupt_window; break;
+    case ExitReason::APIC_WRITE:
+        exit.reason = Reason::apic_write;
+        exit.apic = {static_cast<std::uint16_t>(qualification() & 0xfff), 0};
+        break;
+    case ExitReason::VIRTUALIZED_EOI:
+        exit.reason = Reason::apic_eoi;
+        exit.apic = {0, static_cast<std::uint8_t>(qualification())};
+        break;
+
     case ExitReason::RDPMC:
         // No counter exists: #GP whatever the index [sdm2 4.3 Instructions (M-U), RDPMC].
         exit.reason = Reason::exception;
@@ -187,12 +217,8 @@ VmExit decode_exit(Io& vmcs) {
     case ExitReason::RDTSC:
     case ExitReason::RDTSCP:
     case ExitReason::MONITOR_TRAP_FLAG:
-    case ExitReason::TPR_BELOW_THRESHOLD:
-    case ExitReason::APIC_ACCESS:
-    case ExitReason::VIRTUALIZED_EOI:
     case ExitReason::GDTR_OR_IDTR_ACCESS:
     case ExitReason::LDTR_OR_TR_ACCESS:
-    case ExitReason::APIC_WRITE:
     case ExitReason::RDRAND:
     case ExitReason::RDSEED:
     case ExitReason::INVPCID:

@@ -10,7 +10,8 @@ namespace hv::vmx {
 
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::run() {
-    flush_translations();
+    if (space_.generation() != space_generation_ || flush_guest_physical_ || flush_linear_) [[unlikely]]
+        flush_translations();
     if (regs.gpr[RSP] != written_.gpr[RSP])
         machine_.write(GUEST_RSP, regs.gpr[RSP]);
     if (regs.rip != written_.rip) {
@@ -19,6 +20,10 @@ void BasicVcpu<Machine>::run() {
     }
     if (regs.rflags != written_.rflags)
         machine_.write(GUEST_RFLAGS, regs.rflags | RFLAGS_FIXED);
+    if (apic_.client != nullptr) {
+        update_tpr_threshold();
+        apic_.tpr = page().read(kTprIndex);
+    }
     if (shared_.mitigations.clear_buffers)
         machine_.clear_cpu_buffers();
 
@@ -31,11 +36,14 @@ void BasicVcpu<Machine>::run() {
     regs.gpr[RSP] = written_.gpr[RSP] = machine_.read(GUEST_RSP);
     regs.rip = written_.rip = machine_.read(GUEST_RIP);
     regs.rflags = written_.rflags = machine_.read(GUEST_RFLAGS);
+    if (apic_.client != nullptr && page().read(kTprIndex) != apic_.tpr) [[unlikely]]
+        apic_.client->task_priority_changed(static_cast<std::uint8_t>(page().read(kTprIndex)));
     injected_ = false;  // [sdm3 28.2 Recording VM-Exit Information and Updating VM-Entry Control Fields]
     exit = decode_exit(machine_);
     // A VM entry that failed has launched nothing.
     launched_ = launched_ || exit.reason != VmExit::Reason::invalid_state;
-    settle();
+    if ((kSettled >> (exit.raw.code & 63) & 1) != 0 || exit.interrupted.pending()) [[unlikely]]
+        settle();
 }
 
 /// Drops translations that another CPU, an earlier user of the VPID or a change of the page tables made void
@@ -43,12 +51,12 @@ void BasicVcpu<Machine>::run() {
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::flush_translations() {
     const std::uint64_t generation = space_.generation();
-    if (generation != space_generation_ || flush_guest_physical_) [[unlikely]] {
+    if (generation != space_generation_ || flush_guest_physical_) {
         machine_.invept(shared_.controls.invept_type(), space_.root());
         space_generation_ = generation;
         flush_guest_physical_ = false;
     }
-    if (flush_linear_) [[unlikely]] {
+    if (flush_linear_) {
         if (shared_.controls.has_vpid())  // without, each VM entry flushes
             machine_.invvpid(shared_.controls.invvpid_type(), vpid_);
         flush_linear_ = false;
@@ -90,6 +98,10 @@ void BasicVcpu<Machine>::settle() {
     case ExitReason::EPT_VIOLATION:
         if (!exit.interrupted.pending())
             restore_nmi_blocking(EptViolation::NmiUnblocking::test(exit.raw.info1));
+        break;
+    case ExitReason::APIC_ACCESS:
+        exit.fault.gpa = apic_.base + exit.fault.gpa.raw;
+        exit.raw.info2 = exit.fault.gpa.raw;
         break;
     case ExitReason::INTERRUPT_WINDOW: set_primary_control(primary::INTERRUPT_WINDOW_EXITING, false); break;
     case ExitReason::NMI_WINDOW: set_primary_control(primary::NMI_WINDOW_EXITING, false); break;

@@ -17,7 +17,7 @@ public:
     static bool present();
     /// On the boot CPU. Error::unsupported: something needed is missing (named in the log); Error::disabled:
     /// locked off by the firmware; Error::no_memory.
-    static Expected<std::unique_ptr<VirtExtension>> create(FrameSource& frames);
+    static Expected<std::unique_ptr<VirtExtension>> create(FrameSource& frames, ApicUse apic);
 
     explicit VmxExtension(std::unique_ptr<Shared> shared) : shared_{std::move(shared)} {}
     [[nodiscard]] const char* name() const override { return "VT-x"; }

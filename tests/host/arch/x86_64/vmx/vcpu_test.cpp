@@ -24,7 +24,7 @@ struct Bench {
     }
     ~Bench() { fake::set_cpu(0); }
     std::unique_ptr<VcpuBackend> make_vcpu() {
-        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, *space).value();
+        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).value();
     }
 
     /// Runs the guest up to an exit for `reason`.
@@ -419,8 +419,9 @@ TEST_CASE("a CPU that changes VMs is cleaned first", "[vmx]") {
     CHECK_FALSE(separated(*sibling));
     auto other_space =
         EptAddressSpace::create(bench.frames, EptFormat{bench.shared->controls.caps.ept_vpid}).value();
-    auto stranger =
-        BasicVcpu<FakeMachine>::create(FakeMachine{bench.cpu}, *bench.shared, *other_space).value();
+    auto stranger = BasicVcpu<FakeMachine>::create(FakeMachine{bench.cpu}, *bench.shared,
+                                                   EptAddressSpace::of(*other_space))
+                        .value();
     CHECK(separated(*stranger));
     CHECK(separated(*bench.vcpu));
     bench.vcpu->enter_cpu();
@@ -511,16 +512,20 @@ TEST_CASE("a vCPU that finds no memory says so and leaks nothing", "[vmx]") {
     FakeFrames frames;
     FakeCpu cpu;
     CHECK(Shared::create(frames, broadwell_controls(), {}, 1).has_value());
-    for (std::size_t left = 0; left < 3; ++left) {
+    for (std::size_t left = 0; left < 5; ++left) {
         frames.left = left;
         const auto shared = Shared::create(frames, broadwell_controls(), {}, 1);
-        CHECK(shared.has_value() == (left == 2));
+        CHECK(shared.has_value() == (left == 4));
     }
     frames.left = 10;
     auto shared = Shared::create(frames, broadwell_controls(), {}, 1).value();
     auto space = EptAddressSpace::create(frames, EptFormat{0}).value();
-    frames.left = 0;
-    CHECK(BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, *space).error() == Error::no_memory);
+    for (const std::size_t left : {0U, 1U}) {  // the VMCS, the virtual-APIC page
+        frames.left = left;
+        CHECK(
+            BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).error() ==
+            Error::no_memory);
+    }
 }
 
 TEST_CASE("the vCPU's state can be shown", "[vmx]") {
