@@ -19,9 +19,12 @@ Unexpected failed(const config::VmConfig& config, const char* what, Error error)
     return Unexpected{error};
 }
 
-std::uint64_t wall_clock_now(const VmServices& services) {
+/// Nanoseconds since 1970 when the VM's TSC was 0, on the same scale as the RTC.
+std::uint64_t wall_clock_at(std::int64_t tsc_offset, const VmServices& services) {
     const WallClock& boot = services.boot_time;
-    return static_cast<std::uint64_t>(boot.seconds) + (services.clock.now() - boot.at) / services.clock.hz();
+    const std::uint64_t zero = 0 - static_cast<std::uint64_t>(tsc_offset);
+    return static_cast<std::uint64_t>(boot.seconds) * 1'000'000'000 +
+           services.clock.to_nanoseconds(zero - boot.at);
 }
 
 CpuSet affinity_of(const config::VmConfig& config) {
@@ -68,7 +71,7 @@ Vm::Vm(const config::VmConfig& config, const VmServices& services, GuestMemory m
                                     .apic_timer_hz = LocalApicTimer::kBusHz,
                                     .instructions = services.extension.instructions()})},
       tsc_offset_{-static_cast<std::int64_t>(services.clock.now())},
-      kvm_clock_{services.clock.hz(), 0, wall_clock_now(services)} {}
+      kvm_clock_{services.clock.hz(), 0, wall_clock_at(tsc_offset_, services)} {}
 
 Expected<void> Vm::map_memory() {
     space_ = HV_TRY(services_.extension.create_address_space());

@@ -26,6 +26,7 @@ void LocalApic::reset() {
 
 void LocalApic::init_reset() {
     timer_.reset();
+    owed_tick_waits_ = false;
     attention_.exchange(0, std::memory_order_acquire);
     for (unsigned word = 0; word < VectorBits::kWords; ++word) {
         posted_edge_.take(word);
@@ -130,8 +131,35 @@ void LocalApic::absorb() {
 // --- local interrupts ------------------------------------------------------------------------------------
 
 void LocalApic::advance_timer() {
-    if (timer_.advance())
+    const bool expired = timer_.advance();
+    if (timer_.owes() || owed_tick_waits_) [[unlikely]]
+        catch_up_timer(expired);
+    else if (expired)
         deliver_local(LVT_TIMER);
+}
+
+void LocalApic::resume(bool preempted) {
+    timer_.resume(preempted && irr_.bits().test(static_cast<std::uint8_t>(lvt(LVT_TIMER))));
+    advance_timer();
+}
+
+/// While the guest is owed ticks: IRR and ISR hold one each, as on a processor, so a late one comes only once
+/// the guest is done with the last, and an expiry that finds a late one still in IRR is owed as well.
+void LocalApic::catch_up_timer(bool expired) {
+    const auto vector = static_cast<std::uint8_t>(lvt(LVT_TIMER));
+    const bool requested = irr_.bits().test(vector);
+    if (expired) {
+        if (requested && owed_tick_waits_)
+            timer_.owe();
+        owed_tick_waits_ = false;
+        deliver_local(LVT_TIMER);
+    } else if (requested || isr_.bits().test(vector)) {
+        timer_.postpone();
+    } else {
+        owed_tick_waits_ = timer_.pay();
+        if (owed_tick_waits_)
+            deliver_local(LVT_TIMER);
+    }
 }
 
 void LocalApic::deliver_local(std::uint32_t lvt_index) {

@@ -123,6 +123,9 @@ public:
     [[nodiscard]] std::uint64_t tsc_deadline();
     void set_tsc_deadline(std::uint64_t value);
     /// Guest TSC = host TSC + offset.
+    /// The vCPU runs again; `preempted`: it wanted to all the time. Periodic ticks that it could not take
+    /// meanwhile are made up for.
+    void resume(bool preempted);
     void set_tsc_offset(std::int64_t offset) { timer_.set_tsc_offset(offset); }
 
     // --- life cycle --------------------------------------------------------------------------------------
@@ -187,6 +190,7 @@ private:
     void raise(std::uint32_t attention);
     void absorb();
     void advance_timer();
+    void catch_up_timer(bool expired);
 
     [[nodiscard]] std::uint32_t& lvt(std::uint32_t index) { return lvt_[index - apic::LVT_TIMER]; }
     [[nodiscard]] std::uint32_t lvt(std::uint32_t index) const { return lvt_[index - apic::LVT_TIMER]; }
@@ -245,6 +249,7 @@ private:
     InterruptFabric& fabric_;
     LocalApicOwner& owner_;
     LocalApicTimer timer_;
+    bool owed_tick_waits_{false};  ///< in IRR: one that came late, so that the next may find its place taken
 
     HardwareApic hardware_;
     VectorSet irr_, isr_;  ///< empty, but for what is to be handed over, where the hardware delivers

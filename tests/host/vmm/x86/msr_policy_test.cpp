@@ -45,7 +45,7 @@ struct Machine {
     Owner owner;
     InterruptFabric fabric;
     LocalApic apic{{.id = 0, .bsp = true}, fabric, owner, timers};
-    KvmClock clock{1'000'000'000, 0, 1'700'000'000};
+    KvmClock clock{1'000'000'000, 0, 1'700'000'000'000'000'000};
     MsrFile msrs{cpu, vcpu, apic, memory, clock, -1'000'000};
 };
 
