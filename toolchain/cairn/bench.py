@@ -35,6 +35,22 @@ def command() -> int:
     return OK
 
 
+def over_limit() -> list[str]:
+    """What costs more on svm than the limit that its row in rows.toml sets; each figure repeats exactly."""
+    packages.ensure("qemu")
+    build.hypervisor()
+    build.guest()
+    figures = _svm()
+    problems = []
+    for row in tomllib.loads((_FOLDER / "rows.toml").read_text())["row"]:
+        figure = figures.get(row["key"])
+        if figure is None:
+            problems.append(f"{row['title']}: not measured")
+        elif figure > row["limit"]:
+            problems.append(f"{row['title']}: {_number(figure)}, the limit is {_number(row['limit'])}")
+    return problems
+
+
 def _svm() -> dict[str, float]:
     hardware = Hardware("svm", icount=True, headless=True)
     say("measuring exits on svm")

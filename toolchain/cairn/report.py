@@ -4,7 +4,7 @@
 import dataclasses
 import threading
 
-from cairn.errors import FAILED, OK
+from cairn.errors import FAILED, OK, Failure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,3 +36,18 @@ class Report:
         passed, failed, skipped = self._counts.values()
         print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
         return OK if failed == 0 and passed > 0 else FAILED
+
+
+def excerpt(text: str) -> str:
+    """What fits on a screen or two: where it begins, and how it ends."""
+    lines = text.splitlines()
+    return "\n".join(lines if len(lines) <= 60 else [*lines[:30], "...", *lines[-30:]])
+
+
+def verdict(name: str, test) -> Result:
+    """TEST returns the problems that it found, or raises Failure."""
+    try:
+        problems = test()
+    except Failure as failure:
+        problems = str(failure).splitlines()
+    return Result("FAIL", name, detail=excerpt("\n".join(problems))) if problems else Result("PASS", name)

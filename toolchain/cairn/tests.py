@@ -4,7 +4,7 @@
 import sys
 
 from cairn import paths, tests_host
-from cairn.report import Report
+from cairn.report import Report, verdict
 
 GROUPS = ("host", "qemu", "all")
 
@@ -18,4 +18,12 @@ def command(group: str, pattern: str) -> int:
         sys.path.insert(0, str(paths.ROOT / "tests" / "qemu"))
         import runner
         runner.run(pattern, report)
+        _bench(pattern, report)
     return report.finish()
+
+
+def _bench(pattern: str, report: Report) -> None:
+    name = "bench limits [svm]"
+    if pattern in name:
+        from cairn import bench
+        report.add(verdict(name, bench.over_limit))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cairn import build, packages, paths
 from cairn.errors import Failure
-from cairn.report import Report, Result
+from cairn.report import Report, Result, excerpt, verdict
 from cairn.shell import say
 
 _SOURCES = ("arch", "boot", "drivers", "guest", "tests", "toolchain", "vmm")
@@ -26,25 +26,10 @@ def run(pattern: str, report: Report) -> None:
                        ("build kernel-clang", lambda: _build("kernel-clang", ["all", "headers"])),
                        ("image", _image), ("command line", _command_line)]:
         if pattern in name:
-            report.add(_verdict(name, test))
+            report.add(verdict(name, test))
     _programs("host-asan", _unit_programs(), _unit, pattern, report)
     _programs("host-fuzz", _fuzz_programs(), _fuzz, pattern, report)
     _lint(pattern, report)
-
-
-def _excerpt(text: str) -> str:
-    """What fits on a screen or two: where it begins, and how it ends."""
-    lines = text.splitlines()
-    return "\n".join(lines if len(lines) <= 60 else [*lines[:30], "...", *lines[-30:]])
-
-
-def _verdict(name: str, test) -> Result:
-    """TEST returns the problems that it found, or raises Failure."""
-    try:
-        problems = test()
-    except Failure as failure:
-        problems = str(failure).splitlines()
-    return Result("FAIL", name, detail=_excerpt("\n".join(problems))) if problems else Result("PASS", name)
 
 
 def _build(preset: str, targets: list[str]) -> list[str]:
@@ -106,7 +91,7 @@ def _programs(preset: str, names: set[str], test, pattern: str, report: Report) 
     try:
         build.preset(preset, wanted)
     except Failure as failure:
-        report.add(Result("FAIL", f"build {preset}", detail=_excerpt(str(failure))))
+        report.add(Result("FAIL", f"build {preset}", detail=excerpt(str(failure))))
         return
     folder = paths.BUILD / preset / "tests" / "host"
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -127,7 +112,7 @@ def _unit(program: Path) -> Result:
     status, output = _execute([program])
     cases = re.search(r"All tests passed \(.* in (\d+) test cases?\)", output)
     if status != 0 or not cases:
-        return Result("FAIL", program.name, detail=_excerpt(output))
+        return Result("FAIL", program.name, detail=excerpt(output))
     return Result("PASS", program.name, f"{cases[1]} cases")
 
 
@@ -135,7 +120,7 @@ def _fuzz(program: Path) -> Result:
     status, output = _execute([program, f"-runs={_FUZZ_RUNS}", "-seed=1", "-max_len=4096", "-timeout=20",
                                f"-artifact_prefix={program}-"])
     if status != 0:
-        return Result("FAIL", program.name, detail=_excerpt(output))
+        return Result("FAIL", program.name, detail=excerpt(output))
     return Result("PASS", program.name, f"{_FUZZ_RUNS} runs")
 
 
@@ -147,7 +132,7 @@ def _lint(pattern: str, report: Report) -> None:
     try:
         build.preset("host-fuzz")
     except Failure as failure:
-        report.add(Result("FAIL", "build host-fuzz", detail=_excerpt(str(failure))))
+        report.add(Result("FAIL", "build host-fuzz", detail=excerpt(str(failure))))
         return
     commands = paths.BUILD / "host-fuzz" / "compile_commands.json"
     files = [Path(entry["file"]) for entry in json.loads(commands.read_text())]
@@ -160,7 +145,7 @@ def _lint(pattern: str, report: Report) -> None:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda file: _tidy(file, depends.get(file, []), stamps), files)
         problems = list(dict.fromkeys(line for lines in found for line in lines))
-    report.add(Result("FAIL", "lint", detail=_excerpt("\n".join(problems))) if problems else Result("PASS", "lint", f"{len(files)} files"))
+    report.add(Result("FAIL", "lint", detail=excerpt("\n".join(problems))) if problems else Result("PASS", "lint", f"{len(files)} files"))
 
 
 def _dependencies() -> dict[Path, list[Path]]:

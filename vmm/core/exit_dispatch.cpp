@@ -81,8 +81,8 @@ Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
     case Reason::cpuid: return handle_cpuid(exit);
     case Reason::rdmsr: return handle_rdmsr(exit);
     case Reason::wrmsr: return handle_wrmsr(exit);
-    case Reason::apic_write: apic_.finish_write(exit.apic.offset); return look_again();
-    case Reason::apic_eoi: apic_.finish_eoi(exit.apic.vector); return look_again();
+    case Reason::apic_write:
+    case Reason::apic_eoi: return handle_apic(exit);
     case Reason::io: return handle_io(exit);
     case Reason::nested_fault: return handle_nested_fault(exit);
     case Reason::vmcall: return handle_vmcall(exit);
@@ -117,6 +117,14 @@ Vcpu::Next Vcpu::raise_general_protection() {
 
 Vcpu::Next Vcpu::raise_undefined() {
     return raise(Event::exception(EXCEPTION_UD));
+}
+
+Vcpu::Next Vcpu::handle_apic(const VmExit& exit) {
+    if (exit.reason == VmExit::Reason::apic_write)
+        apic_.finish_write(exit.apic.offset);
+    else
+        apic_.finish_eoi(exit.apic.vector);
+    return look_again();
 }
 
 Vcpu::Next Vcpu::handle_pause(const VmExit& exit) {
@@ -332,9 +340,11 @@ Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
     if (wakes_from_halt() || events_.wakes())
         return look_again();
     activity_ = Activity::halted;
-    // It waits in its place once, which saves the way out and in again. What an interrupt brought that was
-    // not for this vCPU finds the CPU free then.
-    return !look_.load(std::memory_order_relaxed) && loop_->nap() ? prepare() : Next::block;
+    // It waits in its place once, which saves the way out and in again. What an interrupt brought that was not
+    // for this vCPU finds the CPU free then; its kick came during the nap and does not come again.
+    if (look_.load(std::memory_order_relaxed) || !loop_->nap())
+        return Next::block;
+    return loop_->wants_cpu() ? Next::leave_cpu : prepare();
 }
 
 // The buses answer for what nobody claims.

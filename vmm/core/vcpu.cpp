@@ -106,7 +106,7 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     while (next == Next::enter) {
         backend_->run();
         next = handle(backend_->exit);
-        if (must_prepare() && next == Next::enter) [[unlikely]]
+        if (next == Next::enter)
             next = prepare();
     }
     backend_->leave_cpu();

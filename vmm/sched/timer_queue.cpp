@@ -96,7 +96,7 @@ void TimerQueue::rearm(Timer& timer, std::uint64_t deadline) {
 }
 
 void TimerQueue::remove(Timer& timer) {
-    Timer* const orphans = meld_all(timer.child_);
+    Timer* const orphans = timer.child_ != nullptr ? meld_all(timer.child_) : nullptr;
     if (&timer == root_) {
         root_ = orphans;
     } else {

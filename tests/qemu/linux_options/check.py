@@ -57,7 +57,7 @@ printf '\\000' | dd of=/dev/port bs=1 seek=244 conv=notrunc 2>/dev/null
 """
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, _case) -> None:
     """Leaves initrd.cpio in FOLDER, and for the variant with Debian's kernel that kernel as vmlinuz."""
     foreign = _foreign_linux()
     debian = packages.guest_debian()
