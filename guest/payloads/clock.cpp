@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Whether the clocks agree, and none loses or doubles a tick, while the vCPUs fight for the CPU: TSC and kvmclock
-// of all vCPUs, PM timer, HPET and RTC against the first one's TSC; periodic interrupts of the local APIC, the
-// 8254, the HPET and the RTC, counted. length=N: nanoseconds.
+// Whether the clocks agree, and none loses or doubles a tick, while the vCPUs fight for the CPU: TSC and
+// kvmclock of all vCPUs, PM timer, HPET and RTC against the first one's TSC; periodic interrupts of the local
+// APIC, the 8254, the HPET and the RTC, counted. length=N: nanoseconds.
 #include "lib/cpu.hpp"
 #include "lib/interrupts.hpp"
 #include "lib/kvm_clock.hpp"
@@ -99,7 +99,8 @@ void check_rate(const char* name, std::uint64_t passed, std::uint64_t hz, std::u
                 std::uint64_t tsc_khz) {
     // passed / hz against ticks / tsc_hz, in parts per million; no 128-bit division without a library.
     const std::uint64_t ours = passed * kMillion / hz * kMillion + passed * kMillion % hz * kMillion / hz;
-    const std::uint64_t tscs = ticks * kMillion / tsc_khz * 1000 + ticks * kMillion % tsc_khz * 1000 / tsc_khz;
+    const std::uint64_t tscs =
+        ticks * kMillion / tsc_khz * 1000 + ticks * kMillion % tsc_khz * 1000 / tsc_khz;
     const std::uint64_t apart = ours > tscs ? ours - tscs : tscs - ours;  // picoseconds
     const std::uint64_t ppm = apart / (tscs / kMillion);
     print("clock: %s is off by %lu ppm\n", name, ppm);
@@ -124,6 +125,7 @@ void start_timers() {
             rtc_ticks = rtc_ticks + 1;
         apic::end_of_interrupt();
     });
+    out8(0x43, 0x34);  // the output rises with the mode, which is no tick
     route(2, 0x51);
     route(20, 0x52);
     route(8, 0x53);
@@ -134,7 +136,6 @@ void start_timers() {
     rtc_write(0x0a, 0x26);  // 1024 Hz
     static_cast<void>(rtc_read(0x0c));
     rtc_write(0x0b, 0x42);
-    out8(0x43, 0x34);
     out8(0x40, kPitCount & 0xff);
     out8(0x40, kPitCount >> 8);
     apic::write(apic::Register::divide, 0xb);
@@ -149,9 +150,10 @@ void stop_timers() {
     write<std::uint64_t>(kHpet + 0x100, 0);
 }
 
-/// Lets what is owed come in.
-void let_late_ticks_in() {
-    for (const std::uint64_t end = rdtsc() + cpuid(0x4000'0010).eax * 3; rdtsc() < end;) {
+/// With the CPU for itself, for 10 ms: what is owed comes in.
+void let_late_ticks_in(std::uint64_t tsc_khz) {
+    over = true;
+    for (const std::uint64_t end = rdtsc() + tsc_khz * 10; rdtsc() < end;) {
     }
 }
 
@@ -175,11 +177,10 @@ int payload_main() {
         now = kvm_clock::read(pages[0]).nanoseconds(rdtsc());
     }
     const Sample last = sample();
-    let_late_ticks_in();
+    let_late_ticks_in(tsc_khz);
     disable_interrupts();
     const std::uint64_t counted = kvm_clock::read(pages[0]).nanoseconds(rdtsc()) - begin;
     stop_timers();
-    over = true;
     const std::uint64_t ticks = last.tsc - first.tsc;
     check_rate("kvmclock", last.nanoseconds - first.nanoseconds, 1'000'000'000, ticks, tsc_khz);
     check_rate("HPET", last.hpet - first.hpet, kHpetHz, ticks, tsc_khz);
