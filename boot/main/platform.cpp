@@ -151,6 +151,12 @@ private:
     [[nodiscard]] std::string_view virtualization() const override { return extension_->name(); }
     [[nodiscard]] FrameStatistics frames() const override { return frames_.statistics(); }
     [[nodiscard]] HeapStatistics heap() const override { return kernel_heap().statistics(); }
+    /// Frames that are taken, of the heap's only what is used.
+    [[nodiscard]] std::uint64_t memory_in_use() const {
+        const FrameStatistics frames = frames_.statistics();
+        const HeapStatistics heap = kernel_heap().statistics();
+        return frames.total_bytes - frames.free_bytes - heap.frame_bytes + heap.object_bytes;
+    }
     [[nodiscard]] std::uint64_t uptime_ns() const override {
         return clock_->to_nanoseconds(clock_->now() - started_);
     }
@@ -279,9 +285,17 @@ void Platform::make_switches() {
 }
 
 void Platform::start_vms() {
-    const VmServices services{frames_, *extension_,      *clock_,           *scheduler_,
-                              files_,  switches_.span(), make_cpuid_policy, machine_.read_wall_clock(),
-                              nullptr, nullptr};
+    const VmServices services{frames_,
+                              *extension_,
+                              *clock_,
+                              *scheduler_,
+                              files_,
+                              switches_.span(),
+                              make_cpuid_policy,
+                              machine_.read_wall_clock(),
+                              nullptr,
+                              nullptr,
+                              [] { return platform->memory_in_use(); }};
     consoles_ = must(VmConsoleSet::create(*mux_, config_), "no memory for the VMs' consoles");
     manager_.emplace(config_, services, *consoles_);
     must(manager_->init(), "no memory for the list of VMs");

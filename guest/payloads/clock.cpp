@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Whether the clocks agree, and none loses or doubles a tick, while the vCPUs fight for the CPU: TSC and kvmclock
-// of all vCPUs, PM timer, HPET and RTC against the first one's TSC; periodic interrupts of the local APIC, the
-// 8254, the HPET and the RTC, counted. length=N: nanoseconds.
+// Whether the clocks agree, and none loses or doubles a tick, while the vCPUs fight for the CPU: TSC and
+// kvmclock of all vCPUs, PM timer, HPET and RTC against the first one's TSC; periodic interrupts of the local
+// APIC, the 8254, the HPET and the RTC, counted. length=N: nanoseconds.
 #include "lib/cpu.hpp"
 #include "lib/interrupts.hpp"
 #include "lib/kvm_clock.hpp"
@@ -20,12 +20,12 @@ constexpr std::uint64_t kPmTimerHz = 3'579'545;
 constexpr std::uint64_t kHpet = 0xfed0'0000;
 constexpr std::uint64_t kHpetHz = 25'000'000;
 constexpr std::uint64_t kPitHz = 1'193'182;
-constexpr std::uint32_t kPitCount = 1193;
+constexpr std::uint64_t kSlowTsc = 200'000;  // kHz
 constexpr std::uint64_t kIoApic = 0xfec0'0000;
 constexpr std::uint64_t kMillion = 1'000'000;
 constexpr std::uint64_t kTolerance = 100;  // parts per million
-/// Two reads with no more between them were not torn apart by another vCPU's turn.
-constexpr std::uint64_t kTogether = 20'000;
+/// The quickest of so many was not torn apart by another vCPU's turn or an interrupt.
+constexpr unsigned kSamples = 16;
 
 std::atomic<std::uint64_t> latest_tsc;
 std::atomic<std::uint64_t> latest_nanoseconds;
@@ -57,6 +57,7 @@ void compare(unsigned index) {
 
 void other(unsigned index) {
     kvm_clock::enable(pages[index]);
+    enable_interrupts();  // Bochs tells of no host interrupt while they are off
     while (!over.load())
         compare(index);
 }
@@ -83,15 +84,20 @@ struct Sample {
     std::uint32_t pm;
 };
 Sample sample() {
-    for (;;) {
+    Sample best{};
+    std::uint64_t shortest = ~std::uint64_t{0};
+    for (unsigned i = 0; i < kSamples; ++i) {
         const std::uint64_t before = rdtsc();
         const std::uint64_t hpet = read<std::uint64_t>(kHpet + 0xf0);
         const std::uint64_t tsc = rdtsc();
         const std::uint32_t pm = in32(kPmTimer);
-        const std::uint64_t after = rdtsc();
-        if (after - before < kTogether)
-            return {tsc, kvm_clock::read(pages[0]).nanoseconds(tsc), hpet, pm & 0xff'ffff};
+        const std::uint64_t took = rdtsc() - before;
+        if (took >= shortest)
+            continue;
+        shortest = took;
+        best = {tsc, kvm_clock::read(pages[0]).nanoseconds(tsc), hpet, pm & 0xff'ffff};
     }
+    return best;
 }
 
 /// `passed` of a clock of `hz` in `ticks` of the TSC.
@@ -99,7 +105,8 @@ void check_rate(const char* name, std::uint64_t passed, std::uint64_t hz, std::u
                 std::uint64_t tsc_khz) {
     // passed / hz against ticks / tsc_hz, in parts per million; no 128-bit division without a library.
     const std::uint64_t ours = passed * kMillion / hz * kMillion + passed * kMillion % hz * kMillion / hz;
-    const std::uint64_t tscs = ticks * kMillion / tsc_khz * 1000 + ticks * kMillion % tsc_khz * 1000 / tsc_khz;
+    const std::uint64_t tscs =
+        ticks * kMillion / tsc_khz * 1000 + ticks * kMillion % tsc_khz * 1000 / tsc_khz;
     const std::uint64_t apart = ours > tscs ? ours - tscs : tscs - ours;  // picoseconds
     const std::uint64_t ppm = apart / (tscs / kMillion);
     print("clock: %s is off by %lu ppm\n", name, ppm);
@@ -107,13 +114,18 @@ void check_rate(const char* name, std::uint64_t passed, std::uint64_t hz, std::u
         fail("%s: %lu ps in %lu ps of the TSC", name, ours, tscs);
 }
 
-void check_ticks(const char* name, std::uint64_t counted, std::uint64_t ns, std::uint64_t hz,
-                 std::uint64_t divisor) {
+bool check_ticks(const char* name, std::uint64_t counted, std::uint64_t ns, std::uint64_t hz,
+                 std::uint64_t divisor, std::uint64_t may_merge = 0) {
     const std::uint64_t due = ns * hz / divisor / 1'000'000'000;
     print("clock: %s ticked %lu times, due were %lu\n", name, counted, due);
-    if (counted + 1 < due || counted > due + 1)
-        fail("%s lost or doubled ticks", name);
+    constexpr std::uint64_t kAtTheEnds = 2;  // one when it starts, one when it stops
+    return counted + kAtTheEnds + may_merge >= due && counted <= due + kAtTheEnds;
 }
+
+/// Milliseconds between two ticks. A third of an emulated processor of 50 MHz is too little for 4,000 a
+/// second.
+unsigned period;
+std::uint32_t pit_count;
 
 void start_timers() {
     set_handler(0x50, [](Frame&) { apic_ticks = apic_ticks + 1, apic::end_of_interrupt(); });
@@ -124,22 +136,22 @@ void start_timers() {
             rtc_ticks = rtc_ticks + 1;
         apic::end_of_interrupt();
     });
+    out8(0x43, 0x34);  // the output rises with the mode, which is no tick
     route(2, 0x51);
     route(20, 0x52);
     route(8, 0x53);
     write<std::uint64_t>(kHpet + 0x100, 20 << 9 | 1 << 6 | 1 << 3 | 1 << 2);  // edge, periodic
     const std::uint64_t now = read<std::uint64_t>(kHpet + 0xf0);
-    write<std::uint64_t>(kHpet + 0x108, now + kHpetHz / 1000);
-    write<std::uint64_t>(kHpet + 0x108, kHpetHz / 1000);
-    rtc_write(0x0a, 0x26);  // 1024 Hz
+    write<std::uint64_t>(kHpet + 0x108, now + kHpetHz / 1000 * period);
+    write<std::uint64_t>(kHpet + 0x108, kHpetHz / 1000 * period);
+    rtc_write(0x0a, period == 1 ? 0x26 : 0x28);  // 1024 or 256 Hz
     static_cast<void>(rtc_read(0x0c));
     rtc_write(0x0b, 0x42);
-    out8(0x43, 0x34);
-    out8(0x40, kPitCount & 0xff);
-    out8(0x40, kPitCount >> 8);
+    out8(0x40, static_cast<std::uint8_t>(pit_count));
+    out8(0x40, static_cast<std::uint8_t>(pit_count >> 8));
     apic::write(apic::Register::divide, 0xb);
     apic::write(apic::Register::lvt_timer, 1 << 17 | 0x50);
-    apic::write(apic::Register::initial_count, 1'000'000);  // of a clock of 1 GHz
+    apic::write(apic::Register::initial_count, 1'000'000 * period);  // of a clock of 1 GHz
 }
 
 void stop_timers() {
@@ -149,9 +161,10 @@ void stop_timers() {
     write<std::uint64_t>(kHpet + 0x100, 0);
 }
 
-/// Lets what is owed come in.
-void let_late_ticks_in() {
-    for (const std::uint64_t end = rdtsc() + cpuid(0x4000'0010).eax * 3; rdtsc() < end;) {
+/// With the CPU for itself, for 50 ms: what is owed comes in.
+void let_late_ticks_in(std::uint64_t tsc_khz) {
+    over = true;
+    for (const std::uint64_t end = rdtsc() + tsc_khz * 50; rdtsc() < end;) {
     }
 }
 
@@ -160,34 +173,40 @@ void let_late_ticks_in() {
 int payload_main() {
     const std::uint64_t length = argument("length", 400'000'000);
     const std::uint64_t tsc_khz = cpuid(0x4000'0010).eax;
+    period = tsc_khz < kSlowTsc ? 4 : 1;
+    pit_count = 1193 * period;
     kvm_clock::require();
     kvm_clock::enable(pages[0]);
     apic::enable(apic::x2apic_offered());
-    start_other_cpus(other);
     write<std::uint64_t>(kHpet + 0x10, 1);
     const Sample first = sample();
     start_timers();
     const std::uint64_t begin = kvm_clock::read(pages[0]).nanoseconds(rdtsc());
     enable_interrupts();
+    start_other_cpus(other);
     std::uint64_t now = begin;
     while (now - begin < length) {
         compare(0);
         now = kvm_clock::read(pages[0]).nanoseconds(rdtsc());
     }
     const Sample last = sample();
-    let_late_ticks_in();
+    let_late_ticks_in(tsc_khz);
     disable_interrupts();
     const std::uint64_t counted = kvm_clock::read(pages[0]).nanoseconds(rdtsc()) - begin;
     stop_timers();
-    over = true;
     const std::uint64_t ticks = last.tsc - first.tsc;
     check_rate("kvmclock", last.nanoseconds - first.nanoseconds, 1'000'000'000, ticks, tsc_khz);
     check_rate("HPET", last.hpet - first.hpet, kHpetHz, ticks, tsc_khz);
     check_rate("PM timer", (last.pm - first.pm) & 0xff'ffff, kPmTimerHz, ticks, tsc_khz);
-    check_ticks("local APIC", apic_ticks, counted, 1000, 1);
-    check_ticks("8254", pit_ticks, counted, kPitHz, kPitCount);
-    check_ticks("HPET", hpet_ticks, counted, 1000, 1);
-    check_ticks("RTC", rtc_ticks, counted, 1024, 1);
+    // Late edges of the board keep a distance of 100 us, which is not always enough where a handler takes as
+    // long.
+    const std::uint64_t may_merge = tsc_khz < kSlowTsc ? hpet_ticks / 10 : 0;
+    bool exact = check_ticks("local APIC", apic_ticks, counted, 1000, period);
+    exact &= check_ticks("8254", pit_ticks, counted, kPitHz, pit_count, may_merge);
+    exact &= check_ticks("HPET", hpet_ticks, counted, 1000, period, may_merge);
+    exact &= check_ticks("RTC", rtc_ticks, counted, 1024, period);
+    if (!exact)
+        fail("ticks were lost or doubled");
     if (backwards != 0)
         fail("%u of %lu reads went backwards", backwards.load(), comparisons.load());
     print("clock: %u CPUs agree\n", cpu_count());

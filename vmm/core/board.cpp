@@ -92,7 +92,10 @@ Expected<void> Board::attach_test_device(const Parts& parts) {
     return parts.mmio.add(map::kTestMemory, test_device_->memory().kSize, test_device_->memory());
 }
 
-void Board::connect(LocalApic& boot_processor) {
+void Board::connect(LocalApic& boot_processor, const TickTarget* ticks) {
+    pit_.set_target(ticks);
+    rtc_.set_target(ticks);
+    hpet_.set_target(ticks);
     intr_.connect(boot_processor.lint0(), io_apic_.ext_int_line());
     reset();
 }

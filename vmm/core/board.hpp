@@ -46,8 +46,9 @@ public:
     /// Puts every device on the buses. Errors as IoBus::add().
     static Expected<std::unique_ptr<Board>> create(const Parts& parts);
 
-    /// The 8259's interrupts go to this processor's LINT0.
-    void connect(LocalApic& boot_processor);
+    /// The 8259's interrupts go to this processor's LINT0. `ticks`: how it is with the processor that takes
+    /// the periodic interrupts, the same.
+    void connect(LocalApic& boot_processor, const TickTarget* ticks = nullptr);
     /// The platform's reset. No vCPU runs.
     void reset();
 

@@ -6,6 +6,7 @@
 #include "vmm/core/io_bus.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 #include "vmm/core/vm_control.hpp"
+#include "vmm/devices/late_ticks.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/sched/scheduler.hpp"
 #include "vmm/x86/control_registers.hpp"
@@ -53,7 +54,7 @@ struct VcpuEnvironment {
     const std::atomic<std::uint32_t>& stop_epoch;
 };
 
-class Vcpu final : public SchedEntity, private LocalApicOwner, private x86::GuestBus {
+class Vcpu final : public SchedEntity, private TickTarget, private LocalApicOwner, private x86::GuestBus {
 public:
     enum class Outcome : std::uint8_t {
         preempted,     ///< the CPU is needed for something else
@@ -85,6 +86,7 @@ public:
 
     [[nodiscard]] std::uint32_t index() const { return index_; }
     [[nodiscard]] LocalApic& apic() { return apic_; }
+    [[nodiscard]] const TickTarget& tick_target() const { return *this; }
     [[nodiscard]] VcpuBackend& backend() { return *backend_; }
     void set_name(std::string_view vm_name);
     /// "vm/vcpu", null-terminated.
@@ -169,6 +171,12 @@ private:
     void init() override;
     void startup(std::uint8_t vector) override;
 
+    // TickTarget
+    [[nodiscard]] std::uint32_t turn() const override { return turn_.load(std::memory_order_relaxed); }
+    [[nodiscard]] bool away() const override {
+        return running_on_.load(std::memory_order_relaxed) == kNowhere && state() != State::blocked;
+    }
+
     // x86::GuestBus
     bool mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) override;
     bool mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
@@ -197,7 +205,8 @@ private:
 
     // Written by other CPUs.
     alignas(64) std::atomic<std::uint32_t> running_on_{kNowhere};
-    std::atomic<bool> look_{false};          ///< set by poke() and by what changes the APIC: prepare() has something new to see
+    std::atomic<std::uint32_t> turn_{0};     ///< how often it was entered
+    std::atomic<bool> look_{false};          ///< something new came for prepare()
     std::atomic<std::uint32_t> signals_{0};  ///< kSignal* and, in bits 7:0, the start-up vector
     std::atomic<std::uint32_t> parked_epoch_{kFirstEpoch};  ///< of the stop that it has reported
 };

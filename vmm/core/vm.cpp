@@ -69,13 +69,4 @@ void Vm::vcpu_parked() {
         services_.stopped(services_.context);
 }
 
-std::uint64_t Vm::overhead_bytes() const {
-    std::uint64_t bytes = sizeof(Vm) + sizeof(Board) + space_->table_bytes();
-    bytes += vcpus_.size() * (sizeof(Vcpu) + kPageSize);
-    bytes +=
-        disks_.size() * (sizeof(VmDisk) + sizeof(virtio::VirtioBlk) + sizeof(virtio::VirtioPciTransport));
-    bytes += nics_.size() * (sizeof(VmNic) + sizeof(virtio::VirtioNet) + sizeof(virtio::VirtioPciTransport));
-    return bytes;
-}
-
 }  // namespace hv

@@ -40,6 +40,8 @@ struct VmServices {
     /// Called when the last vCPU has parked after a stop; any CPU, without locks.
     void (*stopped)(void* context);
     void* context;
+    /// Bytes that are taken of the host's memory at this moment.
+    std::uint64_t (*memory_in_use)();
 };
 
 class Vm final : private VmControl {
@@ -80,8 +82,11 @@ public:
     [[nodiscard]] Board& board() { return *board_; }
     [[nodiscard]] std::span<const std::unique_ptr<VmDisk>> disks() const { return disks_.span(); }
     [[nodiscard]] std::span<const std::unique_ptr<VmNic>> nics() const { return nics_.span(); }
-    /// Bytes that the VM costs beside its RAM and its RAM disks: page tables, vCPUs, devices.
-    [[nodiscard]] std::uint64_t overhead_bytes() const;
+    /// Bytes that building the VM took of the host's memory, beside its RAM and its RAM disks: nested page
+    /// tables, vCPUs with their control structures, devices.
+    [[nodiscard]] std::uint64_t overhead_bytes() const { return overhead_bytes_; }
+    /// The nested page tables' share of it.
+    [[nodiscard]] std::uint64_t table_bytes() const { return space_->table_bytes(); }
 
 private:
     Vm(const config::VmConfig& config, const VmServices& services, GuestMemory memory);
@@ -99,6 +104,7 @@ private:
 
     const config::VmConfig& config_;
     const VmServices& services_;
+    std::uint64_t overhead_bytes_{0};
     GuestMemory memory_;
     SchedGroup group_;
     std::unique_ptr<GuestAddressSpace> space_;

@@ -7,6 +7,7 @@
 #include "vmm/loader/loader.hpp"
 #include "vmm/loader/mp_table.hpp"
 
+#include <algorithm>
 #include <new>
 
 namespace hv {
@@ -40,6 +41,7 @@ CpuSet affinity_of(const config::VmConfig& config) {
 
 Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const VmServices& services,
                                          Consoles consoles) {
+    const std::uint64_t before = services.memory_in_use();
     auto memory = GuestMemory::create(services.frames, config.memory);
     if (!memory)
         return failed(config, "its RAM could not be allocated", memory.error());
@@ -58,6 +60,10 @@ Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const V
         return failed(config, "its vCPUs could not be made", done.error());
     if (const auto done = vm->load_kernel(); !done)
         return failed(config, "it cannot be booted", done.error());
+    // On the boot CPU, which alone makes VMs; what a running VM's copy-on-write disk takes meanwhile is RAM
+    // disk.
+    const std::uint64_t taken = services.memory_in_use() - before;
+    vm->overhead_bytes_ = taken - std::min(taken, config::memory_needed(config));
     return vm;
 }
 
@@ -108,7 +114,7 @@ Expected<void> Vm::add_vcpus() {
         HV_TRY(vcpus_.push(std::move(vcpu)));
     }
     fabric_.connect(apics_.span(), &board_->io_apic());
-    board_->connect(*apics_[0]);
+    board_->connect(*apics_[0], &vcpus_[0]->tick_target());
     return {};
 }
 

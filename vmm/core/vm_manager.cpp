@@ -93,7 +93,7 @@ Expected<void> VmManager::start(Entry& entry) {
         log::info(Topic::vm, "%.*s starts: %u vCPUs, %llu MiB, %llu KiB beside",
                   static_cast<int>(name.size()), name.data(), entry.config->cpus,
                   static_cast<unsigned long long>(entry.config->memory / kMiB),
-                  static_cast<unsigned long long>(entry.vm->overhead_bytes() / kKiB));
+                  static_cast<unsigned long long>((entry.vm->overhead_bytes() + consoles_.bytes()) / kKiB));
     entry.vm->start();
     return {};
 }

@@ -22,6 +22,8 @@ public:
     virtual void connect(std::size_t index, Uart16550& uart) = 0;
     /// The VM is about to be destroyed.
     virtual void close(std::size_t index) = 0;
+    /// What each VM's console takes of the host's memory.
+    [[nodiscard]] virtual std::uint64_t bytes() const = 0;
 
 protected:
     ~VmConsoles() = default;

@@ -128,13 +128,19 @@ void Hpet::advance(std::uint64_t now) {
         if (!comparator.match || *comparator.match > now)
             continue;
         const bool narrow = (comparator.config & MODE_32) != 0;
+        bool raises = true;
         if ((comparator.config & PERIODIC) != 0 && comparator.period != 0) {
-            // Matches that nobody came for in time are one.
+            // Matches that nobody came for in time are one interrupt, or owed. A level stays until it is
+            // ended.
             const std::uint64_t steps = (now - *comparator.match) / comparator.period + 1;
             comparator.value += steps * comparator.period;
             if (narrow)
                 comparator.value &= kLow;
             const std::uint64_t passed = (steps - 1) * comparator.period;  // at most now - match
+            if ((comparator.config & (INT_LEVEL | INT_ENABLE)) == INT_ENABLE) {
+                comparator.late.set_target(target_);
+                raises = comparator.late.tick(steps, comparator.period, now);
+            }
             if (comparator.period > kNever - *comparator.match - passed)
                 comparator.match.reset();
             else
@@ -144,7 +150,17 @@ void Hpet::advance(std::uint64_t now) {
         } else {
             comparator.match.reset();
         }
-        raise(index);
+        if (raises)
+            raise(index);
+    }
+}
+
+void Hpet::pay(std::uint64_t now) {
+    for (unsigned index = 0; index < kComparators; ++index) {
+        Comparator& comparator = comparators_[index];
+        const bool interrupts = enabled() && (comparator.config & INT_ENABLE) != 0 && comparator.match;
+        if (interrupts && comparator.late.pay(now, *comparator.match))
+            raise(index);
     }
 }
 
@@ -153,7 +169,7 @@ std::uint64_t Hpet::first_match() const {
     for (const Comparator& comparator : comparators_) {
         const bool interrupts = (comparator.config & INT_ENABLE) != 0;
         if (enabled() && interrupts && comparator.match)
-            first = std::min(first, *comparator.match);
+            first = std::min(first, comparator.late.next_event(*comparator.match));
     }
     return first;
 }
@@ -168,7 +184,9 @@ void Hpet::arm() {
 
 void Hpet::fire() {
     LockGuard guard{lock_};
-    advance(clock_.now());
+    const std::uint64_t now = clock_.now();
+    advance(now);
+    pay(now);
     if (const std::uint64_t first = first_match(); first != kNever)
         clock_.arm_again(*this, first);
 }
@@ -262,6 +280,7 @@ void Hpet::write_config(std::uint64_t value, std::uint64_t now) {
 void Hpet::write_comparator_config(Comparator& comparator, std::uint64_t value, std::uint64_t now) {
     const std::uint64_t before = comparator.config;
     comparator.config = value & kTimerWritable;
+    comparator.late.forgive();
     if ((comparator.config & MODE_32) != 0) {
         comparator.value &= kLow;
         comparator.period &= kLow;
@@ -284,6 +303,7 @@ void Hpet::write_comparator(Comparator& comparator, std::uint64_t mask, std::uin
     const bool has_low = (mask & kLow) != 0;
     const bool sets_value = has_low ? (comparator.config & VAL_SET) != 0 : comparator.high_half_sets_value;
     const bool periodic = (comparator.config & PERIODIC) != 0;
+    comparator.late.forgive();
     if (periodic)
         merge(comparator.period);
     if (!periodic || sets_value) {

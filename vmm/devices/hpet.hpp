@@ -8,6 +8,7 @@
 #include "vmm/core/io_device.hpp"
 #include "vmm/core/timer.hpp"
 #include "vmm/devices/clock_ratio.hpp"
+#include "vmm/devices/late_ticks.hpp"
 
 #include <array>
 #include <cstdint>
@@ -40,6 +41,8 @@ public:
     Hpet(Clock& clock, const Wiring& wiring);
     ~Hpet() { clock_.disarm(*this); }
 
+    /// Who takes periodic interrupts; before the VM runs.
+    void set_target(const TickTarget* target) { target_ = target; }
     void reset();
 
     std::uint64_t read(std::uint64_t offset, unsigned size) override;
@@ -52,6 +55,7 @@ private:
         std::uint64_t period{0};                 ///< of periodic mode
         std::optional<std::uint64_t> match;      ///< device clock of the next match
         IrqLine* driven{nullptr};                ///< line that is held asserted (level)
+        LateTicks late{kHz};                     ///< edges of periodic mode
         bool high_half_sets_value{false};        ///< a 64-bit value is being written by halves, with VAL_SET
     };
 
@@ -70,6 +74,8 @@ private:
     void write_comparator(Comparator& comparator, std::uint64_t mask, std::uint64_t value, std::uint64_t now);
     /// Accounts for matches up to `now`.
     void advance(std::uint64_t now);
+    /// Raises what is owed and due.
+    void pay(std::uint64_t now);
     /// Computes when `comparator` matches next.
     void place(Comparator& comparator, std::uint64_t now) const;
     /// When the first comparator matches that interrupts; the highest value: never.
@@ -81,6 +87,7 @@ private:
 
     DeviceClock clock_;
     Wiring wiring_;
+    const TickTarget* target_{nullptr};
     Spinlock lock_{Rank::board};
     std::array<Comparator, kComparators> comparators_;
     std::uint64_t config_{0};

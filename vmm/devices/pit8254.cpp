@@ -43,18 +43,22 @@ void Pit8254::set_irq(bool level) {
     irq_.set(level);
 }
 
+void Pit8254::raise_irq() {
+    set_irq(false);
+    set_irq(true);
+}
+
 void Pit8254::deliver(std::uint64_t now) {
-    const auto rise = channels_[0].next_rise(delivered_);
+    const std::uint64_t rises = channels_[0].rises(delivered_, now);
     delivered_ = now;
-    if (rise && *rise <= now) {
-        set_irq(false);
-        set_irq(true);
-    }
+    if (rises != 0 && late_.tick(rises, channels_[0].period(), now))
+        raise_irq();
     channels_[0].settle(now);
 }
 
 void Pit8254::reprogrammed(std::uint64_t now) {
     delivered_ = now;
+    late_.forgive();
     set_irq(channels_[0].output(now));
     if (const auto rise = channels_[0].next_rise(now))
         clock_.arm(*this, *rise);
@@ -66,8 +70,12 @@ void Pit8254::fire() {
     LockGuard guard{lock_};
     const std::uint64_t now = clock_.now();
     deliver(now);
-    if (const auto rise = channels_[0].next_rise(now))
-        clock_.arm_again(*this, *rise);
+    const auto rise = channels_[0].next_rise(now);
+    if (!rise)
+        return;
+    if (late_.pay(now, *rise))
+        raise_irq();
+    clock_.arm_again(*this, late_.next_event(*rise));
 }
 
 std::uint8_t Pit8254::read_byte(std::uint64_t offset) {

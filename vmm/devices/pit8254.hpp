@@ -9,6 +9,7 @@
 #include "vmm/core/timer.hpp"
 #include "vmm/devices/byte_registers.hpp"
 #include "vmm/devices/clock_ratio.hpp"
+#include "vmm/devices/late_ticks.hpp"
 #include "vmm/devices/pit8254_channel.hpp"
 
 #include <array>
@@ -29,6 +30,8 @@ public:
 
     /// One byte at guest_map::kPort61.
     [[nodiscard]] IoDevice& port61() { return port61_; }
+    /// Who takes counter 0's interrupts; before the VM runs.
+    void set_target(const TickTarget* target) { late_.set_target(target); }
     void reset();
 
     std::uint8_t read_byte(std::uint64_t offset);
@@ -56,11 +59,13 @@ private:
     /// Counter 0 was programmed: makes line and timer agree with it.
     void reprogrammed(std::uint64_t now);
     void set_irq(bool level);
+    void raise_irq();
 
     DeviceClock clock_;
     IrqLine& irq_;
     Spinlock lock_{Rank::board};
     std::array<Pit8254Channel, 3> channels_;
+    LateTicks late_{kHz};
     std::uint64_t delivered_{0};  ///< rises up to this clock have been passed on
     bool irq_level_{false};
     std::uint8_t port61_bits_{0};

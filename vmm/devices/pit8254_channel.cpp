@@ -132,6 +132,13 @@ std::optional<std::uint64_t> Pit8254Channel::next_rise(std::uint64_t now) const 
     return rise > now ? std::optional{rise} : std::nullopt;
 }
 
+std::uint64_t Pit8254Channel::rises(std::uint64_t since, std::uint64_t now) const {
+    const auto next = next_rise(since);
+    if (!next || *next > now)
+        return 0;
+    return periodic() ? (now - *next) / loaded_ + 1 : 1;
+}
+
 std::uint16_t Pit8254Channel::count(std::uint64_t now) const {
     if (!running_)
         return 0;

@@ -22,6 +22,10 @@ public:
     [[nodiscard]] bool output(std::uint64_t now) const;
     /// When the output rises next after `now`, if nobody intervenes.
     [[nodiscard]] std::optional<std::uint64_t> next_rise(std::uint64_t now) const;
+    /// How often the output rose after `since`, up to `now`, in a periodic mode; else whether.
+    [[nodiscard]] std::uint64_t rises(std::uint64_t since, std::uint64_t now) const;
+    /// Clocks between two rises of a periodic mode; 0: it has none.
+    [[nodiscard]] std::uint64_t period() const { return running_ && periodic() ? loaded_ : 0; }
     /// Applies what a running count has waiting for its end.
     void settle(std::uint64_t now);
 

@@ -192,13 +192,27 @@ Rtc::periodic_clocks() const {  // [mc146818 Table 5 Periodic Interrupt Rate and
     return std::uint64_t{1} << (rate <= 2 ? rate + 6 : rate - 1);
 }
 
+/// A periodic interrupt that finds the flag still set merges with the one before, unless the processor had no
+/// CPU to read register C on.
+void Rtc::update_periodic(std::uint64_t now, std::uint64_t period) {
+    const std::uint64_t passed = now / period - periods_;
+    periods_ += passed;
+    const bool pending = (ram_[C] & PF) != 0;
+    if (passed != 0 && !pending) {
+        if (late_.tick(passed, period, now))
+            ram_[C] |= PF;
+    } else if (passed != 0 && late_.ran_since()) {
+        late_.owe(passed, period, now);
+    } else if (!pending && late_.pay(now, (periods_ + 1) * period)) {
+        ram_[C] |= PF;
+    }
+}
+
 void Rtc::update() {
     const std::uint64_t now = clock_.now();
     const std::uint64_t period = periodic_clocks();
-    if (period != 0 && now / period != periods_) {
-        periods_ = now / period;
-        ram_[C] |= PF;
-    }
+    if (period != 0)
+        update_periodic(now, period);
     const auto in_second = static_cast<std::int64_t>(now - second_start_);
     if (counting() && in_second >= static_cast<std::int64_t>(kCrystalHz)) {
         const auto passed = static_cast<std::uint64_t>(in_second) / kCrystalHz;
@@ -227,7 +241,7 @@ void Rtc::arm() {
     constexpr std::uint64_t kNever = ~std::uint64_t{0};
     std::uint64_t when = kNever;
     if (const std::uint64_t period = periodic_clocks(); (wanted & PF) != 0 && period != 0)
-        when = (periods_ + 1) * period;
+        when = late_.next_event((periods_ + 1) * period);
     if ((wanted & (AF | UF)) != 0 && counting()) {
         std::uint64_t seconds_ahead = 1;
         if ((wanted & UF) == 0)
@@ -300,6 +314,7 @@ void Rtc::write_register(std::uint8_t index, std::uint8_t value) {
 void Rtc::write_control_a(std::uint8_t value) {
     const bool ran = (ram_[A] & DV) == DV_RUN;
     ram_[A] = value & static_cast<std::uint8_t>(~UIP);
+    late_.forgive();
     const std::uint64_t now = clock_.now();
     if (!ran && (ram_[A] & DV) == DV_RUN)
         second_start_ = now - (kCrystalHz - kFirstUpdate);

@@ -10,6 +10,7 @@
 #include "vmm/core/timer.hpp"
 #include "vmm/devices/byte_registers.hpp"
 #include "vmm/devices/clock_ratio.hpp"
+#include "vmm/devices/late_ticks.hpp"
 
 #include <array>
 #include <cstdint>
@@ -35,6 +36,8 @@ public:
     Rtc(Clock& clock, IrqLine& irq, const WallClock& time);
     ~Rtc() { clock_.disarm(*this); }
 
+    /// Who takes periodic interrupts; before the VM runs.
+    void set_target(const TickTarget* target) { late_.set_target(target); }
     /// RESET: interrupts off; time and RAM stay.
     void reset();
     /// For firmware's share of the RAM: `index` is kFirstRam or above.
@@ -53,6 +56,7 @@ private:
     [[nodiscard]] bool counting() const;
     /// Brings time and flags up to date, and the interrupt with them.
     void update();
+    void update_periodic(std::uint64_t now, std::uint64_t period);
     void advance(std::uint64_t seconds);
     void update_irq();
     void arm();
@@ -80,7 +84,8 @@ private:
     std::uint8_t index_{0};
     bool irq_level_{false};
     std::uint64_t second_start_;  ///< crystal clock at which the current second began; may lie ahead
-    std::uint64_t periods_{0};    ///< periodic interrupts' count at the last update
+    LateTicks late_{kCrystalHz};
+    std::uint64_t periods_{0};  ///< periodic interrupts' count at the last update
 };
 
 }  // namespace hv

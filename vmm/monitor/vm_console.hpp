@@ -17,6 +17,10 @@ class Uart16550;
 
 class VmConsole final : private ConsoleInput {
 public:
+    /// 115,200 baud take 2.8 s for it; a Linux kernel that says everything as it boots has half of that to
+    /// say.
+    static constexpr std::size_t kBufferSize = 32768;
+
     /// Boot CPU, as all but the sinks. `name` outlives the console. Error::no_memory.
     static Expected<std::unique_ptr<VmConsole>> create(ConsoleMux& mux, std::string_view name);
 
@@ -30,9 +34,7 @@ public:
     void disconnect();
 
 private:
-    /// 115,200 baud take 2.8 s for it; a Linux kernel that says everything as it boots has half of that to
-    /// say.
-    using Buffer = std::array<char, 32768>;
+    using Buffer = std::array<char, kBufferSize>;
     struct SerialSink final : CharSink {
         explicit SerialSink(ConsoleChannel& c) : channel{c} {}
         void put(std::string_view text) override { channel.write(text); }

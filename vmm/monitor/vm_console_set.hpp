@@ -22,6 +22,7 @@ public:
 
     Expected<Vm::Consoles> open(std::size_t index, std::string_view name) override;
     void connect(std::size_t index, Uart16550& uart) override { consoles_[index]->connect(uart); }
+    [[nodiscard]] std::uint64_t bytes() const override { return sizeof(VmConsole) + VmConsole::kBufferSize; }
     void close(std::size_t index) override { consoles_[index]->disconnect(); }
 
 private:

@@ -25,7 +25,7 @@ VmDirectory::Status VmManagerView::status(std::size_t index) const {
     else if (entry.reason != VmStop::none)
         status.ending.append("%s", to_string(entry.reason));
     if (entry.vm != nullptr)
-        status.overhead = entry.vm->overhead_bytes();
+        status.overhead = entry.vm->overhead_bytes() + consoles_.bytes();
     return status;
 }
 

@@ -21,6 +21,7 @@ public:
         return Vm::Consoles{serial, debug};
     }
     void connect(std::size_t, Uart16550&) override {}
+    [[nodiscard]] std::uint64_t bytes() const override { return 0; }
     void close(std::size_t) override { ++closed; }
     Text serial, debug;
     unsigned opened{0}, closed{0};
@@ -67,9 +68,15 @@ struct VmFixture {
         return config.vms[config.vms.size() - 1];
     }
     VmServices services() {
-        return {frames,           extension, clock, *scheduler, files, switches.span(), some_cpuid_policy,
-                {0, clock.now()}, note_stop, this};
+        return {frames,           extension, clock, *scheduler,   files, switches.span(), some_cpuid_policy,
+                {0, clock.now()}, note_stop, this,  memory_in_use};
     }
+    static std::uint64_t memory_in_use() {
+        in_use += step;
+        return in_use;
+    }
+    static inline std::uint64_t in_use{0};
+    static inline std::uint64_t step{0};  ///< what is taken between two looks
     static void note_stop(void* self) { ++static_cast<VmFixture*>(self)->stops; }
 
     fake::ArenaFrames frames;
