@@ -9,6 +9,14 @@
 #include <cstring>
 #include <new>
 
+// vector_registers.S
+extern "C" {
+void cpu_read_xmm(std::uint64_t* out, unsigned index);
+void cpu_write_xmm(const std::uint64_t* in, unsigned index);
+void cpu_read_ymm(std::uint64_t* out, unsigned index);
+void cpu_write_ymm(const std::uint64_t* in, unsigned index);
+}
+
 namespace hv::cpu {
 namespace {
 
@@ -24,6 +32,47 @@ struct Xsave {
     std::size_t area_size;
 };
 constinit Xsave xsave_state{};
+
+/// MMX registers are reached in FXSAVE's image, not by MMX instructions: those would raise what x87
+/// exceptions the guest has pending.
+class MmxImage {
+public:
+    /// Any access sets TOP to 0 and all tags to valid [sdm1 9.6.2 Effect of MMX Instructions on x87
+    /// Registers].
+    MmxImage() {
+        asm volatile("fxsave64 %0" : "=m"(image_));
+        std::uint16_t status;
+        std::memcpy(&status, image_ + kStatus, sizeof status);
+        const unsigned top = status >> 11 & 7;
+        // The image holds ST(0) first, which is the register that TOP names.
+        std::byte registers[8 * kSlot];
+        for (unsigned i = 0; i < 8; ++i)
+            std::memcpy(registers + i * kSlot, image_ + kRegisters + ((i + 8 - top) & 7) * kSlot, kSlot);
+        std::memcpy(image_ + kRegisters, registers, sizeof registers);
+        status = static_cast<std::uint16_t>(status & ~0x3800U);
+        std::memcpy(image_ + kStatus, &status, sizeof status);
+        image_[kTags] = std::byte{0xff};
+    }
+    ~MmxImage() { asm volatile("fxrstor64 %0" ::"m"(image_)); }
+    MmxImage(const MmxImage&) = delete;
+    MmxImage& operator=(const MmxImage&) = delete;
+
+    [[nodiscard]] std::uint64_t get(unsigned index) const {
+        std::uint64_t value;
+        std::memcpy(&value, image_ + kRegisters + index * kSlot, sizeof value);
+        return value;
+    }
+    void set(unsigned index, std::uint64_t value) {
+        std::byte* const at = image_ + kRegisters + index * kSlot;
+        std::memcpy(at, &value, sizeof value);
+        std::memset(at + sizeof value, 0xff, 2);  // sign and exponent
+    }
+
+private:
+    // [sdm1 10.5.1 FXSAVE Area]
+    static constexpr std::size_t kStatus = 2, kTags = 4, kRegisters = 32, kSlot = 16;
+    alignas(16) std::byte image_[kFxsaveSize];
+};
 
 }  // namespace
 
@@ -101,6 +150,22 @@ void GuestFpu::set_xcr0(std::uint64_t value) {
 
 std::uint64_t GuestFpu::xcr0() const {
     return loaded_ && xsave_state.available ? xgetbv(0) : xcr0_;
+}
+
+void GuestFpu::get_vector(VectorFile file, unsigned index, VectorValue& out) {
+    switch (file) {
+    case VectorFile::mmx: out.part[0] = MmxImage{}.get(index & 7); break;
+    case VectorFile::xmm: cpu_read_xmm(out.part, index & 15); break;
+    case VectorFile::ymm: cpu_read_ymm(out.part, index & 15); break;
+    }
+}
+
+void GuestFpu::set_vector(VectorFile file, unsigned index, const VectorValue& in) {
+    switch (file) {
+    case VectorFile::mmx: MmxImage{}.set(index & 7, in.part[0]); break;
+    case VectorFile::xmm: cpu_write_xmm(in.part, index & 15); break;
+    case VectorFile::ymm: cpu_write_ymm(in.part, index & 15); break;
+    }
 }
 
 }  // namespace hv::cpu
