@@ -16,6 +16,12 @@ Options parse_command_line(std::string_view text) {
             options.debug_console = true;
         else if (word == "console=com1")
             options.debug_console = false;
+        else if (word == "apicv=on")
+            options.apicv = Options::Apicv::on;
+        else if (word == "apicv=tpr")
+            options.apicv = Options::Apicv::tpr;
+        else if (word == "apicv=off")
+            options.apicv = Options::Apicv::off;
         else if (word.starts_with(kConfig))
             options.config = word.substr(kConfig.size());
         // A path in front of the words is the image's own name, as GRUB and QEMU pass it.

@@ -89,11 +89,14 @@ T must(Expected<T> result, const char* what) {
 
 /// The processor's extension. What is missing has been said in the log, and is repeated where the reader
 /// looks last.
-std::unique_ptr<VirtExtension> find_extension(FrameSource& frames) {
+std::unique_ptr<VirtExtension> find_extension(FrameSource& frames, Options::Apicv apicv) {
     const bool vmx = vmx::VmxExtension::present();
     if (!vmx && !svm::SvmExtension::present())
         cpu::refuse_to_run("this processor has neither VT-x nor AMD-V, or its firmware hides them");
-    auto extension = vmx ? vmx::VmxExtension::create(frames) : svm::SvmExtension::create(frames);
+    const vmx::ApicUse use = apicv == Options::Apicv::on    ? vmx::ApicUse::all
+                             : apicv == Options::Apicv::tpr ? vmx::ApicUse::tpr_shadow
+                                                            : vmx::ApicUse::none;
+    auto extension = vmx ? vmx::VmxExtension::create(frames, use) : svm::SvmExtension::create(frames);
     const char* name = vmx ? "VT-x" : "AMD-V";
     if (extension)
         return std::move(*extension);
@@ -187,7 +190,7 @@ void Platform::run() {
     start_console();
     collect_files();
     read_config();
-    extension_ = find_extension(frames_);
+    extension_ = find_extension(frames_, options_.apicv);
     must(extension_->enable_on_this_cpu(), "the virtualization extension cannot be turned on");
     make_cpu_loops();
     make_switches();

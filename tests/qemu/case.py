@@ -30,6 +30,7 @@ class Case:
     expect: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
     until: str = ""
+    words: tuple[str, ...] = ()
     input: tuple[dict, ...] = ()
     skip: str = ""
 
@@ -76,7 +77,7 @@ def _load(file: Path, machines: tuple[str, ...]) -> list[Case]:
             unknown = keys.keys() - _KEYS
             if unknown:
                 raise Failure(f"{file}: unknown key {sorted(unknown)[0]}; allowed: {' '.join(sorted(_KEYS))}")
-            for key in ("expect", "forbid", "input"):
+            for key in ("expect", "forbid", "input", "words"):
                 keys[key] = tuple(keys.get(key, ()))
             cases.append(Case(name=name, machine=machine, folder=file.parent, skip={**skip, **own_skip}.get(machine, ""), **keys))
     return cases

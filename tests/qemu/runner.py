@@ -149,7 +149,7 @@ def _attend(case: Case, work: Path) -> list[str]:
     cfg = config.load(_config_path(case, work))
     with tempfile.TemporaryDirectory(prefix="cairn-") as short:  # a socket's path has few characters
         monitor = Path(short) / "monitor" if case.machine != "vmx" else None
-        machine: Machine = runs.start(hardware, cfg, work, monitor)
+        machine: Machine = runs.start(hardware, cfg, work, monitor, case.words)
         transcript = Transcript(work / "transcript")
         session = Session(case, transcript, monitor)
         session.relay = Relay(machine, transcript, session, headless=hardware.headless)
@@ -165,5 +165,5 @@ def _config_path(case: Case, work: Path) -> Path:
         return original
     folder = work / "files"
     folder.mkdir()
-    hooks.prepare(folder)
+    hooks.prepare(folder, case)
     return Path(shutil.copy(original, folder))

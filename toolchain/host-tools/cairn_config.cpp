@@ -82,6 +82,8 @@ void print_facts(const Config& config) {
     for (const VmConfig& vm : config.vms) {
         print_file("kernel", vm.kernel);
         print_file("initrd", vm.initrd);
+        for (const ModuleConfig& module : vm.modules)
+            print_file("module", module.file);
         for (const DiskConfig& disk : vm.disks)
             if (disk.source == DiskSource::module)
                 print_file("module", disk.name);

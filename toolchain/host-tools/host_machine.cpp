@@ -27,10 +27,6 @@ namespace machine {
 std::uint32_t cpu_index() {
     return 0;
 }
-bool disable_interrupts() {
-    return false;
-}
-void restore_interrupts(bool) {}
 void pause() {}
 std::uint64_t tsc() {
     return 0;

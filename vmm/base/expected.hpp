@@ -87,6 +87,60 @@ private:
     bool has_value_;
 };
 
+/// Of plain values: it is one itself, and so is returned in registers.
+template <class T>
+requires(std::is_trivially_copyable_v<T>&& std::is_trivially_default_constructible_v<T>)  //
+    class [[nodiscard]] Expected<T> {
+public:
+    using value_type = T;
+
+    // NOLINTNEXTLINE(google-explicit-constructor): `return value;` is the point of the type.
+    constexpr Expected(const T& value) : value_{value}, has_value_{true} {}
+    constexpr Expected(Unexpected failure) : error_{failure.error}, has_value_{false} {}
+    /// Converts from what a T can be made of.
+    template <class U>
+    requires(!std::is_same_v<std::remove_cvref_t<U>, Expected> &&
+             !std::is_same_v<std::remove_cvref_t<U>, T> &&
+             !std::is_same_v<std::remove_cvref_t<U>, Unexpected> &&
+             std::is_convertible_v<U, T>) constexpr Expected(U&& value)
+        : value_{static_cast<T>(std::forward<U>(value))}, has_value_{true} {}
+
+    [[nodiscard]] constexpr bool has_value() const { return has_value_; }
+    constexpr explicit operator bool() const { return has_value_; }
+    constexpr T& value() & { return checked(); }
+    constexpr const T& value() const& { return checked(); }
+    constexpr T value() && { return checked(); }
+    constexpr T& operator*() & { return checked(); }
+    constexpr const T& operator*() const& { return checked(); }
+    constexpr T operator*() && { return checked(); }
+    constexpr T* operator->() { return &checked(); }
+    constexpr const T* operator->() const { return &checked(); }
+    [[nodiscard]] constexpr Error error() const {
+        HV_ASSERT(!has_value_);
+        return error_;
+    }
+    template <class U>
+    constexpr T value_or(U&& other) const {
+        return has_value_ ? value_ : static_cast<T>(std::forward<U>(other));
+    }
+
+private:
+    constexpr T& checked() {
+        HV_ASSERT(has_value_);
+        return value_;
+    }
+    constexpr const T& checked() const {
+        HV_ASSERT(has_value_);
+        return value_;
+    }
+
+    union {
+        T value_;
+        Error error_;
+    };
+    bool has_value_;
+};
+
 template <>
 class [[nodiscard]] Expected<void> {
 public:

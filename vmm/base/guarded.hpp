@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Data together with the lock that protects it, reached by with(). Locks mask interrupts while held
-// (interrupt handlers take locks as well) and carry a rank: a CPU takes them in strictly rising rank, which
-// debug builds check.
+// Data together with the lock that protects it, reached by with(). Interrupt handlers take locks as well;
+// none comes while a lock is held, since interrupts are let in at two places only, where none is
+// (vmm/base/machine.hpp). Locks carry a rank: a CPU takes them in strictly rising rank, which debug builds
+// check.
 #pragma once
 
 #include "vmm/base/machine.hpp"
@@ -49,8 +50,8 @@ public:
     void lock() {
         note_lock_taken(rank_);
         const auto ticket = next_.fetch_add(1, std::memory_order_relaxed);
-        while (serving_.load(std::memory_order_acquire) != ticket)
-            machine::pause();
+        if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]]
+            wait_for(ticket);
     }
     void unlock() {
         serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
@@ -58,12 +59,17 @@ public:
     }
 
 private:
+    [[gnu::noinline]] void wait_for(std::uint32_t ticket) const {
+        while (serving_.load(std::memory_order_acquire) != ticket)
+            machine::pause();
+    }
+
     std::atomic<std::uint32_t> next_{0};
     std::atomic<std::uint32_t> serving_{0};
     Rank rank_;
 };
 
-/// Holds a spinlock with interrupts masked.
+/// Holds a spinlock for a scope.
 class LockGuard {
 public:
     explicit LockGuard(Spinlock& lock) : lock_{lock} { lock_.lock(); }
@@ -72,7 +78,6 @@ public:
     LockGuard& operator=(const LockGuard&) = delete;
 
 private:
-    machine::InterruptGuard interrupts_;
     Spinlock& lock_;
 };
 

@@ -12,11 +12,8 @@ namespace hv::machine {
 
 /// Index of the executing CPU, 0-based, dense; 0 is the CPU that booted.
 std::uint32_t cpu_index();
-/// Masks interrupts on this CPU; returns whether they were enabled before.
-bool disable_interrupts();
-/// Undoes disable_interrupts(): enables interrupts if `enabled`.
-void restore_interrupts(bool enabled);
-/// With interrupts masked: runs the handlers of those that are pending, and masks them again.
+/// Runs the handlers of the interrupts that are pending. But for here and in sleep_until_interrupt(), the
+/// host runs with interrupts masked from its first instruction on.
 void let_interrupts_in();
 /// The same, but sleeps first if none is pending.
 void sleep_until_interrupt();
@@ -46,17 +43,5 @@ T* hva(Hpa address) {
 inline Hpa hpa(const void* pointer) {
     return Hpa{reinterpret_cast<std::uintptr_t>(pointer) - direct_map_base()};
 }
-
-/// Masks interrupts for a scope.
-class InterruptGuard {
-public:
-    InterruptGuard() : enabled_{disable_interrupts()} {}
-    ~InterruptGuard() { restore_interrupts(enabled_); }
-    InterruptGuard(const InterruptGuard&) = delete;
-    InterruptGuard& operator=(const InterruptGuard&) = delete;
-
-private:
-    bool enabled_;
-};
 
 }  // namespace hv::machine

@@ -26,6 +26,7 @@ enum class DiskMode : std::uint8_t { read_only, read_write, copy_on_write };
 inline constexpr std::uint32_t kMaxVcpus = 64;
 inline constexpr std::size_t kMaxDisks = 16;  ///< of one VM: they and its NICs share 32 PCI slots with others
 inline constexpr std::size_t kMaxNics = 8;
+inline constexpr std::size_t kMaxModules = 64;
 
 struct HostConfig {
     WhenIdle when_idle{WhenIdle::poweroff};
@@ -51,6 +52,12 @@ struct NicConfig {
     std::uint64_t rate{0};  ///< bits per second; 0: no limit
 };
 
+/// A further file for the kernel.
+struct ModuleConfig {
+    std::string_view file;
+    std::string_view command_line;  ///< begins with the file's name
+};
+
 struct VmConfig {
     std::string_view name;
     std::uint32_t line{0};  ///< of its [[vm]]
@@ -61,6 +68,7 @@ struct VmConfig {
     BootProtocol boot{BootProtocol::linux};
     std::string_view kernel;
     std::string_view initrd;  ///< empty: none
+    Vec<ModuleConfig> modules;
     std::string_view command_line;
     bool autostart{true};
     Restart restart{Restart::no};

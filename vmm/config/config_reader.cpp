@@ -74,6 +74,7 @@ Expected<void> ConfigReader::vm(const Node& node) {
         {"boot", &ConfigReader::boot},
         {"kernel", &ConfigReader::kernel, true},
         {"initrd", &ConfigReader::initrd},
+        {"modules", &ConfigReader::modules},
         {"cmdline", &ConfigReader::command_line},
         {"autostart", &ConfigReader::autostart},
         {"restart", &ConfigReader::restart},
@@ -184,6 +185,32 @@ Expected<void> ConfigReader::kernel(const Node& value, VmConfig& out) {
 Expected<void> ConfigReader::initrd(const Node& value, VmConfig& out) {
     if (const auto path = string(value, "a file's path"))
         out.initrd = file(value, *path).value_or(std::string_view{});
+    return {};
+}
+
+Expected<void> ConfigReader::modules(const Node& value, VmConfig& out) {
+    constexpr const char* kAllowed = "files with their arguments as in [\"a.bin\", \"b.bin x=1\"]";
+    if (!is_kind(value, Kind::array, kAllowed))
+        return {};
+    for (const Node* each = document_.first(value); each != nullptr; each = document_.next(*each)) {
+        Node named = *each;
+        named.key = value.key;
+        const auto text = string(named, kAllowed);
+        const auto path = text ? file(named, text->substr(0, text->find(' '))) : std::nullopt;
+        if (!path)
+            continue;
+        if (text->size() > kMaxCommandLine || has_control(*text))
+            errors_.add(each->line,
+                        "modules: what stands behind \"%.*s\" is too long or has control characters; "
+                        "allowed: at most %zu bytes of text",
+                        HV_TEXT(*path), kMaxCommandLine);
+        if (out.modules.size() == kMaxModules) {
+            errors_.add(each->line, "modules: there are more than %zu; allowed: at most so many",
+                        kMaxModules);
+            break;
+        }
+        HV_TRY(out.modules.push({*path, *text}));
+    }
     return {};
 }
 

@@ -34,6 +34,7 @@ private:
     Expected<void> boot(const Node& value, VmConfig& out);
     Expected<void> kernel(const Node& value, VmConfig& out);
     Expected<void> initrd(const Node& value, VmConfig& out);
+    Expected<void> modules(const Node& value, VmConfig& out);
     Expected<void> command_line(const Node& value, VmConfig& out);
     Expected<void> autostart(const Node& value, VmConfig& out);
     Expected<void> restart(const Node& value, VmConfig& out);

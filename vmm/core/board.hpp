@@ -9,6 +9,7 @@
 #include "vmm/devices/acpi_pm.hpp"
 #include "vmm/devices/char_sink.hpp"
 #include "vmm/devices/debug_ports.hpp"
+#include "vmm/devices/fw_cfg.hpp"
 #include "vmm/devices/hpet.hpp"
 #include "vmm/devices/io_apic.hpp"
 #include "vmm/devices/irq_router.hpp"
@@ -18,6 +19,7 @@
 #include "vmm/devices/power_control.hpp"
 #include "vmm/devices/reset_ports.hpp"
 #include "vmm/devices/rtc.hpp"
+#include "vmm/devices/test_device.hpp"
 #include "vmm/devices/uart16550.hpp"
 
 #include <array>
@@ -37,7 +39,8 @@ public:
         CharSink& serial;
         CharSink& debug;
         WallClock time;
-        bool debug_exit;
+        bool debug_exit;  ///< the debug exit port and the test device are there
+        FwCfg::Machine machine{};
     };
 
     /// Puts every device on the buses. Errors as IoBus::add().
@@ -61,6 +64,10 @@ public:
 private:
     explicit Board(const Parts& parts);
     Expected<void> attach(const Parts& parts);
+    Expected<void> attach_test_device(const Parts& parts);
+    /// What a PC's firmware would have written before an operating system starts.
+    void program_as_firmware();
+    void store_memory_size();
 
     class Power final : public PowerControl {
     public:
@@ -91,6 +98,9 @@ private:
     Port92 port92_;
     KeyboardController keyboard_;
     PciHostBridge pci_;
+    const std::uint64_t ram_;
+    FwCfg fw_cfg_;
+    std::unique_ptr<TestDevice> test_device_;  ///< may be null
 };
 
 }  // namespace hv

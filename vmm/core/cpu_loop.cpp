@@ -11,6 +11,15 @@ void CpuLoop::run() {
         turn();
 }
 
+bool CpuLoop::nap() const {
+    if (wants_cpu() || !scheduler_.alone(cpu_))
+        return false;
+    const std::uint64_t start = clock_.now();
+    machine::sleep_until_interrupt();
+    scheduler_.slept(cpu_, clock_.now() - start);
+    return true;
+}
+
 void CpuLoop::turn() {
     machine::let_interrupts_in();
     if (jobs_ != nullptr && jobs_->pending())

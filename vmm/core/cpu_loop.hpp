@@ -44,6 +44,9 @@ public:
     [[nodiscard]] bool wants_cpu() const {
         return slice_over_ || scheduler_.need_resched(cpu_) || (jobs_ != nullptr && jobs_->pending());
     }
+    /// Lets the CPU sleep until its next interrupt, with the vCPU that runs in its place. False, and nothing
+    /// happens: the CPU is needed for something else. On its own CPU.
+    bool nap() const;
     /// What runs there, or nullptr; a momentary picture.
     [[nodiscard]] const Vcpu* running() const { return running_.load(std::memory_order_relaxed); }
 

@@ -2,6 +2,7 @@
 // What the VMM does about each kind of exit. Decoding an exit is the backends' work:
 // arch/x86_64/{vmx,svm}/exit_decode.*.
 #include "arch/x86_64/defs/cr.hpp"
+#include "arch/x86_64/defs/msr.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
 #include "vmm/base/text.hpp"
@@ -29,6 +30,8 @@ const char* to_string(VmExit::Reason reason) {
     case Reason::cpuid: return "CPUID";
     case Reason::rdmsr: return "RDMSR";
     case Reason::wrmsr: return "WRMSR";
+    case Reason::apic_write: return "APIC write";
+    case Reason::apic_eoi: return "APIC EOI";
     case Reason::io: return "I/O";
     case Reason::nested_fault: return "nested fault";
     case Reason::vmcall: return "VMCALL";
@@ -41,6 +44,7 @@ const char* to_string(VmExit::Reason reason) {
     case Reason::invlpg: return "INVLPG";
     case Reason::task_switch: return "task switch";
     case Reason::exception: return "exception";
+    case Reason::int1: return "INT1";
     case Reason::undefined: return "undefined instruction";
     case Reason::shutdown: return "shutdown";
     case Reason::init_signal: return "INIT";
@@ -51,149 +55,196 @@ const char* to_string(VmExit::Reason reason) {
 }
 
 Vcpu::Next Vcpu::handle(const VmExit& exit) {
-    using Reason = VmExit::Reason;
-    if (exit.interrupted.pending() || exit.reason == Reason::exception) [[unlikely]] {
-        events_.reinject(exit.interrupted);
-        // An event whose delivery exits again and again would be injected each time before the processor
-        // looks at physical interrupts: they are let in here, so that no guest keeps a CPU for itself.
-        machine::let_interrupts_in();
-        if (loop_->wants_cpu()) {
-            const Next next = handle_reason(exit);
-            return next == Next::enter ? Next::leave_cpu : next;
-        }
-    }
+    ++exits_.data()[static_cast<unsigned>(exit.reason)];  // unchecked: the enumerators are the indices
+    if (exit.interrupted.pending() || exit.reason == VmExit::Reason::exception) [[unlikely]]
+        return handle_interrupted(exit);
     return handle_reason(exit);
 }
 
-Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
+Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
+    events_.reinject(exit.interrupted);
+    // An event whose delivery exits again and again would be injected each time before the processor
+    // looks at physical interrupts: they are let in here, so that no guest keeps a CPU for itself.
+    machine::let_interrupts_in();
+    const bool wanted = loop_->wants_cpu();
+    const Next next = handle_reason(exit);
+    return wanted && next == Next::enter ? Next::leave_cpu : next;
+}
+
+/// Each case is a tail call.
+[[gnu::always_inline]] inline Vcpu::Next Vcpu::handle_reason(const VmExit& exit) {
     using Reason = VmExit::Reason;
     switch (exit.reason) {
-    case Reason::host_interrupt:
-        machine::let_interrupts_in();
-        return loop_->wants_cpu() ? Next::leave_cpu : Next::enter;
+    case Reason::host_interrupt: return handle_host_interrupt();
     case Reason::interrupt_window:
-    case Reason::nmi_window: return Next::enter;  // prepare() injects
-    case Reason::cpuid: handle_cpuid(exit); return Next::enter;
-    case Reason::rdmsr: handle_rdmsr(exit); return Next::enter;
-    case Reason::wrmsr: handle_wrmsr(exit); return Next::enter;
+    case Reason::nmi_window: return look_again();
+    case Reason::cpuid: return handle_cpuid(exit);
+    case Reason::rdmsr: return handle_rdmsr(exit);
+    case Reason::wrmsr: return handle_wrmsr(exit);
+    case Reason::apic_write: apic_.finish_write(exit.apic.offset); return look_again();
+    case Reason::apic_eoi: apic_.finish_eoi(exit.apic.vector); return look_again();
     case Reason::io: return handle_io(exit);
     case Reason::nested_fault: return handle_nested_fault(exit);
-    case Reason::vmcall: handle_vmcall(exit); return Next::enter;
+    case Reason::vmcall: return handle_vmcall(exit);
     case Reason::hlt: return handle_halt(exit);
-    case Reason::pause: return skip<Operation::pause>(exit) ? Next::yield : Next::enter;
+    case Reason::pause: return handle_pause(exit);
     case Reason::cr_access: return handle_cr_access(exit);
-    case Reason::xsetbv: handle_xsetbv(exit); return Next::enter;
-    case Reason::invd: handle_cache_flush(exit); return Next::enter;
-    case Reason::exception: events_.raise(exit.exception); return Next::enter;
-    case Reason::undefined: raise_undefined(); return Next::enter;
+    case Reason::xsetbv: return handle_xsetbv(exit);
+    case Reason::invd: return handle_cache_flush(exit);
+    case Reason::exception: return raise(exit.exception);
+    case Reason::undefined: return raise_undefined();
     case Reason::shutdown: return crash("triple fault", exit);
     case Reason::init_signal: return Next::enter;
     case Reason::invalid_state: return crash("the processor refused the guest's state", exit);
+    case Reason::task_switch: return handle_task_switch(exit);
+    case Reason::int1: return handle_int1(exit);
+    case Reason::invlpg: return handle_invlpg(exit);
     case Reason::dr_access:
-    case Reason::invlpg:
-    case Reason::task_switch:
     case Reason::unhandled: break;
     }
     return crash("an exit that is not handled", exit);
 }
 
+// Out of line: a local Event would cost every exit a stack frame with its guard.
+Vcpu::Next Vcpu::raise(const Event& exception) {
+    events_.raise(exception);
+    return Next::enter;
+}
+
+Vcpu::Next Vcpu::raise_general_protection() {
+    return raise(Event::exception(EXCEPTION_GP, 0));
+}
+
+Vcpu::Next Vcpu::raise_undefined() {
+    return raise(Event::exception(EXCEPTION_UD));
+}
+
+Vcpu::Next Vcpu::handle_pause(const VmExit& exit) {
+    return skip<Operation::pause>(exit) ? Next::yield : Next::enter;
+}
+
+Vcpu::Next Vcpu::handle_host_interrupt() {
+    machine::let_interrupts_in();
+    return loop_->wants_cpu() ? Next::leave_cpu : look_again();
+}
+
+template <Operation Op>
+unsigned Vcpu::known_length(const VmExit& exit) const {
+    return exit.instruction_length != 0 ? exit.instruction_length : fetcher_.known_length<Op>();
+}
+
+template <Operation Op>
+unsigned Vcpu::length_of(const VmExit& exit) {
+    return exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Op>();
+}
+
 template <Operation Op>
 bool Vcpu::skip(const VmExit& exit) {
-    const unsigned length = exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Op>();
+    const unsigned length = length_of<Op>(exit);
     if (length == 0) [[unlikely]]
         return false;
     x86::finish_instruction(*backend_, events_, length);
     return true;
 }
 
-void Vcpu::handle_cpuid(const VmExit& exit) {
+Vcpu::Next Vcpu::handle_cpuid(const VmExit& exit) {
     VcpuRegs& regs = backend_->regs;
+    const CpuidRegs* answer = environment_.cpuid.constant(static_cast<std::uint32_t>(regs.gpr[RAX]),
+                                                          static_cast<std::uint32_t>(regs.gpr[RCX]));
+    const unsigned length = known_length<Operation::cpuid>(exit);
+    if (answer == nullptr || length == 0 || msrs_.limits_cpuid()) [[unlikely]]
+        return handle_cpuid_slowly(exit);
+    return answer_cpuid(*answer, length);
+}
+
+inline Vcpu::Next Vcpu::answer_cpuid(const CpuidRegs& answer, unsigned length) {
+    VcpuRegs& regs = backend_->regs;
+    regs.gpr[RAX] = answer.eax;
+    regs.gpr[RBX] = answer.ebx;
+    regs.gpr[RCX] = answer.ecx;
+    regs.gpr[RDX] = answer.edx;
+    x86::finish_instruction(*backend_, events_, length);
+    return Next::enter;
+}
+
+Vcpu::Next Vcpu::handle_cpuid_slowly(const VmExit& exit) {
+    const VcpuRegs& regs = backend_->regs;
+    const unsigned length = length_of<Operation::cpuid>(exit);
+    if (length == 0) [[unlikely]]
+        return Next::enter;
     const auto leaf = static_cast<std::uint32_t>(regs.gpr[RAX]);
     const auto subleaf = static_cast<std::uint32_t>(regs.gpr[RCX]);
-    if (!skip<Operation::cpuid>(exit)) [[unlikely]]
-        return;
-    const CpuidRegs result = environment_.cpuid.lookup(leaf, subleaf, *backend_, index_, apic_.apic_base());
-    regs.gpr[RAX] = result.eax;
-    regs.gpr[RBX] = result.ebx;
-    regs.gpr[RCX] = result.ecx;
-    regs.gpr[RDX] = result.edx;
+    CpuidRegs answer = environment_.cpuid.lookup(leaf, subleaf, *backend_, index_, apic_.apic_base());
+    if (msrs_.limits_cpuid())
+        msrs_.limit_cpuid(leaf, answer);
+    return answer_cpuid(answer, length);
 }
 
-void Vcpu::handle_rdmsr(const VmExit& exit) {
+Vcpu::Next Vcpu::handle_rdmsr(const VmExit& exit) {
     VcpuRegs& regs = backend_->regs;
     const auto value = msrs_.read(static_cast<std::uint32_t>(regs.gpr[RCX]));
-    if (!value) {
-        raise_general_protection();
-        return;
-    }
+    if (!value)
+        return raise_general_protection();
     if (!skip<Operation::rdmsr>(exit)) [[unlikely]]
-        return;
+        return Next::enter;
     regs.gpr[RAX] = static_cast<std::uint32_t>(*value);
     regs.gpr[RDX] = *value >> 32;
+    return Next::enter;
 }
 
-void Vcpu::handle_wrmsr(const VmExit& exit) {
+Vcpu::Next Vcpu::handle_wrmsr(const VmExit& exit) {
     VcpuRegs& regs = backend_->regs;
-    const unsigned length =
-        exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::wrmsr>();
+    const unsigned length = length_of<Operation::wrmsr>(exit);
     if (length == 0) [[unlikely]]
-        return;
+        return Next::enter;
     const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
-    if (!msrs_.write(static_cast<std::uint32_t>(regs.gpr[RCX]), value)) {
-        raise_general_protection();
-        return;
-    }
+    const auto msr = static_cast<std::uint32_t>(regs.gpr[RCX]);
+    if (msr == static_cast<std::uint32_t>(Msr::IA32_TSC_DEADLINE))  // the most frequent one
+        apic_.set_tsc_deadline(value);
+    else if (!msrs_.write(msr, value))
+        return raise_general_protection();
     x86::finish_instruction(*backend_, events_, length);
+    return Next::enter;
 }
 
 /// KVM's hypercalls, as Linux' documentation of them numbers their results. None of the optional ones is
 /// offered.
-void Vcpu::handle_vmcall(const VmExit& exit) {
+Vcpu::Next Vcpu::handle_vmcall(const VmExit& exit) {
     constexpr std::int64_t kNotPermitted = -1, kNoSuchCall = -1000;
     if (!skip<Operation::vmmcall>(exit)) [[unlikely]]
-        return;
-    CpuState state;
-    backend_->get_state(state, RegSet::segments);
-    backend_->regs.gpr[RAX] = static_cast<std::uint64_t>(state.cpl() != 0 ? kNotPermitted : kNoSuchCall);
+        return Next::enter;
+    backend_->regs.gpr[RAX] = static_cast<std::uint64_t>(backend_->cpl() != 0 ? kNotPermitted : kNoSuchCall);
+    return Next::enter;
 }
 
-void Vcpu::handle_xsetbv(const VmExit& exit) {
-    const unsigned length =
-        exit.instruction_length != 0 ? exit.instruction_length : fetcher_.length<Operation::xsetbv>();
+Vcpu::Next Vcpu::handle_xsetbv(const VmExit& exit) {
+    const unsigned length = length_of<Operation::xsetbv>(exit);
     if (length == 0) [[unlikely]]
-        return;
+        return Next::enter;
     const VcpuRegs& regs = backend_->regs;
     const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
     const auto result = control_registers_.set_extended(static_cast<std::uint32_t>(regs.gpr[RCX]), value);
-    if (result)
-        x86::finish_instruction(*backend_, events_, length);
-    else if (result.error() == Error::not_found)
-        raise_undefined();
-    else
-        raise_general_protection();
+    if (!result)
+        return result.error() == Error::not_found ? raise_undefined() : raise_general_protection();
+    x86::finish_instruction(*backend_, events_, length);
+    return Next::enter;
 }
 
 /// Guest RAM is write-back and coherent: there is nothing to flush.
-void Vcpu::handle_cache_flush(const VmExit& exit) {
+Vcpu::Next Vcpu::handle_cache_flush(const VmExit& exit) {
     // INVD and WBINVD have the same length but for prefixes; whichever it is, the other does not match.
     if (!skip<Operation::wbinvd>(exit))
         skip<Operation::invd>(exit);
+    return Next::enter;
 }
 
 /// MOV to and from CR, CLTS, LMSW, SMSW: the decoder tells which, unless the exit does.
 Vcpu::Next Vcpu::handle_cr_access(const VmExit& exit) {
-    CpuState state;
-    backend_->get_state(state, RegSet::control | RegSet::segments);
-    const auto fetched = fetcher_.fetch(state);
-    using Status = x86::InstructionFetcher::Fetched::Status;
-    if (fetched.status != Status::ok) {
-        if (fetched.status == Status::page_fault)
-            events_.raise_page_fault(*backend_, fetched.error_code, fetched.linear);
-        else if (fetched.status != Status::retry)
-            return crash("a control register access that cannot be decoded", exit);
-        return Next::enter;
-    }
-    const x86::Instruction instruction = *fetched.instruction;
+    Next failure{};
+    const x86::Instruction* fetched = fetch_instruction(exit, failure);
+    if (fetched == nullptr)
+        return failure;
+    const x86::Instruction instruction = *fetched;
     const auto result = access_control_register(instruction);
     if (result)
         x86::finish_instruction(*backend_, events_, instruction.length);
@@ -234,16 +285,19 @@ Expected<void> Vcpu::access_control_register(const x86::Instruction& in) {
 }
 
 Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
-    if (exit.io.string)
+    if (exit.io.string()) [[unlikely]]
         return handle_emulation(emulator_.emulate(), exit);
-    VcpuRegs& regs = backend_->regs;
-    if (exit.io.in) {
-        const std::uint64_t value = environment_.ports.read(exit.io.port, exit.io.size);
-        const std::uint64_t mask = all_ones(exit.io.size);
-        // IN EAX clears the upper half of RAX, the shorter forms leave the rest of it alone.
-        regs.gpr[RAX] = exit.io.size == 4 ? value & mask : (regs.gpr[RAX] & ~mask) | (value & mask);
+    std::uint64_t& rax = backend_->regs.gpr[RAX];
+    if (exit.io.in()) {
+        const std::uint64_t value = environment_.ports.read(exit.io.port(), exit.io.size());
+        switch (
+            exit.io.size()) {  // IN EAX clears the upper half of RAX, the shorter forms leave the rest alone
+        case 1: rax = (rax & ~std::uint64_t{0xff}) | static_cast<std::uint8_t>(value); break;
+        case 2: rax = (rax & ~std::uint64_t{0xffff}) | static_cast<std::uint16_t>(value); break;
+        default: rax = static_cast<std::uint32_t>(value);
+        }
     } else {
-        environment_.ports.write(exit.io.port, exit.io.size, regs.gpr[RAX] & all_ones(exit.io.size));
+        environment_.ports.write(exit.io.port(), exit.io.size(), rax & all_ones(exit.io.size()));
     }
     x86::finish_instruction(*backend_, events_, exit.instruction_length);
     return Next::enter;
@@ -276,9 +330,11 @@ Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
     if (!skip<Operation::hlt>(exit)) [[unlikely]]
         return Next::enter;
     if (wakes_from_halt() || events_.wakes())
-        return Next::enter;
+        return look_again();
     activity_ = Activity::halted;
-    return Next::block;
+    // It waits in its place once, which saves the way out and in again. What an interrupt brought that was
+    // not for this vCPU finds the CPU free then.
+    return !look_.load(std::memory_order_relaxed) && loop_->nap() ? prepare() : Next::block;
 }
 
 // The buses answer for what nobody claims.
@@ -307,11 +363,9 @@ bool Vcpu::port_write(std::uint16_t port, unsigned size, std::uint64_t value) {
 }
 
 Vcpu::Next Vcpu::crash(std::string_view what, const VmExit& exit) {
-    const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
     if (crash_log.admit()) {
-        log::error(log::Topic::vm, "%s: %.*s (%s, code 0x%llx, 0x%llx, 0x%llx) at rip 0x%llx", name(),
-                   static_cast<int>(what.size()), what.data(), to_string(exit.reason), u(exit.raw.code),
-                   u(exit.raw.info1), u(exit.raw.info2), u(backend_->regs.rip));
+        log::error(log::Topic::vm, "%s: %.*s (%s) at rip 0x%llx", name(), static_cast<int>(what.size()),
+                   what.data(), to_string(exit.reason), static_cast<unsigned long long>(backend_->regs.rip));
         backend_->log_state();
     }
     environment_.control.request_stop(VmStop::crashed, 0);

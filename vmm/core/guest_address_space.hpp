@@ -6,6 +6,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/expected.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 
@@ -22,6 +23,9 @@ enum class GuestAccess : std::uint8_t {
 class GuestAddressSpace {
 public:
     virtual ~GuestAddressSpace() = default;
+    GuestAddressSpace(const GuestAddressSpace&) = delete;
+    GuestAddressSpace& operator=(const GuestAddressSpace&) = delete;
+
     /// Maps `length` bytes with the largest pages that fit. All three are multiples of 4 KiB; what was mapped
     /// there is replaced. Error::no_memory leaves a prefix mapped.
     virtual Expected<void> map(Gpa gpa, Hpa hpa, std::uint64_t length, GuestAccess access) = 0;
@@ -32,12 +36,22 @@ public:
     [[nodiscard]] virtual std::uint64_t root() const = 0;
     /// Increases with every change that a CPU's TLB may contradict; a CPU that runs a vCPU with an older
     /// value flushes first.
-    [[nodiscard]] virtual std::uint64_t generation() const = 0;
+    [[nodiscard]] std::uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
     /// Every CPU that may run the guest has flushed since generation `flushed`, or will before it runs: page
     /// tables that went out of use are freed. No effect if the generation has moved on.
     virtual void reclaim(std::uint64_t flushed) { static_cast<void>(flushed); }
     /// Bytes of page tables.
     [[nodiscard]] virtual std::uint64_t table_bytes() const = 0;
+
+protected:
+    GuestAddressSpace() = default;
+    /// Visible before the caller goes on to make the CPUs flush.
+    void set_generation(std::uint64_t generation) {
+        generation_.store(generation, std::memory_order_release);
+    }
+
+private:
+    std::atomic<std::uint64_t> generation_{1};
 };
 
 }  // namespace hv

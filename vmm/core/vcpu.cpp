@@ -22,7 +22,6 @@ Expected<std::unique_ptr<Vcpu>> Vcpu::create(VcpuEnvironment& environment, std::
                                              std::unique_ptr<VcpuBackend> backend, const CpuSet& affinity) {
     // A backend's registers can be reached on the CPU that it is on only, and the MSRs' reset sets its TSC
     // offset.
-    const machine::InterruptGuard interrupts;
     VcpuBackend& its_backend = *backend;
     its_backend.enter_cpu();
     auto* vcpu = new (std::nothrow) Vcpu{environment, index, std::move(backend), affinity};
@@ -37,7 +36,8 @@ Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<Vc
     : SchedEntity{environment.group, affinity},
       environment_{environment},
       index_{index},
-      backend_{std::move(backend)},
+      owned_backend_{std::move(backend)},
+      backend_{owned_backend_.get()},
       apic_{{index, index == 0, true, environment.cpuid.cpu().physical_bits},
             environment.fabric,
             *this,
@@ -46,7 +46,10 @@ Vcpu::Vcpu(VcpuEnvironment& environment, std::uint32_t index, std::unique_ptr<Vc
             environment.tsc_offset},
       control_registers_{environment.cpuid.cpu(), *backend_, environment.memory},
       fetcher_{environment.cpuid.cpu(), *backend_, environment.memory},
-      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_} {}
+      emulator_{environment.cpuid.cpu(), *backend_, environment.memory, *this, fetcher_, events_} {
+    if (ApicAcceleration* acceleration = backend_->apic_acceleration(); acceleration != nullptr)
+        apic_.attach(*acceleration);
+}
 
 void Vcpu::set_name(std::string_view vm_name) {
     const auto text = format_into(std::span{name_}.first(name_.size() - 1), "%.*s/%u",
@@ -58,13 +61,14 @@ void Vcpu::reset(const CpuState* cpu, const VcpuRegs* regs) {
     events_.reset();
     signals_.store(0, std::memory_order_relaxed);
     apic_.reset();
-    const machine::InterruptGuard interrupts;
     backend_->enter_cpu();
+    backend_->reset();
     msrs_.reset();
+    msrs_.enter_firmware_state();
     apic_.set_tsc_offset(msrs_.tsc_offset());
     backend_->set_tsc_offset(msrs_.tsc_offset());
     activity_ = Activity::wait_for_startup;
-    init_processor();
+    reset_registers();
     if (cpu != nullptr) {
         apic_.enter_virtual_wire_mode();
         backend_->set_state(*cpu, RegSet::all);
@@ -97,13 +101,13 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     loop_ = &loop;
     running_on_.store(machine::cpu_index(), std::memory_order_seq_cst);
     backend_->enter_cpu();
-    Next next;
-    while ((next = prepare()) == Next::enter) {
-        const VmExit exit = backend_->run();
-        ++exits_[static_cast<unsigned>(exit.reason)];
-        next = handle(exit);
-        if (next != Next::enter)
-            break;
+    apic_.resume(activity_ == Activity::active);
+    Next next = prepare();
+    while (next == Next::enter) {
+        backend_->run();
+        next = handle(backend_->exit);
+        if (must_prepare() && next == Next::enter) [[unlikely]]
+            next = prepare();
     }
     backend_->leave_cpu();
     running_on_.store(kNowhere, std::memory_order_seq_cst);
@@ -111,6 +115,8 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
 }
 
 Vcpu::Next Vcpu::prepare() {
+    // Cleared first: what comes from here on is for another look.
+    look_.exchange(false, std::memory_order_seq_cst);
     if (is_stop(environment_.stop_epoch.load(std::memory_order_relaxed))) [[unlikely]]
         return Next::park;
     if (signals_.load(std::memory_order_relaxed) != 0) [[unlikely]]
@@ -131,16 +137,21 @@ Vcpu::Next Vcpu::prepare() {
 
 /// Puts the highest interrupt in, or asks for the moment when it can go in.
 void Vcpu::deliver_interrupt(bool may_inject) {
-    const int vector = apic_.pending_vector();
-    if (vector < 0 && !apic_.ext_int_pending()) [[likely]]
+    int vector = apic_.pending_vector();
+    if (vector < 0 && !apic_.ext_int_pending())
         return;
+    if (apic_.hardware_delivers()) [[unlikely]] {
+        apic_.hand_over();
+        if (!apic_.ext_int_pending())
+            return;
+        vector = -1;
+    }
     if (may_inject && (backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
-        if (vector >= 0) {
-            if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector))))
-                apic_.accept(static_cast<std::uint8_t>(vector));
-        } else {
+        if (vector < 0) {
             apic_.accept_ext_int();
             backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
+        } else if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector)))) {
+            apic_.accept(static_cast<std::uint8_t>(vector));
         }
         // Another one may wait behind it.
         if (apic_.pending_vector() < 0 && !apic_.ext_int_pending())
@@ -151,7 +162,7 @@ void Vcpu::deliver_interrupt(bool may_inject) {
 
 bool Vcpu::wakes_from_halt() {
     // Always taken over, whatever IF says: has_work() goes by what is posted.
-    const bool interrupt = apic_.pending_vector() >= 0 || apic_.ext_int_pending();
+    const bool interrupt = apic_.interrupt_pending();
     return events_.wakes() || (interrupt && (backend_->regs.rflags & RFLAGS_IF) != 0);
 }
 
@@ -176,6 +187,15 @@ void Vcpu::take_signals() {
         start_up(static_cast<std::uint8_t>(signals));
 }
 
+/// [sdm3 10.1.1 Processor State After Reset]: what INIT leaves alone, and the rest.
+void Vcpu::reset_registers() {
+    CpuState state{};
+    state.cr0 = CR0_CD | CR0_NW | CR0_ET;
+    state.pat = PAT_RESET;
+    backend_->set_state(state, RegSet::control | RegSet::msrs);
+    init_processor();
+}
+
 /// [sdm3 10.1.1 Processor State After Reset], the column for INIT: what set_state() does not name stays as it
 /// is.
 void Vcpu::init_processor() {
@@ -195,7 +215,6 @@ void Vcpu::init_processor() {
     state.dr6 = DR6_RESET;
     state.dr7 = DR7_RESET;
     backend_->set_state(state, RegSet::all);
-    backend_->clear_interrupt_shadow();
     backend_->regs = {};
     backend_->regs.gpr[RDX] = environment_.cpuid.cpu().signature;
     backend_->regs.rip = 0xfff0;
@@ -236,7 +255,7 @@ void Vcpu::startup(std::uint8_t vector) {
 void Vcpu::poke() {
     // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was
     // posted.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    look_.store(true, std::memory_order_seq_cst);
     const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst);
     if (cpu == kNowhere)
         environment_.scheduler.wake(*this);

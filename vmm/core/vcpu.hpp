@@ -107,38 +107,69 @@ private:
 
     // The run loop.
     Next run_guest(const CpuLoop& loop);
+    /// Whether something may have come that the guest has to be told before it goes on, so that prepare() is
+    /// needed. It stays so while an event cannot go in.
+    [[nodiscard]] bool must_prepare() const {
+        return look_.load(std::memory_order_relaxed) || events_.pending();
+    }
     Next prepare();
     void deliver_interrupt(bool may_inject);
     [[nodiscard]] bool wakes_from_halt();
     void take_signals();
     void start_up(std::uint8_t vector);
     void init_processor();
+    void reset_registers();
     Next handle(const VmExit& exit);
+    Next handle_interrupted(const VmExit& exit);
     Next handle_reason(const VmExit& exit);
 
+    /// For what may have changed without a word, as after a window or a physical interrupt.
+    Next look_again() {
+        look_.store(true, std::memory_order_relaxed);
+        return Next::enter;
+    }
+
     // Exit handlers, exit_dispatch.cpp.
+    Next handle_host_interrupt();
+    Next handle_pause(const VmExit& exit);
     Next handle_io(const VmExit& exit);
     Next handle_nested_fault(const VmExit& exit);
-    void handle_cpuid(const VmExit& exit);
-    void handle_rdmsr(const VmExit& exit);
-    void handle_wrmsr(const VmExit& exit);
-    void handle_vmcall(const VmExit& exit);
+    Next handle_cpuid(const VmExit& exit);
+    Next handle_cpuid_slowly(const VmExit& exit);
+    Next answer_cpuid(const CpuidRegs& answer, unsigned length);
+    Next handle_rdmsr(const VmExit& exit);
+    Next handle_wrmsr(const VmExit& exit);
+    Next handle_vmcall(const VmExit& exit);
     Next handle_cr_access(const VmExit& exit);
     Expected<void> access_control_register(const x86::Instruction& in);
-    void handle_xsetbv(const VmExit& exit);
-    void handle_cache_flush(const VmExit& exit);
+    Next handle_xsetbv(const VmExit& exit);
+    Next handle_cache_flush(const VmExit& exit);
     Next handle_halt(const VmExit& exit);
+    // Rare ones, exit_rare.cpp.
+    Next handle_task_switch(const VmExit& exit);
+    Next handle_int1(const VmExit& exit);
+    Next handle_invlpg(const VmExit& exit);
+    /// The instruction that exited, or nullptr: then `failure` is what to do.
+    const x86::Instruction* fetch_instruction(const VmExit& exit, Next& failure);
     Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);
     Next crash(std::string_view what, const VmExit& exit);
+    /// Bytes of the instruction that exited, an `Op`. 0: it has changed under way, the guest runs it again.
+    template <x86::Operation Op>
+    unsigned length_of(const VmExit& exit);
+    /// The same at little cost. 0: length_of() has to look.
+    template <x86::Operation Op>
+    [[nodiscard]] unsigned known_length(const VmExit& exit) const;
     /// Completes the instruction that exited, an `Op`. False: it has changed under way, the guest runs it
     /// again.
     template <x86::Operation Op>
     bool skip(const VmExit& exit);
-    void raise_general_protection() { events_.raise(Event::exception(EXCEPTION_GP, 0)); }
-    void raise_undefined() { events_.raise(Event::exception(EXCEPTION_UD)); }
+    [[gnu::noinline]] Next raise(const Event& exception);
+    [[gnu::noinline]] Next raise_general_protection();
+    [[gnu::noinline]] Next raise_undefined();
 
     // LocalApicOwner
     void interrupt_posted() override { poke(); }
+    void priority_changed() override { look_.store(true, std::memory_order_relaxed); }
     void init() override;
     void startup(std::uint8_t vector) override;
 
@@ -155,7 +186,8 @@ private:
 
     VcpuEnvironment& environment_;
     const std::uint32_t index_;
-    std::unique_ptr<VcpuBackend> backend_;
+    const std::unique_ptr<VcpuBackend> owned_backend_;
+    VcpuBackend* const backend_;
     x86::EventQueue events_;
     LocalApic apic_;
     x86::MsrFile msrs_;
@@ -169,6 +201,7 @@ private:
 
     // Written by other CPUs.
     alignas(64) std::atomic<std::uint32_t> running_on_{kNowhere};
+    std::atomic<bool> look_{false};          ///< see must_prepare()
     std::atomic<std::uint32_t> signals_{0};  ///< kSignal* and, in bits 7:0, the start-up vector
     std::atomic<std::uint32_t> parked_epoch_{kFirstEpoch};  ///< of the stop that it has reported
 };

@@ -13,6 +13,7 @@
 
 namespace hv {
 
+class ApicAcceleration;
 class GuestAddressSpace;
 
 class VcpuBackend {
@@ -21,8 +22,9 @@ public:
     VcpuBackend(const VcpuBackend&) = delete;
     VcpuBackend& operator=(const VcpuBackend&) = delete;
 
-    /// Enters the guest with `regs` until the VMM is needed; `regs` holds the guest's registers afterwards.
-    virtual VmExit run() = 0;
+    /// Enters the guest with `regs` until the VMM is needed; `regs` and `exit` hold the guest's registers and
+    /// why it stopped afterwards.
+    virtual void run() = 0;
     virtual void get_state(CpuState& out, RegSet which) const = 0;
     virtual void set_state(const CpuState& in, RegSet which) = 0;
     /// Makes the next run() deliver `event`. False, and nothing happens: the guest cannot take it now
@@ -31,12 +33,18 @@ public:
     virtual bool inject(const Event& event) = 0;
     /// Makes run() return (interrupt_window, nmi_window) as soon as the guest can take such an event.
     virtual void request_window(Event::Type type) = 0;
-    /// Ends the interrupt shadow of STI or MOV SS: the VMM completed the instruction under it.
-    virtual void clear_interrupt_shadow() = 0;
-    /// True while an STI or MOV SS shadow blocks interrupts.
+    /// True while an STI or MOV SS shadow blocks interrupts. It ends when the VMM completes the instruction
+    /// under it, which is to say that regs.rip has moved since run().
     [[nodiscard]] virtual bool interrupt_shadow() const = 0;
+    /// The current privilege level, without the rest of RegSet::segments.
+    [[nodiscard]] virtual unsigned cpl() const = 0;
+    /// NMIs are blocked, as after the delivery of one, or no longer: the VMM did the work of delivery or
+    /// IRET.
+    virtual void set_nmi_blocking(bool blocked) = 0;
     /// Guest TSC = host TSC + offset.
     virtual void set_tsc_offset(std::int64_t offset) = 0;
+    /// RESET of what CpuState and `regs` do not hold: the x87, SSE and AVX registers, XCR0, TSC_AUX.
+    virtual void reset() = 0;
     /// XCR0 as the guest sees it; validated by the caller.
     virtual void set_xcr0(std::uint64_t value) = 0;
     [[nodiscard]] virtual std::uint64_t xcr0() const = 0;
@@ -55,13 +63,22 @@ public:
     /// Before another vCPU, or another CPU, takes over: saves it. What stays in the CPU's registers is
     /// overwritten by the next enter_cpu().
     virtual void leave_cpu() = 0;
+    /// What the processor takes over of the local APIC; null: nothing. Lives as long as the backend.
+    [[nodiscard]] virtual ApicAcceleration* apic_acceleration() { return nullptr; }
     /// Dumps the vendor's control structure to the log.
     virtual void log_state() const = 0;
 
     VcpuRegs regs{};
+    VmExit exit{};
 
 protected:
     VcpuBackend() = default;
+};
+
+/// Instructions that the extension can keep from guests: what it keeps is not to be offered.
+struct GuestInstructions {
+    bool rdtscp{true};  ///< and RDPID
+    bool invpcid{true};
 };
 
 /// The processor's virtualization extension: what it takes to make vCPUs. boot/main picks one.
@@ -72,6 +89,8 @@ public:
     /// Turns the extension on for the executing CPU. Error::disabled: the firmware locked it off;
     /// Error::unsupported: a feature that this hypervisor needs is missing (named in the log).
     virtual Expected<void> enable_on_this_cpu() = 0;
+    /// Which of these instructions work in guests, as far as the processor has them.
+    [[nodiscard]] virtual GuestInstructions instructions() const { return {}; }
     virtual Expected<std::unique_ptr<GuestAddressSpace>> create_address_space() = 0;
     /// The vCPU starts in the processor's state after RESET.
     virtual Expected<std::unique_ptr<VcpuBackend>> create_vcpu(GuestAddressSpace& space) = 0;

@@ -5,6 +5,7 @@
 #include "vmm/core/vm.hpp"
 #include "vmm/loader/acpi_tables.hpp"
 #include "vmm/loader/loader.hpp"
+#include "vmm/loader/mp_table.hpp"
 
 #include <new>
 
@@ -18,9 +19,12 @@ Unexpected failed(const config::VmConfig& config, const char* what, Error error)
     return Unexpected{error};
 }
 
-std::uint64_t wall_clock_now(const VmServices& services) {
+/// Nanoseconds since 1970 when the VM's TSC was 0, on the same scale as the RTC.
+std::uint64_t wall_clock_at(std::int64_t tsc_offset, const VmServices& services) {
     const WallClock& boot = services.boot_time;
-    return static_cast<std::uint64_t>(boot.seconds) + (services.clock.now() - boot.at) / services.clock.hz();
+    const std::uint64_t zero = 0 - static_cast<std::uint64_t>(tsc_offset);
+    return static_cast<std::uint64_t>(boot.seconds) * 1'000'000'000 +
+           services.clock.to_nanoseconds(zero - boot.at);
 }
 
 CpuSet affinity_of(const config::VmConfig& config) {
@@ -62,9 +66,12 @@ Vm::Vm(const config::VmConfig& config, const VmServices& services, GuestMemory m
       services_{services},
       memory_{std::move(memory)},
       group_{config.weight, config.cap},
-      cpuid_{services.cpuid_policy({config.cpus, services.clock.hz(), LocalApicTimer::kBusHz})},
+      cpuid_{services.cpuid_policy({.vcpus = config.cpus,
+                                    .tsc_hz = services.clock.hz(),
+                                    .apic_timer_hz = LocalApicTimer::kBusHz,
+                                    .instructions = services.extension.instructions()})},
       tsc_offset_{-static_cast<std::int64_t>(services.clock.now())},
-      kvm_clock_{services.clock.hz(), 0, wall_clock_now(services)} {}
+      kvm_clock_{services.clock.hz(), 0, wall_clock_at(tsc_offset_, services)} {}
 
 Expected<void> Vm::map_memory() {
     space_ = HV_TRY(services_.extension.create_address_space());
@@ -74,8 +81,16 @@ Expected<void> Vm::map_memory() {
 }
 
 Expected<void> Vm::add_board(Consoles consoles) {
-    board_ = HV_TRY(Board::create({ports_, mmio_, fabric_, services_.clock, *this, consoles.serial,
-                                   consoles.debug, services_.boot_time, config_.debug_exit}));
+    board_ = HV_TRY(Board::create({ports_,
+                                   mmio_,
+                                   fabric_,
+                                   services_.clock,
+                                   *this,
+                                   consoles.serial,
+                                   consoles.debug,
+                                   services_.boot_time,
+                                   config_.debug_exit,
+                                   {config_.cpus, config_.memory}}));
     return {};
 }
 
@@ -115,7 +130,8 @@ Expected<void> Vm::add_nics() {
     return {};
 }
 
-/// ACPI tables, kernel, initrd and command line into zeroed memory; the boot processor at the kernel's entry.
+/// Firmware's tables, kernel, initrd and command line into zeroed memory; the boot processor at the kernel's
+/// entry.
 Expected<void> Vm::load_kernel() {
     const auto file = [&](std::string_view name) -> Expected<std::span<const std::byte>> {
         const auto* found = services_.files.find(name);
@@ -133,8 +149,14 @@ Expected<void> Vm::load_kernel() {
     request.kernel = HV_TRY(file(config_.kernel));
     if (!config_.initrd.empty())
         request.initrd = HV_TRY(file(config_.initrd));
+    request.initrd_name = config_.initrd;
+    Vec<loader::BootModule> modules;
+    for (const config::ModuleConfig& module : config_.modules)
+        HV_TRY(modules.push({HV_TRY(file(module.file)), module.command_line}));
+    request.modules = modules.span();
     request.command_line = config_.command_line;
     request.rsdp = HV_TRY(loader::build_acpi_tables({config_.cpus, true}, memory_));
+    HV_TRY(loader::build_mp_table({config_.cpus, cpuid_.cpu().signature}, memory_));
     const auto entry = HV_TRY(loader::load(request, memory_));
     for (const auto& vcpu : vcpus_)
         vcpu->reset(vcpu->index() == 0 ? &entry.cpu : nullptr, vcpu->index() == 0 ? &entry.regs : nullptr);

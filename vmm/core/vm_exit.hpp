@@ -3,6 +3,7 @@
 #pragma once
 
 #include "vmm/base/address.hpp"
+#include "vmm/base/bits.hpp"
 #include "vmm/core/cpu_state.hpp"
 
 #include <cstdint>
@@ -37,12 +38,29 @@ struct RawExit {
     std::uint64_t info2;  ///< guest-physical address, EXITINFO2
 };
 
-struct IoExit {
-    std::uint16_t port;
-    std::uint8_t size;  ///< 1, 2 or 4 bytes
-    bool in;
-    bool string;  ///< INS, OUTS: operands come from the decoder
-    bool rep;
+/// Packed as AMD-V reports it, so that a frequent exit needs no unpacking [apm2 15.10.2 IN and OUT Behavior].
+class IoExit {
+public:
+    constexpr explicit IoExit(std::uint32_t exit_info1) : raw_{exit_info1} {}
+    constexpr IoExit(std::uint16_t port, std::uint8_t size, bool in, bool string, bool rep)
+        : raw_{static_cast<std::uint32_t>(Port::make(port) | Size::make(size) | In::make(in) |
+                                          String::make(string) | Rep::make(rep))} {}
+    [[nodiscard]] constexpr std::uint16_t port() const { return static_cast<std::uint16_t>(Port::get(raw_)); }
+    /// 1, 2 or 4 bytes.
+    [[nodiscard]] constexpr std::uint8_t size() const { return static_cast<std::uint8_t>(Size::get(raw_)); }
+    [[nodiscard]] constexpr bool in() const { return In::test(raw_); }
+    /// INS, OUTS: operands come from the decoder.
+    [[nodiscard]] constexpr bool string() const { return String::test(raw_); }
+    [[nodiscard]] constexpr bool rep() const { return Rep::test(raw_); }
+
+private:
+    using In = Bits<0>;
+    using String = Bits<2>;
+    using Rep = Bits<3>;
+    using Size = Bits<6, 4>;  ///< one of three bits set
+    using Port = Bits<31, 16>;
+
+    std::uint32_t raw_;
 };
 
 struct NestedFault {
@@ -59,6 +77,24 @@ struct CrExit {
     std::uint8_t gpr;  ///< Gpr
 };
 
+/// The processor has checked the gate, the privilege and the new TSS' descriptor, and has changed nothing.
+struct TaskSwitch {
+    enum class Cause : std::uint8_t { call, iret, jump, gate };  ///< gate: a task gate in the IDT
+    Cause cause;
+    bool instruction;  ///< completed by the switch: the old task goes on behind it. INT n too
+    bool external;     ///< an event that the program did not cause by INT n, INT3 or INTO: EXT of error codes
+    bool resume_flag;  ///< RF in the flags that the old task keeps
+    bool has_error_code;     ///< for the new task's stack
+    std::uint16_t selector;  ///< of the new TSS
+    std::uint32_t error_code;
+};
+
+/// Of apic_write and apic_eoi.
+struct ApicExit {
+    std::uint16_t offset;  ///< in the register page
+    std::uint8_t vector;
+};
+
 struct VmExit {
     enum class Reason : std::uint8_t {
         host_interrupt,    ///< a physical interrupt or NMI: nothing to do for the guest
@@ -67,6 +103,8 @@ struct VmExit {
         cpuid,
         rdmsr,  ///< index in RCX
         wrmsr,
+        apic_write,  ///< the guest wrote a register of the page that ApicAcceleration has, and is past it
+        apic_eoi,    ///< it ended an interrupt there of which an exit was asked for, likewise
         io,
         nested_fault,
         vmcall,  ///< VMCALL or VMMCALL
@@ -79,6 +117,7 @@ struct VmExit {
         invlpg,
         task_switch,
         exception,  ///< an intercepted exception, in `exception`
+        int1,       ///< INT1, where it is an exit of its own
         undefined,  ///< an instruction that this guest's processor lacks (VMX, SVM, MONITOR...): #UD
         shutdown,   ///< triple fault
         init_signal,
@@ -99,7 +138,9 @@ struct VmExit {
         IoExit io;
         NestedFault fault;
         CrExit cr;
+        TaskSwitch task;
         Event exception;
+        ApicExit apic;
     };
 };
 

@@ -14,22 +14,29 @@ template <class Device>
 class ByteRegisters : public IoDevice {
 public:
     std::uint64_t read(std::uint64_t offset, unsigned size) final {
-        if (size == 1) [[likely]]
-            return self().read_byte(offset);
-        std::uint64_t value = 0;
-        for (unsigned i = 0; i < size; ++i)
-            value |= std::uint64_t{self().read_byte(offset + i)} << (i * 8);
-        return value;
+        return size == 1 ? self().read_byte(offset) : read_wide(offset, size);
     }
     void write(std::uint64_t offset, unsigned size, std::uint64_t value) final {
-        for (unsigned i = 0; i < size; ++i)
-            self().write_byte(offset + i, static_cast<std::uint8_t>(value >> (i * 8)));
+        if (size == 1)
+            self().write_byte(offset, static_cast<std::uint8_t>(value));
+        else
+            write_wide(offset, size, value);
     }
 
 protected:
     ~ByteRegisters() = default;
 
 private:
+    [[gnu::noinline]] std::uint64_t read_wide(std::uint64_t offset, unsigned size) {
+        std::uint64_t value = 0;
+        for (unsigned i = 0; i < size; ++i)
+            value |= std::uint64_t{self().read_byte(offset + i)} << (i * 8);
+        return value;
+    }
+    [[gnu::noinline]] void write_wide(std::uint64_t offset, unsigned size, std::uint64_t value) {
+        for (unsigned i = 0; i < size; ++i)
+            self().write_byte(offset + i, static_cast<std::uint8_t>(value >> (i * 8)));
+    }
     Device& self() { return static_cast<Device&>(*this); }
 };
 

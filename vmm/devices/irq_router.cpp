@@ -48,16 +48,17 @@ void IrqSelector::select(unsigned index) {
 }
 
 IrqRouter::IrqRouter(Pic8259& pic, IoApic& io_apic) {
+    for (unsigned line = 0; line < pci_pic_.size(); ++line)
+        pci_pic_[line].connect(pic.line(pic_irq_of_pci(line)));
     for (unsigned irq = 0; irq < isa_.size(); ++irq) {
-        const bool pci = irq == pic_irq_of_pci(0) || irq == pic_irq_of_pci(1);
-        if (irq == guest_map::kGsiPit || pci)  // the cascade; PCI
+        if (irq == guest_map::kGsiPit)  // the cascade
             continue;
-        isa_[irq].connect(pic.line(irq), io_apic.line(irq == 0 ? guest_map::kGsiPit : irq));
+        const unsigned shared = irq - pic_irq_of_pci(0);
+        IrqLine& pic_line = shared < pci_pic_.size() ? pci_pic_[shared].source(kIsaSource) : pic.line(irq);
+        isa_[irq].connect(pic_line, io_apic.line(irq == 0 ? guest_map::kGsiPit : irq));
     }
     pit_.connect(isa_[0]);
     rtc_.connect(isa_[guest_map::kGsiRtc]);
-    for (unsigned line = 0; line < pci_pic_.size(); ++line)
-        pci_pic_[line].connect(pic.line(pic_irq_of_pci(line)));
     for (unsigned index = 0; index < kPciLines; ++index) {
         pci_wires_[index].connect(io_apic.line(guest_map::kGsiPciFirst + index),
                                   pci_pic_[index % 2].source(index));
@@ -66,9 +67,14 @@ IrqRouter::IrqRouter(Pic8259& pic, IoApic& io_apic) {
 }
 
 IrqLine& IrqRouter::isa(unsigned irq) {
-    HV_ASSERT(irq < isa_.size() && irq != 0 && irq != guest_map::kGsiPit && irq != guest_map::kGsiRtc &&
-              irq != pic_irq_of_pci(0) && irq != pic_irq_of_pci(1));
+    HV_ASSERT(irq < isa_.size() && irq != 0 && irq != guest_map::kGsiPit && irq != guest_map::kGsiRtc);
     return isa_[irq];
+}
+
+IrqLine* IrqRouter::wire(unsigned gsi) {
+    if (gsi >= guest_map::kGsiPciFirst)
+        return &pci(gsi - guest_map::kGsiPciFirst).source(kTestSource);
+    return gsi != guest_map::kGsiPit ? &isa_[gsi] : nullptr;
 }
 
 SharedIrqLine& IrqRouter::pci(unsigned index) {

@@ -113,13 +113,19 @@ public:
     IrqRouter(const IrqRouter&) = delete;
     IrqRouter& operator=(const IrqRouter&) = delete;
 
-    /// ISA interrupt 1, 3 to 15 but those of PIT and RTC, and of PCI (10, 11).
+    /// ISA interrupt 1, 3 to 15 but those of PIT and RTC. 10 and 11 share the 8259's inputs with PCI, not the
+    /// I/O APIC's.
     [[nodiscard]] IrqLine& isa(unsigned irq);
+    /// Behind whatever drives it: the wire of an ISA interrupt (below 16, nullptr for the cascade) or of a
+    /// PCI line. For tests, which may overrule a device.
+    [[nodiscard]] IrqLine* wire(unsigned gsi);
     /// IRQ 0 (GSI 2) and IRQ 8: input 0 for PIT and RTC, input 1 for the HPET in legacy replacement.
     [[nodiscard]] IrqSelector& pit() { return pit_; }
     [[nodiscard]] IrqSelector& rtc() { return rtc_; }
-    /// GSI kGsiPciFirst + `index`. Sources 0 to 30 are PCI devices' by number, kHpetSource the HPET's.
+    /// GSI kGsiPciFirst + `index`. Sources 1 to 30 are PCI devices' by number, kHpetSource the HPET's; device
+    /// 0, the bridge, has no interrupt, and its place is for wire().
     [[nodiscard]] SharedIrqLine& pci(unsigned index);
+    static constexpr unsigned kTestSource = 0;
     static constexpr unsigned kHpetSource = 31;
     /// The 8259 interrupt of that line, for a function's interrupt line register and _PRT without I/O APIC.
     static constexpr std::uint8_t pic_irq_of_pci(unsigned index) { return index % 2 == 0 ? 10 : 11; }
@@ -128,7 +134,8 @@ private:
     std::array<IrqFanOut, 16> isa_;
     IrqSelector pit_;
     IrqSelector rtc_;
-    std::array<SharedIrqLine, 2> pci_pic_;  ///< 8259 lines 10 and 11, shared by the PCI lines
+    static constexpr unsigned kIsaSource = kPciLines;  ///< of pci_pic_, behind those of the PCI lines
+    std::array<SharedIrqLine, 2> pci_pic_;             ///< 8259 lines 10 and 11, shared by the PCI lines
     std::array<IrqFanOut, kPciLines> pci_wires_;
     std::array<SharedIrqLine, kPciLines> pci_;
 };

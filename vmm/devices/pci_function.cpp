@@ -149,6 +149,7 @@ void PciFunction::reset_config() {
         bytes_[i] &= static_cast<std::uint8_t>(~writable_[i]);
     for (unsigned i = 0; i < kBars; ++i)
         set_raw(bar_offset(i), bars_[i].initial);
+    bytes_[pci::kInterruptLine] = interrupt_line_;
     if (msix_ != nullptr)
         msix_->reset();
     apply_controls();

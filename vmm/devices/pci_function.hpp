@@ -130,6 +130,7 @@ private:
 
     PciHostBridge* bridge_{nullptr};
     IrqLine* pin_;
+    std::uint8_t interrupt_line_{0};  ///< what the platform's reset writes to that register
     MsixTable* msix_{nullptr};
     unsigned msix_offset_{0};
     unsigned last_capability_{0};

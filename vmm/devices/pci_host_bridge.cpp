@@ -2,6 +2,7 @@
 #include "vmm/devices/pci_host_bridge.hpp"
 
 #include "vmm/base/address.hpp"
+#include "vmm/devices/irq_router.hpp"
 
 #include <algorithm>
 
@@ -48,6 +49,9 @@ Expected<void> PciHostBridge::attach(unsigned device, PciFunction& function) {
     }
     LockGuard guard{config_lock_};
     function.bridge_ = this;
+    // For systems that know neither ACPI nor MP tables: the line of the 8259s, as firmware routes it.
+    if (function.pin_ != nullptr)
+        function.interrupt_line_ = IrqRouter::pic_irq_of_pci(device % IrqRouter::kPciLines);
     function.reset_config();
     functions_[device] = &function;
     return {};

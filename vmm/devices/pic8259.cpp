@@ -10,7 +10,8 @@ constexpr unsigned kCascade = 2;
 
 }  // namespace
 
-Pic8259::Pic8259(IrqLine& intr) : intr_{intr}, ports_{Ports{*this, 0}, Ports{*this, 1}}, elcr_{*this} {
+Pic8259::Pic8259(IrqLine& intr)
+    : intr_{intr}, ports_{Ports{*this, chips_[0]}, Ports{*this, chips_[1]}}, elcr_{*this} {
     for (unsigned irq = 0; irq < kLines; ++irq)
         lines_[irq].attach(*this, static_cast<std::uint8_t>(irq));
 }
@@ -61,9 +62,8 @@ std::uint8_t Pic8259::acknowledge() {
 
 std::uint8_t Pic8259::Ports::read_byte(std::uint64_t offset) {
     LockGuard guard{pic_.lock_};
-    Pic8259Chip& chip = pic_.chips_[chip_];
-    const bool polled = chip.poll_requested();
-    const std::uint8_t value = offset == 0 ? chip.read_command() : chip.read_data();
+    const bool polled = chip_.poll_requested();
+    const std::uint8_t value = offset == 0 ? chip_.read_command() : chip_.read_data();
     if (polled)  // that was an acknowledge
         pic_.update();
     return value;
@@ -71,11 +71,10 @@ std::uint8_t Pic8259::Ports::read_byte(std::uint64_t offset) {
 
 void Pic8259::Ports::write_byte(std::uint64_t offset, std::uint8_t value) {
     LockGuard guard{pic_.lock_};
-    Pic8259Chip& chip = pic_.chips_[chip_];
     if (offset == 0)
-        chip.write_command(value);
+        chip_.write_command(value);
     else
-        chip.write_data(value);
+        chip_.write_data(value);
     pic_.update();
 }
 

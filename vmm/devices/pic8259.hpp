@@ -52,13 +52,13 @@ private:
     };
     class Ports final : public ByteRegisters<Ports> {
     public:
-        Ports(Pic8259& pic, unsigned chip) : pic_{pic}, chip_{chip} {}
+        Ports(Pic8259& pic, Pic8259Chip& chip) : pic_{pic}, chip_{chip} {}
         std::uint8_t read_byte(std::uint64_t offset);
         void write_byte(std::uint64_t offset, std::uint8_t value);
 
     private:
         Pic8259& pic_;
-        unsigned chip_;
+        Pic8259Chip& chip_;
     };
     class Elcr final : public ByteRegisters<Elcr> {
     public:

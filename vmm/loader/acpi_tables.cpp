@@ -5,6 +5,7 @@
 #include "vmm/core/guest_map.hpp"
 #include "vmm/devices/hpet.hpp"
 #include "vmm/loader/dsdt.hpp"
+#include "vmm/loader/table_checksum.hpp"
 
 namespace hv::loader {
 namespace {
@@ -163,13 +164,6 @@ struct [[gnu::packed]] HpetTable {
 };
 static_assert(sizeof(HpetTable) == 20);
 
-std::uint8_t checksum(Bytes bytes) {
-    unsigned sum = 0;
-    for (const std::byte each : bytes)
-        sum += std::to_integer<unsigned>(each);
-    return static_cast<std::uint8_t>(0 - sum);
-}
-
 template <class T>
 Bytes bytes_of(const T& value) {
     return std::as_bytes(std::span{&value, 1});
@@ -197,7 +191,7 @@ public:
     /// A structure that is no table.
     Expected<Gpa> put(Bytes bytes, std::uint64_t alignment) {
         const std::uint64_t at = align_up(next_, alignment);
-        if (at > guest_map::kFirmwareEnd || bytes.size() > guest_map::kFirmwareEnd - at)
+        if (at > guest_map::kMpTable || bytes.size() > guest_map::kMpTable - at)
             return Unexpected{Error::out_of_range};
         HV_TRY(memory_.write(Gpa{at}, bytes));
         next_ = at + bytes.size();
@@ -206,7 +200,7 @@ public:
     /// A table with this body: header and checksum are made here.
     Expected<Gpa> put_table(const char (&signature)[5], std::uint8_t revision, Bytes body) {
         TableHeader start = header(signature, revision, sizeof(TableHeader) + body.size());
-        start.checksum = static_cast<std::uint8_t>(checksum(bytes_of(start)) + checksum(body));
+        start.checksum = static_cast<std::uint8_t>(table_checksum(bytes_of(start)) + table_checksum(body));
         const Gpa table = HV_TRY(put(bytes_of(start), 16));
         HV_TRY(put(body, 1));
         return table;
@@ -314,8 +308,8 @@ Rsdp make_rsdp(Gpa rsdt, Gpa xsdt) {
               xsdt.raw,
               0,
               {}};
-    rsdp.checksum = checksum(bytes_of(rsdp).first(20));
-    rsdp.extended_checksum = checksum(bytes_of(rsdp));
+    rsdp.checksum = table_checksum(bytes_of(rsdp).first(20));
+    rsdp.extended_checksum = table_checksum(bytes_of(rsdp));
     return rsdp;
 }
 

@@ -17,7 +17,7 @@ struct AcpiBoard {
 };
 
 /// Builds the tables at guest_map::kFirmwareStart and returns the RSDP's address. Error::out_of_range: they
-/// do not fit below guest_map::kFirmwareEnd (some 8,000 vCPUs do).
+/// do not fit below guest_map::kMpTable (some 3,000 vCPUs do).
 Expected<Gpa> build_acpi_tables(const AcpiBoard& board, GuestMemory& memory);
 
 }  // namespace hv::loader

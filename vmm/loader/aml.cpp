@@ -87,6 +87,18 @@ void AmlWriter::name(std::string_view name, std::uint64_t value) {
     integer(value);
 }
 
+// [acpi 20.2.5 Term Objects Encoding]
+void AmlWriter::store_argument(std::string_view object) {
+    byte(kStore);
+    byte(kArg0);
+    name_string(object);
+}
+
+void AmlWriter::return_object(std::string_view object) {
+    byte(kReturn);
+    name_string(object);
+}
+
 // [acpi 19.3.4 ASL Macros, EISAID]: five bits a letter, four bits a digit, big-endian.
 void AmlWriter::name_eisa_id(std::string_view name, std::string_view id) {
     HV_ASSERT(id.size() == 7);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Writes ACPI Machine Language: named objects, integers, packages and resource templates; no methods, for a
-// fixed board needs none [acpi 20 ACPI Machine Language (AML) Specification]. Blocks are lambdas, so that
-// nesting in the source is nesting in the table. Running out of memory is remembered and reported by take().
+// Writes ACPI Machine Language: named objects, integers, packages, resource templates, and the little of
+// methods that a fixed board needs [acpi 20 ACPI Machine Language (AML) Specification]. Blocks are lambdas,
+// so that nesting in the source is nesting in the table. Running out of memory is remembered and reported by
+// take().
 #pragma once
 
 #include "vmm/base/expected.hpp"
@@ -53,6 +54,29 @@ public:
     /// An integer as an element of a package, in the shortest form.
     void integer(std::uint64_t value);
 
+    /// Method(name, arguments) { body() }
+    template <class Body>
+    void method(std::string_view name, std::uint8_t arguments, Body&& body) {
+        block(kMethod, [&] {
+            name_string(name);
+            byte(arguments);
+            body();
+        });
+    }
+    // Statements inside method().
+    /// If (object) { body() }
+    template <class Body>
+    void if_set(std::string_view object, Body&& body) {
+        block(kIf, [&] {
+            name_string(object);
+            body();
+        });
+    }
+    /// object = Arg0
+    void store_argument(std::string_view object);
+    /// Return (object)
+    void return_object(std::string_view object);
+
     /// Name(_CRS, ResourceTemplate() { resources() })
     template <class Resources>
     void current_resources(Resources&& resources) {
@@ -81,8 +105,13 @@ private:
     static constexpr std::uint8_t kScope = 0x10;
     static constexpr std::uint8_t kBuffer = 0x11;
     static constexpr std::uint8_t kPackage = 0x12;
+    static constexpr std::uint8_t kMethod = 0x14;
     static constexpr std::uint8_t kExtended = 0x5b;
+    static constexpr std::uint8_t kArg0 = 0x68;
+    static constexpr std::uint8_t kStore = 0x70;
     static constexpr std::uint8_t kDevice = 0x82;
+    static constexpr std::uint8_t kIf = 0xa0;
+    static constexpr std::uint8_t kReturn = 0xa4;
 
     template <class Body>
     void block(std::uint8_t opcode, Body&& body) {

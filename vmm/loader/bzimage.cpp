@@ -28,6 +28,7 @@ constexpr std::size_t kAlignment = 0x230;
 constexpr std::size_t kRelocatable = 0x234;
 constexpr std::size_t kXloadFlags = 0x236;
 constexpr std::size_t kCommandLineSize = 0x238;
+constexpr std::size_t kSetupData = 0x250;
 constexpr std::size_t kPreferredAddress = 0x258;
 constexpr std::size_t kInitSize = 0x260;
 // Of the zero page alone [linux-boot zero-page].
@@ -96,15 +97,19 @@ Expected<SetupHeader> read_header(const LoadRequest& request) {
     return header;
 }
 
-/// At its preferred address, or, if it can run elsewhere, as low as it fits.
+/// At its preferred address, or, if it can run elsewhere, above that: below it the kernel moves itself up
+/// [linux-boot 1.3 Details of Header Fields, pref_address].
 Expected<Gpa> place_kernel(const LoadRequest& request, const SetupHeader& header, MemoryPlan& plan) {
     if (plan.claim(header.preferred_address, header.init_size))
         return Gpa{header.preferred_address};
     if (header.relocatable)
-        if (const auto place = plan.place_low(header.init_size, header.alignment, kLoadAddress))
+        if (const auto place =
+                plan.place_low(header.init_size, header.alignment,
+                               std::max<std::uint64_t>(header.preferred_address, kLoadAddress)))
             return *place;
-    return refuse(request, Error::out_of_range, "it needs %lu KiB, which the VM's memory does not have",
-                  header.init_size / kKiB);
+    return refuse(request, Error::out_of_range,
+                  "it needs %lu KiB from 0x%lx on, which the VM's memory does not have",
+                  header.init_size / kKiB, header.preferred_address);
 }
 
 /// The kernel's "zero page": its own setup header back, and what the boot loader adds.
@@ -142,6 +147,9 @@ bool is_bzimage(std::span<const std::byte> kernel) {
 
 Expected<EntryState> load_bzimage(const LoadRequest& request, MemoryPlan& plan, GuestMemory& memory) {
     const SetupHeader header = HV_TRY(read_header(request));
+    if (!request.modules.empty())
+        return refuse(request, Error::invalid_argument,
+                      "it is a bzImage, which takes an initrd and no modules");
     if (request.command_line.size() > header.command_line_size)
         return refuse(request, Error::invalid_argument, "its command line has %zu bytes; it takes %lu",
                       request.command_line.size(), header.command_line_size);
@@ -157,6 +165,7 @@ Expected<EntryState> load_bzimage(const LoadRequest& request, MemoryPlan& plan, 
     zero_page.set_map(MemoryMap{memory});
     zero_page.set(kCommandLine,
                   static_cast<std::uint32_t>(HV_TRY(plan.put_string(request.command_line)).raw));
+    zero_page.set(kSetupData, std::uint64_t{0});  // there is none
     zero_page.set(kRamdiskImage, std::uint32_t{0});
     zero_page.set(kRamdiskSize, std::uint32_t{0});
     if (!request.initrd.empty()) {

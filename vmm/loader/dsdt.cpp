@@ -5,6 +5,7 @@
 
 #include "vmm/core/guest_map.hpp"
 #include "vmm/devices/hpet.hpp"
+#include "vmm/devices/irq_router.hpp"
 
 namespace hv::loader {
 namespace {
@@ -13,20 +14,38 @@ constexpr std::uint32_t low(std::uint64_t address) {
     return static_cast<std::uint32_t>(address);
 }
 
-/// _PRT: which GSI each device's INTA to INTD arrives at; device 0 is the bridge itself [acpi 6.2.13 _PRT].
-void write_interrupt_routing(AmlWriter& aml) {
-    constexpr unsigned kDevices = 31;
-    constexpr unsigned kPins = 4;
-    aml.name_package("_PRT", kDevices * kPins, [&] {
+/// A routing table [acpi 6.2.13 _PRT (PCI Routing Table)]: where INTA of each device arrives; device 0 is the
+/// bridge itself, and no function has another pin.
+template <class Interrupt>
+void write_routes(std::string_view name, AmlWriter& aml, Interrupt&& interrupt_of) {
+    constexpr std::uint8_t kDevices = 31;
+    constexpr unsigned kPinA = 0;
+    aml.name_package(name, kDevices, [&] {
         for (unsigned device = 1; device <= kDevices; ++device)
-            for (unsigned pin = 0; pin < kPins; ++pin)
-                aml.package(4, [&] {
-                    aml.integer(std::uint64_t{device} << 16 | 0xffff);  // any function
-                    aml.integer(pin);
-                    aml.integer(0);  // no link device: the next is a GSI
-                    aml.integer(guest_map::kGsiPciFirst + (device + pin) % 8);
-                });
+            aml.package(4, [&] {
+                aml.integer(std::uint64_t{device} << 16 | 0xffff);  // any function
+                aml.integer(kPinA);
+                aml.integer(0);  // no link device: the next is a GSI
+                aml.integer(interrupt_of(device));
+            });
     });
+}
+
+/// The I/O APIC's inputs, or the 8259s' where the system said by _PIC that it uses those, or says nothing.
+void write_interrupt_routing(AmlWriter& aml) {
+    write_routes("PRTA", aml, [](unsigned device) { return guest_map::gsi_of_pci(device, 0); });
+    write_routes("PRTP", aml,
+                 [](unsigned device) { return IrqRouter::pic_irq_of_pci(device % IrqRouter::kPciLines); });
+    aml.method("_PRT", 0, [&] {
+        aml.if_set("PICM", [&] { aml.return_object("PRTA"); });
+        aml.return_object("PRTP");
+    });
+}
+
+/// [acpi 5.8.1 _PIC Method]: 0 for the 8259s, 1 for I/O APICs.
+void write_interrupt_model(AmlWriter& aml) {
+    aml.name("PICM", 0);
+    aml.method("_PIC", 1, [&] { aml.store_argument("PICM"); });
 }
 
 void write_pci_host_bridge(AmlWriter& aml) {
@@ -95,6 +114,7 @@ void write_dsdt(const AcpiBoard& board, AmlWriter& aml) {
              {std::uint64_t{guest_map::kSleepTypeS5}, std::uint64_t{0}, std::uint64_t{0}, std::uint64_t{0}})
             aml.integer(each);
     });
+    write_interrupt_model(aml);
     aml.scope("\\_SB", [&] {
         write_pci_host_bridge(aml);
         write_motherboard(aml);

@@ -15,6 +15,7 @@ struct Elf32Header {
     std::uint16_t type, machine;
     std::uint32_t version, entry, program_headers, section_headers, flags;
     std::uint16_t header_size, program_header_size, program_header_count;
+    std::uint16_t section_header_size, section_header_count, string_section;
 };
 struct Elf64Header {
     std::uint8_t ident[16];
@@ -23,6 +24,7 @@ struct Elf64Header {
     std::uint64_t entry, program_headers, section_headers;
     std::uint32_t flags;
     std::uint16_t header_size, program_header_size, program_header_count;
+    std::uint16_t section_header_size, section_header_count, string_section;
 };
 struct Elf32ProgramHeader {
     std::uint32_t type, offset, virtual_address, physical_address, file_size, memory_size, flags, alignment;
@@ -31,9 +33,20 @@ struct Elf64ProgramHeader {
     std::uint32_t type, flags;
     std::uint64_t offset, virtual_address, physical_address, file_size, memory_size, alignment;
 };
+struct Elf32SectionHeader {
+    std::uint32_t name, type, flags, address, offset, size, link, info, alignment, entry_size;
+};
+struct Elf64SectionHeader {
+    std::uint32_t name, type;
+    std::uint64_t flags, address, offset, size;
+    std::uint32_t link, info;
+    std::uint64_t alignment, entry_size;
+};
 struct NoteHeader {
     std::uint32_t name_size, value_size, type;
 };
+static_assert(sizeof(Elf32Header) == 52 && sizeof(Elf64Header) == 64);
+static_assert(sizeof(Elf32SectionHeader) == 40 && sizeof(Elf64SectionHeader) == 64);
 static_assert(sizeof(Elf32ProgramHeader) == 32 && sizeof(Elf64ProgramHeader) == 56 &&
               sizeof(NoteHeader) == 12);
 
@@ -48,7 +61,9 @@ constexpr std::uint16_t kMachine386 = 3;
 constexpr std::uint16_t kMachineX86_64 = 62;
 constexpr std::uint32_t kLoad = 1;
 constexpr std::uint32_t kNote = 4;
+constexpr std::uint32_t kNoBits = 8;
 constexpr std::uint16_t kMaxHeaders = 256;
+constexpr std::uint16_t kMaxSections = 1024;
 
 constexpr std::uint32_t kXenPhys32Entry = 18;  // XEN_ELFNOTE_PHYS32_ENTRY [pvh elfnote.h]
 constexpr std::string_view kXen{"Xen", 4};     // with its NUL
@@ -70,6 +85,10 @@ Expected<ElfImage> ElfImage::parse(const LoadRequest& request) {
         image.headers_ = header.program_headers;
         image.header_size_ = header.program_header_size;
         image.header_count_ = header.program_header_count;
+        image.sections_ = header.section_headers;
+        image.section_size_ = header.section_header_size;
+        image.section_count_ = header.section_header_count;
+        image.string_section_ = header.string_section;
         return (header.type == kExecutable || header.type == kShared) &&
                (header.machine == kMachine386 || header.machine == kMachineX86_64);
     };
@@ -138,6 +157,39 @@ std::uint64_t ElfImage::physical_entry() const {
             return entry_ - each.virtual_address + each.physical_address;
     }
     return entry_;
+}
+
+Expected<ElfImage::SectionTable> ElfImage::put_sections(MemoryPlan& plan, GuestMemory& memory) const {
+    const std::size_t least = is_64_ ? sizeof(Elf64SectionHeader) : sizeof(Elf32SectionHeader);
+    const std::uint64_t bytes = std::uint64_t{section_size_} * section_count_;
+    if (section_count_ == 0)
+        return Unexpected{Error::not_found};
+    if (section_count_ > kMaxSections || section_size_ < least || sections_ > bytes_.size() ||
+        bytes > bytes_.size() - sections_)
+        return Unexpected{Error::corrupted};
+    const Gpa table = HV_TRY(plan.put_above(bytes_.subspan(sections_, bytes)));
+    for (std::uint64_t at = 0; at < bytes; at += section_size_) {
+        const std::byte* const header = bytes_.data() + sections_ + at;
+        if (is_64_)
+            HV_TRY(put_section<Elf64SectionHeader>(header, table + at, plan, memory));
+        else
+            HV_TRY(put_section<Elf32SectionHeader>(header, table + at, plan, memory));
+    }
+    return SectionTable{table, section_count_, section_size_, string_section_};
+}
+
+/// What has an address has been loaded by its segment.
+template <class Header>
+Expected<void> ElfImage::put_section(const std::byte* bytes, Gpa in_table, MemoryPlan& plan,
+                                     GuestMemory& memory) const {
+    const auto header = hv::load<Header>(bytes);
+    if (header.address != 0 || header.size == 0 || header.type == 0 || header.type == kNoBits)
+        return {};
+    if (header.offset > bytes_.size() || header.size > bytes_.size() - header.offset)
+        return Unexpected{Error::corrupted};
+    const Gpa place = HV_TRY(plan.put_above(bytes_.subspan(header.offset, header.size)));
+    return memory.store(in_table + offsetof(Header, address),
+                        static_cast<decltype(header.address)>(place.raw));
 }
 
 std::optional<std::uint32_t> ElfImage::pvh_entry() const {

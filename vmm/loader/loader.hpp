@@ -27,6 +27,7 @@ struct LoadRequest {
     BootProtocol protocol{BootProtocol::linux};
     std::span<const std::byte> kernel;
     std::span<const std::byte> initrd;  ///< empty: none. The first module where the protocol knows modules
+    std::string_view initrd_name;       ///< what its module is called where modules have strings
     std::string_view command_line;
     std::span<const BootModule> modules;
     Gpa rsdp;  ///< where build_acpi_tables() put it; 0: none

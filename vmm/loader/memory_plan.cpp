@@ -3,6 +3,7 @@
 
 #include "vmm/core/guest_map.hpp"
 
+#include <algorithm>
 #include <limits>
 
 namespace hv::loader {
@@ -91,6 +92,20 @@ Expected<Gpa> MemoryPlan::put_string(std::string_view text) {
     HV_TRY(memory_->write(place, std::as_bytes(std::span{text})));
     HV_TRY(memory_->fill(place + text.size(), std::byte{0}, 1));
     return place;
+}
+
+Expected<Gpa> MemoryPlan::put_above(std::span<const std::byte> bytes) {
+    std::uint64_t from = kExtendedStart;
+    for (const Range& range : taken_)
+        if (range.end != kForever)
+            from = std::max(from, range.end);
+    auto place = place_low(bytes.size(), kPageSize, from);
+    if (!place)
+        place = place_low(bytes.size(), kPageSize, kExtendedStart);
+    if (!place)
+        return Unexpected{place.error()};
+    HV_TRY(memory_->write(*place, bytes));
+    return *place;
 }
 
 Expected<Gpa> MemoryPlan::put_high(std::span<const std::byte> bytes, std::uint64_t end) {

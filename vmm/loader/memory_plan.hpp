@@ -53,6 +53,9 @@ public:
     Expected<Gpa> put(std::span<const std::byte> bytes, std::uint64_t alignment = 16);
     /// The same with a NUL behind it.
     Expected<Gpa> put_string(std::string_view text);
+    /// Places an image above all that has been placed so far, or wherever else it fits above 1 MiB, at a
+    /// page.
+    Expected<Gpa> put_above(std::span<const std::byte> bytes);
     /// Places an image as high as it goes, at a page, and writes it.
     Expected<Gpa> put_high(std::span<const std::byte> bytes, std::uint64_t end);
 

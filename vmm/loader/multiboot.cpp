@@ -34,12 +34,13 @@ enum InfoFlag : std::uint32_t {
     kMemory = 1 << 0,
     kCommandLine = 1 << 2,
     kModules = 1 << 3,
+    kSectionHeaders = 1 << 5,
     kMemoryMap = 1 << 6,
     kLoaderName = 1 << 9
 };
 struct Info {
     std::uint32_t flags, memory_lower, memory_upper, boot_device, command_line, module_count, modules;
-    std::uint32_t symbols[4];
+    std::uint32_t section_count, section_size, sections, string_section;
     std::uint32_t map_length, map, drives_length, drives, config_table, loader_name, apm_table;
     std::uint32_t vbe[4];
     std::uint32_t framebuffer[7];
@@ -70,6 +71,10 @@ std::optional<FoundHeader> find_header(std::span<const std::byte> image) {
     return std::nullopt;
 }
 
+std::uint32_t low(Gpa address) {
+    return static_cast<std::uint32_t>(address.raw);
+}
+
 /// An image of any format, whose header says what goes where; returns the entry point.
 Expected<std::uint64_t> load_by_addresses(const LoadRequest& request, std::size_t header_offset,
                                           MemoryPlan& plan, GuestMemory& memory) {
@@ -83,33 +88,53 @@ Expected<std::uint64_t> load_by_addresses(const LoadRequest& request, std::size_
         return refuse(request, Error::corrupted, "its Multiboot header promises more than the file has");
     const std::uint64_t end = std::max<std::uint64_t>(read->load + size, read->bss_end);
     if (const auto claimed = plan.claim(read->load, end - read->load); !claimed)
-        return refuse(request, claimed.error(), "it does not fit at 0x%x in the VM's memory", read->load);
+        return refuse(request, claimed.error(),
+                      "its 0x%lx bytes at 0x%x do not lie in the VM's memory from 1 MiB on or below 640 KiB",
+                      end - read->load, read->load);
+    if (read->entry < read->load || read->entry >= end)
+        return refuse(request, Error::corrupted, "its entry point 0x%x lies outside of what it loads",
+                      read->entry);
     HV_TRY(memory.write(Gpa{read->load}, request.kernel.subspan(start, size)));
     return std::uint64_t{read->entry};
 }
 
-Expected<std::uint64_t> load_elf(const LoadRequest& request, MemoryPlan& plan, GuestMemory& memory) {
+/// A kernel can do without its symbols.
+void put_sections(const LoadRequest& request, const ElfImage& image, MemoryPlan& plan, GuestMemory& memory,
+                  Info& info) {
+    const auto table = image.put_sections(plan, memory);
+    if (!table && table.error() != Error::not_found)
+        log::warning(log::Topic::vm, "%.*s: the kernel starts without its symbols: %s",
+                     static_cast<int>(request.vm_name.size()), request.vm_name.data(),
+                     to_string(table.error()));
+    if (!table)
+        return;
+    info.flags |= kSectionHeaders;
+    info.section_count = table->count;
+    info.section_size = table->entry_size;
+    info.sections = low(table->at);
+    info.string_section = table->string_section;
+}
+
+Expected<std::uint64_t> load_elf(const LoadRequest& request, MemoryPlan& plan, GuestMemory& memory,
+                                 Info& info) {
     const ElfImage image = HV_TRY(ElfImage::parse(request));
     HV_TRY(image.load(request, plan, memory));
+    put_sections(request, image, plan, memory, info);
     const std::uint64_t entry = image.physical_entry();
     if (entry >= 4 * kGiB)
         return refuse(request, Error::unsupported, "its entry point 0x%lx lies above 4 GiB", entry);
     return entry;
 }
 
-std::uint32_t low(Gpa address) {
-    return static_cast<std::uint32_t>(address.raw);
-}
-
 Expected<void> put_modules(const LoadRequest& request, MemoryPlan& plan, Info& info) {
     Vec<ModuleEntry> list;
     const auto add = [&](const BootModule& module) -> Expected<void> {
-        const Gpa start = HV_TRY(plan.put_high(module.bytes, 4 * kGiB));
+        const Gpa start = HV_TRY(plan.put_above(module.bytes));
         const Gpa text = HV_TRY(plan.put_string(module.command_line));
         return list.push({low(start), low(start + module.bytes.size()), low(text), 0});
     };
     if (!request.initrd.empty())
-        HV_TRY(add({request.initrd, {}}));
+        HV_TRY(add({request.initrd, request.initrd_name}));
     for (const BootModule& module : request.modules)
         HV_TRY(add(module));
     info.flags |= kModules;
@@ -141,15 +166,16 @@ Expected<EntryState> load_multiboot(const LoadRequest& request, MemoryPlan& plan
         return refuse(request, Error::unsupported, "it has no Multiboot header in its first 8 KiB");
     if ((header->flags & kDemands & ~kKnownDemands) != 0)
         return refuse(request, Error::unsupported,
-                      "its Multiboot header demands what is not known (flags 0x%x)", header->flags);
+                      "its Multiboot header demands what is not known: flags 0x%x; allowed: 0 to 2, 16 to 31",
+                      header->flags);
     if ((header->flags & kWantsVideo) != 0)
         log::warning(log::Topic::vm, "%.*s: the kernel asks for a video mode; the VM has no screen",
                      static_cast<int>(request.vm_name.size()), request.vm_name.data());
-    const std::uint64_t entry =
-        HV_TRY((header->flags & kHasAddresses) != 0 ? load_by_addresses(request, header->offset, plan, memory)
-                                                    : load_elf(request, plan, memory));
     Info info{};
     info.flags = kCommandLine | kLoaderName;
+    const std::uint64_t entry =
+        HV_TRY((header->flags & kHasAddresses) != 0 ? load_by_addresses(request, header->offset, plan, memory)
+                                                    : load_elf(request, plan, memory, info));
     info.command_line = low(HV_TRY(plan.put_string(request.command_line)));
     info.loader_name = low(HV_TRY(plan.put_string("Cairn")));
     HV_TRY(put_memory_map(memory, plan, info));

@@ -30,6 +30,8 @@ public:
     /// Charges the current entity, if any, and takes it out. `entity` may go on with resume().
     SchedEntity* stop(std::uint64_t now);
     void resume(SchedEntity& entity, std::uint64_t now);
+    /// The last `ticks` are not charged to the current entity.
+    void slept(std::uint64_t ticks) { current_->since_ += ticks; }
     /// `entity`, which waits, waits for its group's next period instead.
     void throttle(SchedEntity& entity, std::uint64_t now);
     /// Takes out one that is throttled.

@@ -38,7 +38,6 @@ Scheduler::Scheduler(std::unique_ptr<Cpu[]> cpus, std::uint32_t cpu_count)
 // --------------------------------------------------------------------------------------
 
 SchedEntity* Scheduler::pick_next(std::uint32_t index) {
-    const machine::InterruptGuard interrupts;
     const std::uint64_t now = machine::tsc();
     Cpu& cpu = at(index);
     if (!online_.contains(index))
@@ -79,7 +78,6 @@ void Scheduler::yield(SchedEntity& current) {
 }
 
 void Scheduler::stop_to_block(SchedEntity& current) {
-    const machine::InterruptGuard interrupts;
     const std::uint32_t index = current.cpu();
     {
         const LockGuard guard{at(index).lock};
@@ -190,7 +188,6 @@ bool Scheduler::retire(SchedEntity& entity) {
 // ---------------------------------------------------------------------------------------------
 
 void Scheduler::place(SchedEntity& entity, std::uint64_t now) {
-    const machine::InterruptGuard interrupts;
     const std::uint32_t target = choose_cpu(entity);
     bool preempts = false;
     bool contends = false;

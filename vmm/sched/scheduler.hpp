@@ -52,6 +52,14 @@ public:
         stop_to_block(current);
         return idle() || !go_on(current);
     }
+    /// Whether nobody waits on any CPU, so that whoever runs on `cpu` may sleep in its place instead of
+    /// blocking. Somebody who begins to wait kicks it.
+    [[nodiscard]] bool alone(std::uint32_t cpu) const { return alone_.contains(cpu); }
+    /// Who runs on `cpu` has slept in its place: that was no time of a processor.
+    void slept(std::uint32_t cpu, std::uint64_t ticks) {
+        const LockGuard guard{at(cpu).lock};
+        at(cpu).queue.slept(ticks);
+    }
     /// Lets others run before `current`, which only waits for them: one of its own group if possible.
     void yield(SchedEntity& current);
 

@@ -16,7 +16,6 @@ Expected<std::unique_ptr<TscClock>> TscClock::create(TimerHardware& hardware, st
 }
 
 void TscClock::arm(Timer& timer, std::uint64_t deadline) {
-    machine::InterruptGuard interrupts;
     Cpu& self = cpu();
     self.queue.arm(timer, deadline);
     if (!self.expiring)
@@ -32,11 +31,11 @@ void TscClock::expire() {
     program(self);
 }
 
-/// A timer that was disarmed leaves the hardware as it is: an early interrupt finds nothing due and sets it
-/// anew.
+/// A timer that was disarmed, or armed anew for later, leaves the hardware as it is: an early interrupt finds
+/// nothing due and sets it anew.
 void TscClock::program(Cpu& cpu) {
     const std::uint64_t earliest = cpu.queue.earliest();
-    if (earliest == cpu.programmed)
+    if (earliest >= cpu.programmed)
         return;
     cpu.programmed = earliest;
     hardware_.set_deadline(earliest);

@@ -29,10 +29,7 @@ public:
     [[nodiscard]] std::uint64_t now() const override { return machine::tsc(); }
     [[nodiscard]] std::uint64_t hz() const override { return machine::tsc_hz(); }
     void arm(Timer& timer, std::uint64_t deadline) override;
-    void disarm(Timer& timer) override {
-        machine::InterruptGuard interrupts;
-        TimerQueue::disarm(timer);
-    }
+    void disarm(Timer& timer) override { TimerQueue::disarm(timer); }
 
     /// Fires what is due on the executing CPU and sets its hardware for the rest. For the timer interrupt's
     /// handler, with interrupts masked.

@@ -147,8 +147,12 @@ Expected<void> ControlRegisters::set_extended(std::uint32_t index, std::uint64_t
     return {};
 }
 
-/// [sdm3 4.4.1 PDPTE Registers]: reserved bits of present entries are checked when they are loaded.
+/// [sdm3 4.4.1 PDPTE Registers]: reserved bits of present entries are checked when they are loaded. AMD's
+/// processors load nothing with nested paging, but read the entries as part of a walk [apm2 15.25.10 Legacy
+/// PAE Mode].
 bool ControlRegisters::pdptes_are_valid(std::uint64_t cr3) const {
+    if (cpu_.vendor == Vendor::amd)
+        return true;
     const std::uint64_t reserved = 0x1e6 | cpu_.reserved_address_bits() | 0xfff0'0000'0000'0000;
     for (std::uint64_t i = 0; i < 4; ++i) {
         const auto entry = memory_.load<std::uint64_t>(Gpa{(cr3 & 0xffff'ffe0) + i * 8});

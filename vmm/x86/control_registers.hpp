@@ -31,10 +31,11 @@ public:
     Expected<void> clear_task_switched();
     /// XSETBV of XCR[index]: #GP by Error::guest_fault, also for CPL != 0; #UD by Error::not_found.
     Expected<void> set_extended(std::uint32_t index, std::uint64_t value);
+    /// Whether PAE paging may begin with this CR3.
+    [[nodiscard]] bool pdptes_are_valid(std::uint64_t cr3) const;
 
 private:
     [[nodiscard]] CpuState control() const;
-    [[nodiscard]] bool pdptes_are_valid(std::uint64_t cr3) const;
 
     const GuestCpu& cpu_;
     VcpuBackend& backend_;

@@ -77,7 +77,8 @@ CpuidRegs CpuidPolicy::Host::get(std::uint32_t leaf, std::uint32_t subleaf) cons
     return leaf > (extended ? max_extended : max_basic) ? CpuidRegs{} : query(context, leaf, subleaf);
 }
 
-CpuidPolicy::CpuidPolicy(Query query, void* context, const CpuidConfig& config) {
+CpuidPolicy::CpuidPolicy(Query query, void* context, const CpuidConfig& config)
+    : instructions_{config.instructions} {
     const CpuidRegs vendor = query(context, kVendor, 0);
     const Host host{query, context, vendor.eax, query(context, kExtended, 0).eax};
     cpu_.vendor =
@@ -122,8 +123,11 @@ void CpuidPolicy::add_basic(const Host& host) {
     add_timing();
     if (cpu_.vendor == Vendor::intel) {
         add_topology(kTopologyV2);
-        out_of_range_ =
-            slot_at(max);  // [sdm2 3.3 CPUID]: beyond the last leaf, Intel returns the last one's data
+        // [sdm2 3.3 CPUID]: beyond the last leaf, also the last extended one, Intel returns the data of the
+        // last basic leaf.
+        out_of_range_ = slot_at(max);
+        for (std::uint32_t leaf = kMaxExtendedIntel + 1; leaf < kExtended + kPerRange; ++leaf)
+            slot_at(leaf) = out_of_range_;
     }
 }
 
@@ -186,7 +190,9 @@ void CpuidPolicy::add_structured(const Host& host) {
     }
     if ((entries_[slot_at(kFeatures).first].ecx & leaf1_ecx::PCID) == 0)
         ebx &= ~leaf7_ebx::INVPCID;
-    if ((host.get(kExtendedFeatures).edx & ext1_edx::RDTSCP) == 0)
+    if (!instructions_.invpcid)
+        ebx &= ~leaf7_ebx::INVPCID;
+    if (!instructions_.rdtscp || (host.get(kExtendedFeatures).edx & ext1_edx::RDTSCP) == 0)
         ecx &= ~leaf7_ecx::RDPID;
     // TSC_ADJUST is the VMM's own work.
     add(kStructured, {1, (regs.ebx & ebx) | leaf7_ebx::TSC_ADJUST, regs.ecx & ecx, regs.edx & edx},
@@ -256,11 +262,14 @@ void CpuidPolicy::add_extended(const Host& host) {
         add(kExtended, {kMaxExtendedIntel, 0, 0, 0});
     std::uint32_t ecx = host1.ecx & kExt1Ecx;
     std::uint32_t edx = host1.edx & kExt1Edx;
+    if (!instructions_.rdtscp)
+        edx &= ~ext1_edx::RDTSCP;
     if (amd) {
         ecx |= cpu_.vcpus > 1 ? ext1_ecx::CMP_LEGACY : 0;
-        edx |= (host1.edx & ext1_edx::MMXEXT) | ((leaf1.edx | leaf1_edx::APIC) & kExt1EdxRepeated);
+        edx |= (host1.edx & ext1_edx::MMXEXT) | (leaf1.edx & kExt1EdxRepeated);
     }
-    add(kExtendedFeatures, {amd ? host1.eax : 0, amd ? host1.ebx & 0xf000'0000 : 0, ecx, edx});
+    add(kExtendedFeatures, {amd ? host1.eax : 0, amd ? host1.ebx & 0xf000'0000 : 0, ecx, edx},
+        Kind::extended);
     constexpr std::string_view kBrand = "Cairn virtual processor";
     for (std::uint32_t i = 0; i < 3; ++i)
         add(kExtended + 2 + i, {word(kBrand, i * 16), word(kBrand, i * 16 + 4), word(kBrand, i * 16 + 8),
@@ -329,6 +338,7 @@ CpuidRegs CpuidPolicy::dynamic(Slot slot, std::uint32_t subleaf, const VcpuBacke
             regs.ecx |= leaf1_ecx::OSXSAVE;
         break;
     }
+    case Kind::extended: extended_features(regs, backend, apic_base); break;
     case Kind::topology:
         regs.ecx |= subleaf & 0xff;
         regs.edx = apic_id;
@@ -337,6 +347,21 @@ CpuidRegs CpuidPolicy::dynamic(Slot slot, std::uint32_t subleaf, const VcpuBacke
     case Kind::amd_topology: regs = {apic_id, apic_id & 0xff, 0, 0}; break;
     }
     return regs;
+}
+
+/// [sdm2 3.3 CPUID]: Intel's processors show SYSCALL to 64-bit code alone; [apm3 E.4.2 Function 8000_0001h]:
+/// AMD's repeat bits of leaf 1.
+void CpuidPolicy::extended_features(CpuidRegs& regs, const VcpuBackend& backend,
+                                    std::uint64_t apic_base) const {
+    if (cpu_.vendor == Vendor::amd) {
+        if ((apic_base & APIC_BASE_ENABLE) != 0)
+            regs.edx |= leaf1_edx::APIC;
+        return;
+    }
+    CpuState state;
+    backend.get_state(state, RegSet::control | RegSet::segments);
+    if ((state.efer & EFER_LMA) == 0 || !state.seg(SegmentName::cs).long_mode())
+        regs.edx &= ~ext1_edx::SYSCALL;
 }
 
 /// EBX of subleaf 0 and 1: the size of the area for the state components now enabled, in the standard and in

@@ -20,6 +20,7 @@ struct CpuidConfig {
     std::uint64_t apic_timer_hz{1'000'000'000};
     std::uint32_t kvm_features{cpuid::kvm_eax::CLOCKSOURCE | cpuid::kvm_eax::CLOCKSOURCE2 |
                                cpuid::kvm_eax::CLOCKSOURCE_STABLE};
+    GuestInstructions instructions{};
 };
 
 /// Immutable once built: any vCPU may look up at any time.
@@ -34,21 +35,27 @@ public:
                            &host, config};
     }
 
+    /// What CPUID returns where that is always the same, else nullptr: then lookup() tells.
+    [[nodiscard]] const CpuidRegs* constant(std::uint32_t leaf, std::uint32_t subleaf) const {
+        const Slot& slot = slot_of(leaf);
+        if (slot.kind != Kind::constant) [[unlikely]]
+            return nullptr;
+        const std::uint32_t last = slot.subleaves - 1U;
+        return entries_.data() + slot.first + (subleaf < last ? subleaf : last);
+    }
     /// What CPUID returns on the vCPU with this APIC ID, whose IA32_APIC_BASE is `apic_base`.
     [[nodiscard]] CpuidRegs lookup(std::uint32_t leaf, std::uint32_t subleaf, const VcpuBackend& backend,
                                    std::uint32_t apic_id, std::uint64_t apic_base) const {
-        const Slot slot = slot_of(leaf);
-        const std::uint32_t index = subleaf < slot.subleaves ? subleaf : slot.subleaves - 1U;
-        if (slot.kind == Kind::constant) [[likely]]
-            return entries_[slot.first + index];
-        return dynamic(slot, subleaf, backend, apic_id, apic_base);
+        if (const CpuidRegs* fixed = constant(leaf, subleaf); fixed != nullptr)
+            return *fixed;
+        return dynamic(slot_of(leaf), subleaf, backend, apic_id, apic_base);
     }
 
     [[nodiscard]] const GuestCpu& cpu() const { return cpu_; }
 
 private:
     /// What is left to do at the time of the lookup.
-    enum class Kind : std::uint8_t { constant, indexed, features, topology, xsave, amd_topology };
+    enum class Kind : std::uint8_t { constant, indexed, features, extended, topology, xsave, amd_topology };
     struct Slot {
         std::uint8_t first{0};
         std::uint8_t subleaves{1};
@@ -66,17 +73,18 @@ private:
     };
 
     CpuidPolicy(Query query, void* context, const CpuidConfig& config);
-    [[nodiscard]] Slot slot_of(std::uint32_t leaf) const {
+    [[nodiscard]] const Slot& slot_of(std::uint32_t leaf) const {
         if (leaf < kPerRange)
-            return slots_[leaf];
+            return slots_.data()[leaf];
         if (leaf - cpuid::kExtended < kPerRange)
-            return slots_[kPerRange + (leaf - cpuid::kExtended)];
+            return slots_.data()[kPerRange + (leaf - cpuid::kExtended)];
         if (leaf - cpuid::kHypervisor < kPerRange)
-            return slots_[2 * kPerRange + (leaf - cpuid::kHypervisor)];
+            return slots_.data()[2 * kPerRange + (leaf - cpuid::kHypervisor)];
         return out_of_range_;
     }
     CpuidRegs dynamic(Slot slot, std::uint32_t subleaf, const VcpuBackend& backend, std::uint32_t apic_id,
                       std::uint64_t apic_base) const;
+    void extended_features(CpuidRegs& regs, const VcpuBackend& backend, std::uint64_t apic_base) const;
     [[nodiscard]] CpuidRegs xsave(const CpuidRegs& fixed, std::uint32_t subleaf, std::uint64_t xcr0) const;
 
     Slot& slot_at(std::uint32_t leaf);
@@ -101,6 +109,7 @@ private:
     std::uint8_t used_{1};
     Slot out_of_range_{};
     GuestCpu cpu_{};
+    GuestInstructions instructions_;
     unsigned core_bits_{0};  ///< width of the core number in an APIC ID
     struct Component {
         std::uint32_t size, offset;

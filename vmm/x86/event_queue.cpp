@@ -46,6 +46,7 @@ Combined combine(const Event& first, const Event& second) {
 }
 
 void EventQueue::raise(const Event& exception) {
+    pending_ = true;
     Event& first = exception_.pending() ? exception_ : interrupted_;
     const Combined combined = combine(first, exception);
     // An exception or software interrupt gives way: its instruction runs again. An interrupt or NMI was taken
@@ -86,6 +87,8 @@ EventQueue::Delivery EventQueue::deliver_pending(VcpuBackend& backend) {
         exception_ = {};
         if (interrupted_.pending())
             backend.request_window(interrupted_.type);
+        else if (nmi_.load(std::memory_order_acquire))
+            backend.request_window(Event::Type::nmi);
         return Delivery::delivered;
     }
     if (interrupted_.pending()) {
@@ -107,7 +110,7 @@ EventQueue::Delivery EventQueue::deliver_pending(VcpuBackend& backend) {
 void EventQueue::reset() {
     interrupted_ = {};
     exception_ = {};
-    shutdown_ = false;
+    shutdown_ = pending_ = false;
     nmi_.store(false, std::memory_order_release);
 }
 

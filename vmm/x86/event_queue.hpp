@@ -30,13 +30,22 @@ public:
     /// VmExit::interrupted: an event that has to go in again. To be called before anything is raised for the
     /// same exit.
     void reinject(const Event& interrupted) {
-        if (interrupted.pending())
+        if (interrupted.pending()) {
             interrupted_ = interrupted;
+            pending_ = true;
+        }
     }
+    /// What reinject() noted.
+    [[nodiscard]] const Event& interrupted() const { return interrupted_; }
+    /// It has reached the guest by other means than injection.
+    void forget_interrupted() { interrupted_ = {}; }
     /// From any CPU, which has to kick this vCPU afterwards. One NMI is kept while another is blocked or on
     /// its way.
     void request_nmi() { nmi_.store(true, std::memory_order_release); }
 
+    /// Whether something has been left to be delivered since deliver() last said idle. An NMI that
+    /// request_nmi() asked for is first seen by deliver().
+    [[nodiscard]] bool pending() const { return pending_; }
     /// Any CPU.
     [[nodiscard]] bool nmi_requested() const { return nmi_.load(std::memory_order_seq_cst); }
     [[nodiscard]] bool empty() const {
@@ -48,7 +57,11 @@ public:
     [[nodiscard]] bool wakes() const { return !empty(); }
 
     /// Before each entry: hands over what goes first [sdm3 6.9 Prioritization of Concurrent Events].
-    Delivery deliver(VcpuBackend& backend) { return empty() ? Delivery::idle : deliver_pending(backend); }
+    Delivery deliver(VcpuBackend& backend) {
+        const Delivery delivery = empty() ? Delivery::idle : deliver_pending(backend);
+        pending_ = !empty();
+        return delivery;
+    }
 
     /// INIT or RESET: drops everything.
     void reset();
@@ -60,6 +73,7 @@ private:
     Event interrupted_{};
     Event exception_{};
     bool shutdown_{false};
+    bool pending_{false};
     std::atomic<bool> nmi_{false};
 };
 

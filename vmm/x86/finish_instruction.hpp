@@ -15,12 +15,11 @@ void finish_instruction_slowly(VcpuBackend& backend, EventQueue& events, std::ui
 /// RFLAGS.TF [sdm3 18.3.1.4 Single-Step Exception Condition].
 void raise_single_step(VcpuBackend& backend, EventQueue& events);
 
-/// Skips the instruction at RIP: advances RIP, ends an interrupt shadow, clears RF, raises the single-step
-/// trap.
+/// Skips the instruction at RIP: advances RIP, which ends an interrupt shadow, clears RF, raises the
+/// single-step trap.
 inline void finish_instruction(VcpuBackend& backend, EventQueue& events, unsigned length) {
     VcpuRegs& regs = backend.regs;
     const std::uint64_t next_rip = regs.rip + length;
-    backend.clear_interrupt_shadow();
     // EIP wraps at 4 GiB; RIP does not.
     if ((regs.rflags & RFLAGS_TF) != 0 || ((next_rip ^ regs.rip) >> 32) != 0) [[unlikely]] {
         finish_instruction_slowly(backend, events, next_rip);

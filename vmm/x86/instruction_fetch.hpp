@@ -42,13 +42,18 @@ public:
     /// nobody else would notice.
     template <Operation Op>
     unsigned length() {
+        const unsigned known = known_length<Op>();
+        return known != 0 ? known : length_by_walk(Op);
+    }
+    /// The glance alone; 0: length() has to walk.
+    template <Operation Op>
+    [[nodiscard]] unsigned known_length() const {
         const std::uint64_t rip = backend_.regs.rip;
         const std::uint64_t offset = rip & (kPageSize - 1);
-        const Page& page = pages_[(rip >> kPageShift) % kPages];
-        if (page.number == rip >> kPageShift && offset <= kPageSize - kMaxBare) [[likely]]
-            if (const unsigned bytes = bare_length<Op>(page.host + offset); bytes != 0) [[likely]]
-                return bytes;
-        return length_by_walk(Op);
+        const Page& page = pages_.data()[(rip >> kPageShift) % kPages];
+        if (page.number != rip >> kPageShift || offset > kPageSize - kMaxBare) [[unlikely]]
+            return 0;
+        return bare_length<Op>(page.host + offset);
     }
 
     struct Fetched {

@@ -74,7 +74,9 @@ Expected<void> KvmClock::write_system_time(const GuestMemory& memory, Gpa gpa, s
 
 Expected<void> KvmClock::write_wall_clock(const GuestMemory& memory, Gpa gpa) const {
     return publish(memory, gpa,
-                   PvclockWallClock{.version = 0, .sec = static_cast<std::uint32_t>(boot_time_), .nsec = 0});
+                   PvclockWallClock{.version = 0,
+                                    .sec = static_cast<std::uint32_t>(boot_time_ / kNanosecondsPerSecond),
+                                    .nsec = static_cast<std::uint32_t>(boot_time_ % kNanosecondsPerSecond)});
 }
 
 }  // namespace hv::x86

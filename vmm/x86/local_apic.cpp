@@ -26,6 +26,7 @@ void LocalApic::reset() {
 
 void LocalApic::init_reset() {
     timer_.reset();
+    owed_tick_waits_ = false;
     attention_.exchange(0, std::memory_order_acquire);
     for (unsigned word = 0; word < VectorBits::kWords; ++word) {
         posted_edge_.take(word);
@@ -45,6 +46,9 @@ void LocalApic::init_reset() {
     icr_ = 0;
     lvt_.fill(Lvt::kMasked);
     publish_address();
+    if (hardware_.present())
+        reset_hardware();
+    owner_.priority_changed();
 }
 
 void LocalApic::enter_virtual_wire_mode() {
@@ -127,8 +131,35 @@ void LocalApic::absorb() {
 // --- local interrupts ------------------------------------------------------------------------------------
 
 void LocalApic::advance_timer() {
-    if (timer_.advance())
+    const bool expired = timer_.advance();
+    if (timer_.owes() || owed_tick_waits_) [[unlikely]]
+        catch_up_timer(expired);
+    else if (expired)
         deliver_local(LVT_TIMER);
+}
+
+void LocalApic::resume(bool preempted) {
+    timer_.resume(preempted && irr_.bits().test(static_cast<std::uint8_t>(lvt(LVT_TIMER))));
+    advance_timer();
+}
+
+/// While the guest is owed ticks: IRR and ISR hold one each, as on a processor, so a late one comes only once
+/// the guest is done with the last, and an expiry that finds a late one still in IRR is owed as well.
+void LocalApic::catch_up_timer(bool expired) {
+    const auto vector = static_cast<std::uint8_t>(lvt(LVT_TIMER));
+    const bool requested = irr_.bits().test(vector);
+    if (expired) {
+        if (requested && owed_tick_waits_)
+            timer_.owe();
+        owed_tick_waits_ = false;
+        deliver_local(LVT_TIMER);
+    } else if (requested || isr_.bits().test(vector)) {
+        timer_.postpone();
+    } else {
+        owed_tick_waits_ = timer_.pay();
+        if (owed_tick_waits_)
+            deliver_local(LVT_TIMER);
+    }
 }
 
 void LocalApic::deliver_local(std::uint32_t lvt_index) {
@@ -149,6 +180,7 @@ void LocalApic::accept_local(std::uint8_t vector, TriggerMode trigger) {
     } else if (software_enabled()) {
         irr_.set(vector);
         tmr_.assign(vector, trigger == TriggerMode::level);
+        owner_.priority_changed();
     }
 }
 
@@ -163,6 +195,7 @@ void LocalApic::evaluate_lint(unsigned pin, LintEvent event) {
     if (pin == 0 && fixed && Lvt::Level::test(entry)) {  // LINT1 knows edges only
         if (lint_[pin].asserted() && !Lvt::Masked::test(entry) && !Lvt::RemoteIrr::test(entry)) {
             entry |= static_cast<std::uint32_t>(Lvt::RemoteIrr::kMask);
+            changed(LVT_LINT0);
             accept_local(static_cast<std::uint8_t>(entry), TriggerMode::level);
         }
     } else if (event == LintEvent::rising_edge) {
@@ -174,6 +207,7 @@ void LocalApic::end_level(std::uint8_t vector) {
     std::uint32_t& entry = lvt(LVT_LINT0);
     if (Lvt::RemoteIrr::test(entry) && static_cast<std::uint8_t>(entry) == vector) {
         entry &= ~static_cast<std::uint32_t>(Lvt::RemoteIrr::kMask);
+        changed(LVT_LINT0);
         evaluate_lint(0, LintEvent::none);
     }
     if (!Svr::SuppressEoiBroadcast::test(svr_))
@@ -198,7 +232,8 @@ void LocalApic::report_error(std::uint32_t esr_bit) {
 bool LocalApic::eoi_can_wait() {
     if (attention_.load(std::memory_order_relaxed) != 0)
         absorb();
-    if (irr_.highest() >= 0 || isr_.highest() < 0 || tmr_.test(static_cast<std::uint8_t>(isr_.highest())))
+    if (hardware_.delivers() || irr_.highest() >= 0 || isr_.highest() < 0 ||
+        tmr_.test(static_cast<std::uint8_t>(isr_.highest())))
         return false;
     int in_service = 0;
     for (unsigned word = 0; word < VectorBits::kWords; ++word)
@@ -212,25 +247,48 @@ std::uint32_t LocalApic::logical_id() const {
     return x2apic() ? address().logical_x2apic_id() : std::uint32_t{ldr_} << 24;
 }
 
-std::uint32_t LocalApic::arbitration_priority() const {  // [sdm3 11.6.2.4 Lowest Priority Delivery Mode]
+std::uint32_t LocalApic::arbitration_priority() const {
+    if (!hardware_.delivers())
+        return arbitration_priority(tpr_, irr_.highest(), isr_.highest());
+    const ApicAcceleration::Status status = hardware_.status();
+    return arbitration_priority(hardware_.tpr(), status.requested, status.in_service);
+}
+
+/// [sdm3 11.6.2.4 Lowest Priority Delivery Mode]
+std::uint32_t LocalApic::arbitration_priority(unsigned tpr, int highest_request, int highest_service) {
     const auto class_of = [](int vector) { return vector < 0 ? 0U : static_cast<unsigned>(vector) & 0xf0; };
-    const unsigned task = tpr_ & 0xf0U;
-    const unsigned request = class_of(irr_.highest());
-    const unsigned service = class_of(isr_.highest());
+    const unsigned task = tpr & 0xf0U;
+    const unsigned request = class_of(highest_request);
+    const unsigned service = class_of(highest_service);
     if (task >= request && task > service)
-        return tpr_;
+        return tpr;
     return std::max({task, request, service});
 }
 
 std::uint32_t LocalApic::read_register(std::uint32_t index) {
     if (attention_.load(std::memory_order_relaxed) != 0)
         absorb();
+    if (hardware_.delivers() && HardwareApic::keeps(index)) [[unlikely]]
+        return read_hardware(index);
     switch (index) {
-    case ID: return x2apic() ? config_.id : config_.id << 24;
-    case VERSION: return kVersion;
     case TPR: return tpr_;
     case APR: return arbitration_priority();
     case PPR: return static_cast<std::uint32_t>(ppr_);
+    case CURRENT_COUNT: advance_timer(); return timer_.current_count();
+    default: break;
+    }
+    switch (index & ~7U) {
+    case ISR: return isr_.bits().register_value(index & 7);
+    case TMR: return tmr_.register_value(index & 7);
+    case IRR: advance_timer(); return irr_.bits().register_value(index & 7);
+    default: return kept_register(index);
+    }
+}
+
+std::uint32_t LocalApic::kept_register(std::uint32_t index) const {
+    switch (index) {
+    case ID: return x2apic() ? config_.id : config_.id << 24;
+    case VERSION: return kVersion;
     case LDR: return logical_id();
     case DFR: return std::uint32_t{dfr_} << 28 | 0x0fff'ffff;
     case SVR: return svr_;
@@ -238,17 +296,8 @@ std::uint32_t LocalApic::read_register(std::uint32_t index) {
     case ICR: return static_cast<std::uint32_t>(icr_);
     case ICR_HIGH: return static_cast<std::uint32_t>(icr_ >> 32);
     case INITIAL_COUNT: return timer_.initial_count();
-    case CURRENT_COUNT: advance_timer(); return timer_.current_count();
     case DIVIDE: return timer_.divide();
-    default: break;
-    }
-    if (index >= LVT_TIMER && index <= LVT_ERROR)
-        return lvt(index);
-    switch (index & ~7U) {
-    case ISR: return isr_.bits().register_value(index & 7);
-    case TMR: return tmr_.register_value(index & 7);
-    case IRR: advance_timer(); return irr_.bits().register_value(index & 7);
-    default: return 0;
+    default: return index >= LVT_TIMER && index <= LVT_ERROR ? lvt(index) : 0;
     }
 }
 
@@ -262,6 +311,7 @@ void LocalApic::write_register(std::uint32_t index, std::uint32_t value) {
     case DIVIDE:
         advance_timer();
         timer_.set_divide(value);
+        changed(DIVIDE);
         break;
     default: write_lvt(index, value); break;
     }
@@ -269,6 +319,7 @@ void LocalApic::write_register(std::uint32_t index, std::uint32_t value) {
 
 void LocalApic::write_svr(std::uint32_t value) {
     svr_ = value & Svr::kWritable;
+    changed(SVR);
     publish_address();
     if (software_enabled())
         return;
@@ -281,6 +332,7 @@ void LocalApic::write_esr() {
         absorb();
     esr_ = errors_;
     errors_ = 0;
+    changed(ESR);
 }
 
 void LocalApic::write_lvt(std::uint32_t index, std::uint32_t value) {
@@ -292,10 +344,13 @@ void LocalApic::write_lvt(std::uint32_t index, std::uint32_t value) {
     if (!software_enabled())
         entry |= Lvt::kMasked;
     lvt(index) = entry;
+    changed(index);
     if (index == LVT_TIMER)
         timer_.configure(entry);
-    else if (index == LVT_LINT0)
+    else if (index == LVT_LINT0) {
         evaluate_lint(0, LintEvent::none);
+        owner_.priority_changed();  // it may let the 8259's INTR through
+    }
 }
 
 std::uint64_t LocalApic::tsc_deadline() {

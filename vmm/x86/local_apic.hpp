@@ -14,6 +14,7 @@
 #include "vmm/core/interrupt.hpp"
 #include "vmm/x86/local_apic_address.hpp"
 #include "vmm/x86/local_apic_fabric.hpp"
+#include "vmm/x86/local_apic_hardware.hpp"
 #include "vmm/x86/local_apic_owner.hpp"
 #include "vmm/x86/local_apic_registers.hpp"
 #include "vmm/x86/local_apic_timer.hpp"
@@ -25,7 +26,7 @@
 
 namespace hv {
 
-class LocalApic final : private LocalApicTimer::Client {
+class LocalApic final : private LocalApicTimer::Client, private ApicAcceleration::Client {
 public:
     struct Config {
         std::uint32_t id;
@@ -38,9 +39,12 @@ public:
     LocalApic(const LocalApic&) = delete;
     LocalApic& operator=(const LocalApic&) = delete;
 
+    /// Once, before the vCPU runs: the processor takes a part of the work.
+    void attach(ApicAcceleration& acceleration);
+
     // --- the run loop ------------------------------------------------------------------------------------
     /// The highest fixed interrupt whose priority is above the processor's, or -1. Takes over what was
-    /// posted.
+    /// posted. Where the hardware delivers: one that it does not know of yet, whatever its priority.
     int pending_vector() {
         if (attention_.load(std::memory_order_relaxed) != 0) [[unlikely]]
             absorb();
@@ -60,23 +64,46 @@ public:
     /// The vector was fetched from the 8259.
     void accept_ext_int() { ext_int_message_ = false; }
     /// CR8 is TPR[7:4].
-    [[nodiscard]] std::uint8_t tpr() const { return tpr_; }
+    [[nodiscard]] std::uint8_t tpr() const { return hardware_.delivers() ? hardware_.tpr() : tpr_; }
     void set_tpr(std::uint8_t value) {
         tpr_ = value;
         update_ppr();
+        if (hardware_.present()) [[unlikely]]
+            set_hardware_tpr(value);
+        if (irr_.highest() >= 0)
+            owner_.priority_changed();
     }
     void eoi() {
         const int vector = isr_.highest();
-        if (vector < 0)
+        if (vector < 0) {
+            if (hardware_.delivers()) [[unlikely]]
+                end_in_hardware();
             return;
+        }
         isr_.clear(static_cast<std::uint8_t>(vector));
         update_ppr();
+        if (irr_.highest() >= 0) [[unlikely]]
+            owner_.priority_changed();
         if (tmr_.test(static_cast<std::uint8_t>(vector))) [[unlikely]]
             end_level(static_cast<std::uint8_t>(vector));
     }
     /// Whether an EOI now would do no more than clear the one ISR bit: nothing waits and the interrupt in
     /// service was edge-triggered. Then a paravirtual guest may skip it, and eoi() be called later.
     [[nodiscard]] bool eoi_can_wait();
+    /// Whether any interrupt can be delivered as soon as the processor takes interrupts.
+    [[nodiscard]] bool interrupt_pending() {
+        const bool fixed = pending_vector() >= 0;
+        return ext_int_pending() || (hardware_.delivers() ? hardware_pending() : fixed);
+    }
+
+    // --- where the processor delivers interrupts, the 8259's excepted ------------------------------------
+    [[nodiscard]] bool hardware_delivers() const { return hardware_.delivers(); }
+    /// What is pending is from now on the processor's to deliver: in place of accept().
+    void hand_over();
+    /// The guest wrote the register at `offset` of the page, and has gone past the instruction.
+    void finish_write(std::uint32_t offset);
+    /// The guest ended `vector` in the page, and has gone past the instruction.
+    void finish_eoi(std::uint8_t vector);
 
     // --- registers ---------------------------------------------------------------------------------------
     /// Whether the register page is there (xAPIC mode), at base().
@@ -96,6 +123,9 @@ public:
     [[nodiscard]] std::uint64_t tsc_deadline();
     void set_tsc_deadline(std::uint64_t value);
     /// Guest TSC = host TSC + offset.
+    /// The vCPU runs again; `preempted`: it wanted to all the time. Periodic ticks that it could not take
+    /// meanwhile are made up for.
+    void resume(bool preempted);
     void set_tsc_offset(std::int64_t offset) { timer_.set_tsc_offset(offset); }
 
     // --- life cycle --------------------------------------------------------------------------------------
@@ -152,9 +182,15 @@ private:
     };
 
     void timer_due() override { raise(kTimer); }
+    void task_priority_changed(std::uint8_t value) override {
+        tpr_ = value;
+        update_ppr();
+        owner_.priority_changed();
+    }
     void raise(std::uint32_t attention);
     void absorb();
     void advance_timer();
+    void catch_up_timer(bool expired);
 
     [[nodiscard]] std::uint32_t& lvt(std::uint32_t index) { return lvt_[index - apic::LVT_TIMER]; }
     [[nodiscard]] std::uint32_t lvt(std::uint32_t index) const { return lvt_[index - apic::LVT_TIMER]; }
@@ -166,6 +202,7 @@ private:
         ppr_ = in_service >> 4 > tpr_ >> 4 ? in_service : tpr_;
     }
     [[nodiscard]] std::uint32_t arbitration_priority() const;
+    static std::uint32_t arbitration_priority(unsigned task, int request, int service);
     [[nodiscard]] std::uint32_t logical_id() const;
 
     /// A fixed interrupt from this APIC itself.
@@ -182,6 +219,8 @@ private:
         if (timer_.set_initial_count(value))
             deliver_local(apic::LVT_TIMER);
     }
+    /// A register that only the VMM writes.
+    [[nodiscard]] std::uint32_t kept_register(std::uint32_t index) const;
     void write_svr(std::uint32_t value);
     void write_esr();
     void write_lvt(std::uint32_t index, std::uint32_t value);
@@ -191,12 +230,29 @@ private:
     void send_to_self(const InterruptMessage& message);
     void publish_address();
 
+    // local_apic_hardware.cpp
+    void reset_hardware();
+    void change_hardware_mode();
+    /// A register has changed that the guest reads in the page.
+    void changed(std::uint32_t index) {
+        if (hardware_.delivers()) [[unlikely]]
+            publish(index);
+    }
+    void publish(std::uint32_t index);
+    void end_in_hardware();
+    void set_hardware_tpr(std::uint8_t value);
+    bool hardware_pending();
+    std::uint32_t read_hardware(std::uint32_t index);
+    [[nodiscard]] std::uint64_t hardware_icr() const;
+
     const Config config_;
     InterruptFabric& fabric_;
     LocalApicOwner& owner_;
     LocalApicTimer timer_;
+    bool owed_tick_waits_{false};  ///< in IRR: one that came late, so that the next may find its place taken
 
-    VectorSet irr_, isr_;
+    HardwareApic hardware_;
+    VectorSet irr_, isr_;  ///< empty, but for what is to be handed over, where the hardware delivers
     VectorBits tmr_;
     int ppr_{0};
     std::uint8_t tpr_{0};

@@ -95,14 +95,20 @@ void LocalApic::mmio_write(std::uint64_t offset, unsigned size, std::uint64_t va
     case LDR:
         ldr_ = static_cast<std::uint8_t>(word >> 24);
         publish_address();
+        changed(LDR);
         break;
     case DFR:
         dfr_ = static_cast<std::uint8_t>(word >> 28);
         publish_address();
+        changed(DFR);
         break;
-    case ICR_HIGH: icr_ = (icr_ & 0xffff'ffff) | std::uint64_t{word & 0xff00'0000} << 32; break;
+    case ICR_HIGH:
+        icr_ = (icr_ & 0xffff'ffff) | std::uint64_t{word & 0xff00'0000} << 32;
+        changed(ICR_HIGH);
+        break;
     case ICR:
         icr_ = (icr_ & ~std::uint64_t{0xffff'ffff}) | (word & Icr::kWritable);
+        changed(ICR);
         send(icr_);
         break;
     case TPR:
@@ -165,6 +171,8 @@ Expected<void> LocalApic::set_apic_base(std::uint64_t value) {
         return Unexpected{Error::guest_fault};
 
     const bool disabled = enabled() && !to_enabled;
+    if (hardware_.delivers() && mmio_enabled())
+        icr_ = hardware_icr();
     if (to_x2apic && !x2apic())
         icr_ &= 0xffff'ffff;
     base_ = value;
@@ -172,6 +180,8 @@ Expected<void> LocalApic::set_apic_base(std::uint64_t value) {
         init_reset();
     else
         publish_address();
+    change_hardware_mode();
+    owner_.priority_changed();  // of a disabled APIC, LINT0 is INTR
     return {};
 }
 

@@ -26,11 +26,47 @@ bool LocalApicTimer::advance() {
         return true;
     }
     const std::uint64_t counts = std::max<std::uint64_t>(bus_.clocks(now - start_) >> shift_, first_);
-    const std::uint64_t expiries = (counts - first_) / initial_ + 1;
-    expiry_ = start_ + bus_.ticks((first_ + expiries * initial_) << shift_);
+    const std::uint64_t since_start = (counts - first_) / initial_ + 1;
+    expiry_ = start_ + bus_.ticks((first_ + since_start * initial_) << shift_);
     if (!masked_)
-        clock_.arm(*this, std::max(expiry_, now + shortest_wakeup_));
+        clock_.arm(*this, std::max(next_event(), now + shortest_wakeup_));
     return true;
+}
+
+std::uint64_t LocalApicTimer::expiries(std::uint64_t now) const {
+    return bus_.clocks(now - expiry_) / (std::uint64_t{initial_} << shift_) + 1;
+}
+
+void LocalApicTimer::resume(bool lost) {
+    if (!running_ || masked_ || mode_ != Mode::periodic)
+        return;
+    const std::uint64_t now = clock_.now();
+    if (now >= expiry_)
+        owe(expiries(now) - (lost ? 0 : 1));
+}
+
+/// No more than those of a second: who was away for longer has more to catch up with than ticks.
+void LocalApicTimer::owe(std::uint64_t expiries) {
+    const std::uint64_t length = period();
+    if (expiries == 0 || length < 2 * clock_.from_nanoseconds(kShortestOwedNs))
+        return;
+    const bool first = owed_ == 0;
+    owed_ = std::min(owed_ + expiries, std::max<std::uint64_t>(clock_.hz() / length, 1));
+    if (first)
+        postpone();
+}
+
+bool LocalApicTimer::pay() {
+    if (owed_ == 0 || clock_.now() < pay_at_)
+        return false;
+    --owed_;
+    postpone();
+    return true;
+}
+
+void LocalApicTimer::postpone() {
+    pay_at_ = clock_.now() + std::min(clock_.from_nanoseconds(kOwedDistanceNs), period() / 2);
+    arm();
 }
 
 void LocalApicTimer::reset() {
@@ -50,6 +86,7 @@ void LocalApicTimer::configure(std::uint32_t lvt) {
     if (mode == mode_ && masked == masked_)
         return;
     masked_ = masked;
+    owed_ = 0;
     if (mode == mode_) {
         arm();
     } else if (counting && was_counting) {
@@ -122,6 +159,7 @@ void LocalApicTimer::start(std::uint32_t count, std::uint64_t now) {
     first_ = count;
     expiry_ = start_ + bus_.ticks(std::uint64_t{count} << shift_);
     running_ = true;
+    owed_ = 0;
     arm();
 }
 
@@ -130,13 +168,14 @@ void LocalApicTimer::stop() {
         clock_.disarm(*this);
     running_ = false;
     deadline_ = 0;
+    owed_ = 0;
 }
 
 void LocalApicTimer::arm() {
     if (masked_)
         clock_.disarm(*this);
     else if (running_)
-        clock_.arm(*this, expiry_);
+        clock_.arm(*this, next_event());
 }
 
 void LocalApicTimer::place_deadline(std::uint64_t now) {

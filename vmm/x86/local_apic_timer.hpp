@@ -20,6 +20,10 @@ public:
     static constexpr std::uint64_t kBusHz = 1'000'000'000;
     /// A periodic timer asks for the host's attention no more often than this; faster periods coalesce.
     static constexpr std::uint64_t kShortestWakeupNs = 5'000;
+    /// What the guest is owed of a periodic timer comes at this distance at least, or at half a period if that
+    /// is less. Periods shorter than twice kShortestOwedNs are not made up for.
+    static constexpr std::uint64_t kOwedDistanceNs = 100'000;
+    static constexpr std::uint64_t kShortestOwedNs = 20'000;
 
     class Client {
     public:
@@ -36,6 +40,19 @@ public:
     /// Accounts for the time that has passed; true if the timer expired since it last said so. configure()
     /// and set_divide() swallow an expiry that was not asked for before.
     bool advance();
+
+    // --- ticks that came due while the vCPU wanted to run and another one had its CPU
+    /// Before the vCPU runs again, and before advance(): notes all expiries since then but the one that
+    /// advance() is about to report. `lost`: that one too, the guest had not yet taken the one before.
+    void resume(bool lost);
+    /// Whether the guest is owed expiries.
+    [[nodiscard]] bool owes() const { return owed_ != 0; }
+    /// Takes one of them, if its time has come.
+    bool pay();
+    /// The next one has to wait for another while: the guest has not finished with the last one.
+    void postpone();
+    /// One more.
+    void owe() { owe(1); }
 
     /// As after power-up: one-shot, masked, divided by 2, stopped.
     void reset();
@@ -62,6 +79,13 @@ private:
     /// Counts down from `count` now, then (periodic mode) from the initial count.
     void start(std::uint32_t count, std::uint64_t now);
     void stop();
+    void owe(std::uint64_t expiries);
+    /// How often the timer has expired since it last said so; `now` >= expiry_, periodic mode.
+    [[nodiscard]] std::uint64_t expiries(std::uint64_t now) const;
+    [[nodiscard]] std::uint64_t period() const { return bus_.ticks(std::uint64_t{initial_} << shift_); }
+    [[nodiscard]] std::uint64_t next_event() const {
+        return owed_ == 0 || pay_at_ > expiry_ ? expiry_ : pay_at_;
+    }
     /// Makes the host timer agree with mask and expiry.
     void arm();
     void place_deadline(std::uint64_t now);
@@ -83,6 +107,8 @@ private:
     std::uint64_t expiry_{0};    ///< host tick of the next expiry, while running
     std::uint64_t deadline_{0};  ///< guest TSC, 0: none
     std::int64_t tsc_offset_{0};
+    std::uint64_t owed_{0};    ///< expiries, in periodic mode
+    std::uint64_t pay_at_{0};  ///< host tick of the next of them, while owed_ != 0
 };
 
 }  // namespace hv

@@ -36,6 +36,8 @@ class VectorSet {
 public:
     /// -1: empty.
     [[nodiscard]] int highest() const { return highest_; }
+    /// Where highest() is found, for who looks often.
+    [[nodiscard]] const int& highest_member() const { return highest_; }
     [[nodiscard]] const VectorBits& bits() const { return bits_; }
 
     void set(std::uint8_t vector) {

@@ -4,15 +4,19 @@
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
+#include "vmm/core/guest_map.hpp"
 
 namespace hv::x86 {
 namespace {
 
 constexpr Unexpected kFault{Error::guest_fault};
 
-/// The bits of IA32_MISC_ENABLE that the architecture defines [sdm4 2.1 Architectural MSRs]; kept without
-/// effect.
+/// The bits of IA32_MISC_ENABLE that the architecture defines [sdm4 2.1 Architectural MSRs]. Limit CPUID
+/// Maxval and XD Disable act on what they name, on Intel's processors; the others are kept without effect.
 constexpr std::uint64_t kMiscEnableBits = 0x4'00c5'1889;
+/// Performance Monitoring, BTS and PEBS: (un)available as they are, writes do not change it.
+constexpr std::uint64_t kMiscEnableReadOnly =
+    MISC_ENABLE_EMON | MISC_ENABLE_BTS_UNAVAILABLE | MISC_ENABLE_PEBS_UNAVAILABLE;
 constexpr std::uint64_t kMiscEnableReset =
     MISC_ENABLE_FAST_STRING | MISC_ENABLE_BTS_UNAVAILABLE | MISC_ENABLE_PEBS_UNAVAILABLE;
 
@@ -24,6 +28,8 @@ constexpr std::uint64_t kDeCfgLfenceSerialise = bit(1);
 constexpr std::uint64_t kDebugCtlLbrBtf = 3;
 constexpr std::uint32_t kFam10hMmioConfBase = 0xc001'0058;
 constexpr std::uint64_t kMtrrDefTypeBits = 0xcff;
+constexpr std::uint64_t kWriteBack = 6;
+constexpr std::uint64_t kAllWriteBack = 0x0606'0606'0606'0606;  ///< the eight types of a fixed range
 
 /// UC, WC, WT, WP, WB [sdm3 12.11.1 MTRR Feature Identification].
 constexpr bool is_memory_type(std::uint64_t type) {
@@ -69,6 +75,20 @@ void MsrFile::reset() {
     mtrr_fixed_ = {};
 }
 
+void MsrFile::enter_firmware_state() {
+    constexpr unsigned k64K = 0, kFirst16K = 1, kFirst4K = 3;
+    mtrr_fixed_[k64K] = mtrr_fixed_[kFirst16K] = kAllWriteBack;
+    mtrr_fixed_[kFirst16K + 1] = 0;  // a0000h to bffffh, a video card's on a PC: uncached
+    for (unsigned i = kFirst4K; i < kFixedRanges; ++i)
+        mtrr_fixed_[i] = kAllWriteBack;
+    // Uncached: where devices are, up to 4 GiB.
+    constexpr std::uint64_t size = (std::uint64_t{1} << 32) - guest_map::kPciWindow;
+    static_assert((size & (size - 1)) == 0 && guest_map::kPciWindow % size == 0);  // one range covers it
+    mtrr_variable_ = {guest_map::kPciWindow,
+                      (((std::uint64_t{1} << cpu_.physical_bits) - 1) & ~(size - 1)) | MTRR_PHYSMASK_V};
+    mtrr_def_type_ = MTRR_DEF_TYPE_E | MTRR_DEF_TYPE_FE | kWriteBack;
+}
+
 Expected<std::uint64_t> MsrFile::read(std::uint32_t index) {
     if (index - number(Msr::IA32_X2APIC_FIRST) < 0x100)
         return apic_.read_msr(index);
@@ -102,42 +122,45 @@ Expected<std::uint64_t> MsrFile::read_other(std::uint32_t index) {
     case Msr::IA32_MTRRCAP: return kVariableRanges | MTRRCAP_FIX | MTRRCAP_WC;
     case Msr::IA32_MISC_ENABLE: return misc_enable_;
     case Msr::IA32_BIOS_SIGN_ID: return amd() ? 0x0100'0065 : std::uint64_t{1} << 32;
-    case Msr::MSR_PLATFORM_INFO:  // bits 15:8: TSC frequency in units of 100 MHz
-        return amd() ? Expected<std::uint64_t>{unknown("RDMSR", index)} : cpu_.tsc_hz / 100'000'000 << 8;
-    case Msr::IA32_FEATURE_CONTROL:  // locked, VMX off
-        return amd() ? Expected<std::uint64_t>{unknown("RDMSR", index)} : FEATURE_CONTROL_LOCK;
     case Msr::IA32_P5_MC_ADDR:
     case Msr::IA32_P5_MC_TYPE:
-    case Msr::IA32_PLATFORM_ID:
     case Msr::EBL_CR_POWERON:
-    case Msr::MSR_SMI_COUNT:
-    case Msr::MISC_FEATURES_ENABLES:
     case Msr::IA32_MCG_CAP:  // no banks
-    case Msr::IA32_PERF_STATUS:
     case Msr::IA32_DEBUGCTL: return std::uint64_t{0};
     case Msr::IA32_MCG_STATUS: return mcg_status_;
     case Msr::KVM_WALL_CLOCK:
     case Msr::KVM_WALL_CLOCK_NEW: return wall_clock_;
     case Msr::KVM_SYSTEM_TIME:
     case Msr::KVM_SYSTEM_TIME_NEW: return system_time_;
-    default: return read_amd(index);
+    default: return amd() ? read_amd(index) : read_intel(index);
+    }
+}
+
+Expected<std::uint64_t> MsrFile::read_intel(std::uint32_t index) {
+    switch (static_cast<Msr>(index)) {
+    // Bits 15:8: TSC frequency in units of 100 MHz.
+    case Msr::MSR_PLATFORM_INFO: return cpu_.tsc_hz / 100'000'000 << 8;
+    case Msr::IA32_FEATURE_CONTROL: return FEATURE_CONTROL_LOCK;  // and VMX off
+    case Msr::IA32_PLATFORM_ID:
+    case Msr::MSR_SMI_COUNT:
+    case Msr::MISC_FEATURES_ENABLES:
+    case Msr::IA32_PERF_STATUS: return std::uint64_t{0};
+    default: return unknown("RDMSR", index);
     }
 }
 
 Expected<std::uint64_t> MsrFile::read_amd(std::uint32_t index) {
-    if (amd()) {
-        switch (static_cast<Msr>(index)) {
-        case Msr::SYSCFG: return syscfg_;
-        case Msr::HWCR: return hwcr_;
-        case Msr::NB_CFG: return nb_cfg_;
-        case Msr::IC_CFG:
-        case Msr::DC_CFG: return std::uint64_t{0};
-        case Msr::DE_CFG: return kDeCfgLfenceSerialise;
-        default: break;
-        }
-        if (index == kFam10hMmioConfBase)
-            return std::uint64_t{0};  // ECAM is found by ACPI
+    switch (static_cast<Msr>(index)) {
+    case Msr::SYSCFG: return syscfg_;
+    case Msr::HWCR: return hwcr_;
+    case Msr::NB_CFG: return nb_cfg_;
+    case Msr::IC_CFG:
+    case Msr::DC_CFG: return std::uint64_t{0};
+    case Msr::DE_CFG: return kDeCfgLfenceSerialise;
+    default: break;
     }
+    if (index == kFam10hMmioConfBase)
+        return std::uint64_t{0};  // ECAM is found by ACPI
     return unknown("RDMSR", index);
 }
 
@@ -180,14 +203,12 @@ Expected<void> MsrFile::write_other(std::uint32_t index, std::uint64_t value) {
     case Msr::IA32_MISC_ENABLE:
         if ((value & ~kMiscEnableBits) != 0)
             return kFault;
-        misc_enable_ = value;
+        misc_enable_ = (misc_enable_ & kMiscEnableReadOnly) | (value & ~kMiscEnableReadOnly);
         return {};
-    case Msr::IA32_BIOS_SIGN_ID:    // Linux clears it before it reads the revision
-    case Msr::IA32_BIOS_UPDT_TRIG:  // no update is ever taken
+    case Msr::IA32_BIOS_SIGN_ID:  // Linux clears it before it reads the revision
     case Msr::IA32_P5_MC_ADDR:
     case Msr::IA32_P5_MC_TYPE: return {};
     case Msr::IA32_DEBUGCTL: return (value & ~kDebugCtlLbrBtf) == 0 ? Expected<void>{} : kFault;
-    case Msr::MISC_FEATURES_ENABLES: return value == 0 ? Expected<void>{} : kFault;
     case Msr::IA32_MCG_STATUS: mcg_status_ = value & 7; return {};
     case Msr::IA32_MTRRCAP:
     case Msr::IA32_MCG_CAP: return kFault;
@@ -199,28 +220,33 @@ Expected<void> MsrFile::write_other(std::uint32_t index, std::uint64_t value) {
         return {};
     case Msr::KVM_SYSTEM_TIME:
     case Msr::KVM_SYSTEM_TIME_NEW: write_system_time(value); return {};
-    default: return write_amd(index, value);
+    default: return amd() ? write_amd(index, value) : write_intel(index, value);
+    }
+}
+
+Expected<void> MsrFile::write_intel(std::uint32_t index, std::uint64_t value) {
+    switch (static_cast<Msr>(index)) {
+    case Msr::IA32_BIOS_UPDT_TRIG: return {};  // no update is ever taken
+    case Msr::MISC_FEATURES_ENABLES: return value == 0 ? Expected<void>{} : kFault;
+    default: return unknown("WRMSR", index);
     }
 }
 
 Expected<void> MsrFile::write_amd(std::uint32_t index, std::uint64_t value) {
-    if (amd()) {
-        switch (static_cast<Msr>(index)) {
-        case Msr::SYSCFG: syscfg_ = value & 0x00ff'0000; return {};
-        case Msr::HWCR:
-            if ((value & ~kHwcrBits) != 0)
-                return kFault;
-            hwcr_ = value;
-            return {};
-        case Msr::NB_CFG: nb_cfg_ = value; return {};
-        case Msr::PATCH_LOADER:
-        case Msr::IC_CFG:
-        case Msr::DC_CFG: return {};
-        case Msr::DE_CFG: return (value & ~kDeCfgLfenceSerialise) == 0 ? Expected<void>{} : kFault;
-        default: break;
-        }
+    switch (static_cast<Msr>(index)) {
+    case Msr::SYSCFG: syscfg_ = value & 0x00ff'0000; return {};
+    case Msr::HWCR:
+        if ((value & ~kHwcrBits) != 0)
+            return kFault;
+        hwcr_ = value;
+        return {};
+    case Msr::NB_CFG: nb_cfg_ = value; return {};
+    case Msr::PATCH_LOADER:
+    case Msr::IC_CFG:
+    case Msr::DC_CFG: return {};
+    case Msr::DE_CFG: return (value & ~kDeCfgLfenceSerialise) == 0 ? Expected<void>{} : kFault;
+    default: return unknown("WRMSR", index);
     }
-    return unknown("WRMSR", index);
 }
 
 /// MSRs that the processor itself holds while the guest runs.
@@ -274,6 +300,17 @@ Expected<void> MsrFile::write_state(Msr msr, std::uint64_t value) {
     return {};
 }
 
+/// [sdm4 2.1 Architectural MSRs], IA32_MISC_ENABLE: what its bits 22 and 34 do to CPUID.
+void MsrFile::limit_cpuid(std::uint32_t leaf, CpuidRegs& regs) const {
+    constexpr std::uint32_t kLimit = 2;
+    if (amd())
+        return;
+    if (leaf == cpuid::kVendor && (misc_enable_ & MISC_ENABLE_LIMIT_CPUID_MAXVAL) != 0)
+        regs.eax = kLimit;
+    if (leaf == cpuid::kExtendedFeatures && (misc_enable_ & MISC_ENABLE_XD_DISABLE) != 0)
+        regs.edx &= ~cpuid::ext1_edx::NX;
+}
+
 /// [apm2 3.1.7 Extended Feature Enable Register (EFER)]: LME changes only while paging is off; LMA is the
 /// processor's own.
 Expected<void> MsrFile::write_efer(std::uint64_t value) {
@@ -282,6 +319,8 @@ Expected<void> MsrFile::write_efer(std::uint64_t value) {
     CpuState state;
     backend_.get_state(state, RegSet::control);
     const std::uint64_t changed = (value ^ state.efer) & ~EFER_LMA;
+    if (!amd() && (changed & value & EFER_NXE) != 0 && (misc_enable_ & MISC_ENABLE_XD_DISABLE) != 0)
+        return kFault;
     if ((changed & EFER_LME) != 0 && (state.cr0 & CR0_PG) != 0)
         return kFault;
     state.efer ^= changed;

@@ -3,6 +3,7 @@
 // CPUID hides is not here either.
 #pragma once
 
+#include "arch/x86_64/defs/cpuid.hpp"
 #include "arch/x86_64/defs/msr.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 #include "vmm/x86/guest_cpu.hpp"
@@ -28,6 +29,11 @@ public:
 
     /// RESET; INIT leaves MSRs alone, but for those in CpuState.
     void reset();
+    /// What PC firmware leaves in the MTRRs of every processor: RAM write-back, devices uncached.
+    void enter_firmware_state();
+    /// Whether IA32_MISC_ENABLE takes something away from what CPUID says, and then what remains of it.
+    [[nodiscard]] bool limits_cpuid() const { return (misc_enable_ & kCpuidLimits) != 0; }
+    void limit_cpuid(std::uint32_t leaf, CpuidRegs& regs) const;
 
     [[nodiscard]] std::int64_t tsc_offset() const { return tsc_offset_; }
     /// How often a guest touched an MSR that it does not have.
@@ -36,9 +42,12 @@ public:
 private:
     static constexpr unsigned kVariableRanges = 8;
     static constexpr unsigned kFixedRanges = 11;
+    static constexpr std::uint64_t kCpuidLimits = MISC_ENABLE_LIMIT_CPUID_MAXVAL | MISC_ENABLE_XD_DISABLE;
 
     Expected<std::uint64_t> read_other(std::uint32_t index);
     Expected<void> write_other(std::uint32_t index, std::uint64_t value);
+    Expected<std::uint64_t> read_intel(std::uint32_t index);
+    Expected<void> write_intel(std::uint32_t index, std::uint64_t value);
     Expected<std::uint64_t> read_amd(std::uint32_t index);
     Expected<void> write_amd(std::uint32_t index, std::uint64_t value);
     Expected<std::uint64_t> read_state(Msr msr) const;

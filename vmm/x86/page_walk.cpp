@@ -120,9 +120,13 @@ private:
                 cpu_.physical_bits > 32 ? (cpu_.physical_bits < 40U ? cpu_.physical_bits : 40U) - 32 : 0;
             return bit(21) | (0xffULL << (13 + high) & 0x1f'e000);
         }
+        // PDPTEs were checked when they were loaded, and some processors keep an accessed bit in them
+        // [sdm3 4.4.1 PDPTE Registers].
+        if (format_.levels == 3 && level == 3)
+            return 0;
         std::uint64_t reserved = cpu_.reserved_address_bits();
         if (format_.levels == 3)
-            reserved |= level == 3 ? 0xfff0'0000'0000'01e6 : 0x7ff0'0000'0000'0000;
+            reserved |= 0x7ff0'0000'0000'0000;
         if ((paging_.efer & EFER_NXE) == 0)
             reserved |= kNoExecute;
         if (level == 4 || (level == 3 && format_.levels == 4 && !leaf))

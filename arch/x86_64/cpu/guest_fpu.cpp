@@ -102,6 +102,13 @@ Expected<GuestFpu> GuestFpu::create() {
         static_cast<std::byte*>(::operator new (xsave_state.area_size, std::align_val_t{64}, std::nothrow));
     if (memory == nullptr)
         return Unexpected{Error::no_memory};
+    GuestFpu fpu{std::unique_ptr<std::byte, Free>{memory}};
+    fpu.write_reset_state();
+    return fpu;
+}
+
+void GuestFpu::write_reset_state() {
+    std::byte* memory = area_.get();
     std::memset(memory, 0, xsave_state.area_size);
     // [sdm3 10.1.1 Processor State After Reset]: FCW 0x40 after RESET, 0x37f after FNINIT; MXCSR 0x1f80.
     const std::uint16_t fcw = 0x0040;
@@ -113,7 +120,13 @@ Expected<GuestFpu> GuestFpu::create() {
         std::memcpy(memory + kFxsaveSize, &xstate_bv, sizeof xstate_bv);
     }
     static_assert(kFxsaveSize + kXsaveHeaderSize == 576);
-    return GuestFpu{std::unique_ptr<std::byte, Free>{memory}};
+    xcr0_ = 1;
+}
+
+void GuestFpu::reset() {
+    write_reset_state();
+    if (loaded_)
+        load();
 }
 
 void GuestFpu::load() {

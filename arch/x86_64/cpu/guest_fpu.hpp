@@ -21,6 +21,8 @@ public:
     void load();
     /// Saves them. They stay loaded until the next owner loads its own over them.
     void save();
+    /// RESET, loaded or not.
+    void reset();
     /// While loaded. The caller has checked the value against what the processor and the policy allow.
     void set_xcr0(std::uint64_t value);
     [[nodiscard]] std::uint64_t xcr0() const;
@@ -33,6 +35,8 @@ private:
         void operator()(std::byte* area) const;
     };
     explicit GuestFpu(std::unique_ptr<std::byte, Free> area) : area_{std::move(area)} {}
+
+    void write_reset_state();
 
     std::unique_ptr<std::byte, Free> area_;  ///< XSAVE area, 64-byte aligned
     std::uint64_t xcr0_{1};

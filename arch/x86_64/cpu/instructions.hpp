@@ -83,18 +83,11 @@ HV_CONTROL_REGISTER(dr7)
 inline void invlpg(const void* address) {
     asm volatile("invlpg (%0)" ::"r"(address) : "memory");
 }
-inline void sti() {
-    asm volatile("sti" ::: "memory");
-}
 inline void cli() {
     asm volatile("cli" ::: "memory");
 }
 inline void hlt() {
     asm volatile("hlt" ::: "memory");
-}
-/// Enables interrupts and sleeps until one comes; no interrupt can slip in between [sdm2 STI].
-inline void sti_hlt() {
-    asm volatile("sti; hlt" ::: "memory");
 }
 inline void wbinvd() {
     asm volatile("wbinvd" ::: "memory");

@@ -30,6 +30,7 @@ constexpr std::size_t kStubSize = 16;
 constexpr std::uint8_t kInterruptGate = 0x8e;  // present, DPL 0, type 14
 constexpr std::uint8_t kNmi = 2;
 constexpr std::uint8_t kDoubleFault = 8;
+constexpr std::uint8_t kGeneralProtection = 13;
 constexpr std::uint8_t kMachineCheck = 18;
 constexpr std::uint64_t kExceptions = 32;
 
@@ -43,6 +44,8 @@ constinit std::array<Handler, 256> handlers{};
 using EndOfInterrupt = void (*)();
 constinit EndOfInterrupt end_of_interrupt = nullptr;
 constinit log::RateLimit unexpected_limit;
+/// Where try_wrmsr() goes on after #GP; 0: none is under way.
+constinit std::uintptr_t resume_at = 0;
 
 Ist stack_of(std::size_t vector) {
     switch (vector) {
@@ -81,9 +84,26 @@ void set_end_of_interrupt(void (*function)()) {
     end_of_interrupt = function;
 }
 
+bool try_wrmsr(std::uint32_t index, std::uint64_t value) {
+    // Until the label no instruction but the WRMSR can raise #GP.
+    asm volatile("leaq 1f(%%rip), %%rax\n\tmovq %%rax, %[resume]\n\tmovl %[low], %%eax\n\twrmsr\n1:"
+                 : [resume] "=m"(resume_at)
+                 : "c"(index), [low] "r"(static_cast<std::uint32_t>(value)),
+                   "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "rax", "memory");
+    const bool done = resume_at != 0;  // the handler clears it
+    resume_at = 0;
+    return done;
+}
+
 extern "C" void interrupt_entry(InterruptFrame* frame) {
     if (frame->vector == kNmi) {
         handle_nmi();
+        return;
+    }
+    if (frame->vector == kGeneralProtection && resume_at != 0) {
+        frame->rip = resume_at;
+        resume_at = 0;
         return;
     }
     if (frame->vector < kExceptions)

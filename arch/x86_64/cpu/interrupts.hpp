@@ -36,4 +36,7 @@ void set_interrupt_handler(std::uint8_t vector, InterruptHandler handler, void* 
 /// Called after each handler: local APIC EOI.
 void set_end_of_interrupt(void (*function)());
 
+/// Executes WRMSR; false: it raised #GP. On the boot CPU, while it is alone.
+bool try_wrmsr(std::uint32_t index, std::uint64_t value);
+
 }  // namespace hv::cpu

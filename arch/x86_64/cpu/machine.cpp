@@ -11,23 +11,10 @@
 
 namespace hv::machine {
 
-namespace {
-constexpr std::uint64_t kRflagsIf = 1U << 9;
-}
-
 std::uint32_t cpu_index() {
     std::uint32_t index;
     asm("movl %%gs:%c1, %0" : "=r"(index) : "i"(offsetof(cpu::PerCpu, index)));
     return index;
-}
-bool disable_interrupts() {
-    const bool enabled = (cpu::rflags() & kRflagsIf) != 0;
-    cpu::cli();
-    return enabled;
-}
-void restore_interrupts(bool enabled) {
-    if (enabled)
-        cpu::sti();
 }
 void let_interrupts_in() {
     asm volatile("sti; nop; cli" ::: "memory");

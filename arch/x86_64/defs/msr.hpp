@@ -158,6 +158,7 @@ inline constexpr std::uint64_t FEATURE_CONTROL_VMX_OUTSIDE_SMX = 1ULL << 2;
 
 // IA32_MISC_ENABLE
 inline constexpr std::uint64_t MISC_ENABLE_FAST_STRING = 1ULL << 0;
+inline constexpr std::uint64_t MISC_ENABLE_EMON = 1ULL << 7;
 inline constexpr std::uint64_t MISC_ENABLE_BTS_UNAVAILABLE = 1ULL << 11;
 inline constexpr std::uint64_t MISC_ENABLE_PEBS_UNAVAILABLE = 1ULL << 12;
 inline constexpr std::uint64_t MISC_ENABLE_MWAIT = 1ULL << 18;

@@ -229,13 +229,13 @@ struct EventInjection {
     using ErrorCode = Bits<63, 32>;
 };
 
-/// EXITINFO1 of an IOIO intercept [apm2 15.10.2 IN and OUT Behavior].
-struct IoInfo {
-    using In = Bits<0>;
-    using String = Bits<2>;
-    using Rep = Bits<3>;
-    using Size = Bits<6, 4>;  ///< one of three bits set: 1, 2, 4 bytes
-    using Port = Bits<31, 16>;
+/// EXITINFO2 of a task switch; EXITINFO1 is the new TSS' selector [apm2 15.14.1 Task Switch Intercept].
+struct TaskSwitchInfo {
+    using ErrorCode = Bits<31, 0>;
+    using Iret = Bits<36>;
+    using Jump = Bits<38>;
+    using HasErrorCode = Bits<44>;
+    using ResumeFlag = Bits<48>;  ///< RF as the old task's TSS would get it
 };
 
 /// EXITINFO1 of a nested page fault [apm2 15.25.6 Nested versus Guest Page Faults, Fault Ordering].

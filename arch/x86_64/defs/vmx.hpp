@@ -231,7 +231,14 @@ struct Interruptibility {
 };
 inline constexpr std::uint32_t ACTIVITY_STATE_ACTIVE = 0;
 
+/// GUEST_INTERRUPT_STATUS [sdm3 25.4.2 Guest Non-Register State]: RVI and SVI.
+struct InterruptStatus {
+    using Requesting = Bits<7, 0>;
+    using Servicing = Bits<15, 8>;
+};
+
 /// GUEST_PENDING_DEBUG_EXCEPTIONS [sdm3 25.4.2 Guest Non-Register State].
+inline constexpr std::uint64_t PENDING_DEBUG_ENABLED_BREAKPOINT = 1U << 12;
 inline constexpr std::uint64_t PENDING_DEBUG_BS = 1U << 14;
 
 /// Segment access rights [sdm3 25.4.1 Guest Register State].
@@ -257,6 +264,22 @@ struct IoQualification {
     using String = Bits<4>;
     using Rep = Bits<5>;
     using Port = Bits<31, 16>;
+};
+struct TaskSwitchQualification {
+    using Selector = Bits<15, 0>;
+    using Source = Bits<31, 30>;  ///< 0: CALL, 1: IRET, 2: JMP, 3: task gate in the IDT
+};
+struct ApicAccessQualification {
+    using Offset = Bits<11, 0>;
+    using Type = Bits<15, 12>;
+};
+enum class ApicAccessType : std::uint8_t {
+    read = 0,
+    write = 1,
+    fetch = 2,
+    event_delivery = 3,
+    physical_event_delivery = 10,
+    physical = 15,  ///< by a fetch or an instruction, without a linear address: a page walk
 };
 struct EptViolation {
     using Read = Bits<0>;

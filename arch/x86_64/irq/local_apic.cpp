@@ -49,6 +49,7 @@ struct LocalApics {
     bool x2apic;
     bool tsc_deadline;
     std::uint64_t timer_hz;
+    std::uint64_t timer_per_tsc;  ///< timer ticks in a TSC tick, 32.32 fixed-point, rounded up
 };
 constinit LocalApics apic{};
 
@@ -79,6 +80,13 @@ void send(std::uint32_t destination, std::uint32_t command) {
     write(Register::command, command);
 }
 
+void connect_timer() {
+    write(Register::lvt_timer,
+          (apic.tsc_deadline ? kModeTscDeadline : 0) | static_cast<std::uint32_t>(cpu::HostVector::timer));
+    // The mode change must be seen before a deadline [sdm3 11.5.4.1 TSC-Deadline Mode].
+    asm volatile("mfence" ::: "memory");
+}
+
 }  // namespace
 
 Expected<void> init_local_apic(Hpa registers) {
@@ -96,10 +104,10 @@ void enable_local_apic() {
     if (apic.x2apic)
         cpu::wrmsr(kMsrApicBase, base | kApicBaseX2apic);
     write(Register::spurious, kSpuriousEnable | static_cast<std::uint32_t>(cpu::HostVector::spurious));
-    for (const Register lvt :
-         {Register::lvt_timer, Register::lvt_lint0, Register::lvt_lint1, Register::lvt_error})
+    for (const Register lvt : {Register::lvt_lint0, Register::lvt_lint1, Register::lvt_error})
         write(lvt, kMasked);
     write(Register::timer_divide, kDivideBy1);
+    connect_timer();
     stop_timer();
 }
 
@@ -138,29 +146,26 @@ void calibrate_timer() {
         machine::pause();
     const std::uint64_t counted = 0xffff'ffff - read(Register::timer_current);
     const std::uint64_t ticks = machine::tsc() - start;
-    write(Register::timer_initial, 0);
+    stop_timer();
+    connect_timer();
     apic.timer_hz =
         static_cast<std::uint64_t>(static_cast<unsigned __int128>(counted) * machine::tsc_hz() / ticks);
+    apic.timer_per_tsc = (counted << 32) / ticks + 1;
     log::info(log::Topic::cpu, "local APIC: %s, one-shot timer at %llu kHz", apic.x2apic ? "x2APIC" : "xAPIC",
               static_cast<unsigned long long>(apic.timer_hz / 1000));
 }
 
 void arm_timer(std::uint64_t deadline) {
-    constexpr auto kVector = static_cast<std::uint32_t>(cpu::HostVector::timer);
     if (apic.tsc_deadline) {
-        write(Register::lvt_timer, kModeTscDeadline | kVector);
-        // The mode change must be seen before the deadline [sdm3 11.5.4.1 TSC-Deadline Mode].
-        if (!apic.x2apic)
-            asm volatile("mfence" ::: "memory");
         cpu::wrmsr(kMsrTscDeadline, std::max<std::uint64_t>(deadline, 1));
         return;
     }
     const std::uint64_t now = machine::tsc();
     const std::uint64_t ticks = deadline > now ? deadline - now : 0;
-    const auto count = static_cast<unsigned __int128>(ticks) * apic.timer_hz / machine::tsc_hz() + 1;
-    write(Register::lvt_timer, kVector);
+    // Never early, and late by less than a tick of the timer for each 2^32 of the TSC.
+    const auto count = static_cast<unsigned __int128>(ticks) * apic.timer_per_tsc >> 32;
     write(Register::timer_initial,
-          static_cast<std::uint32_t>(std::min<unsigned __int128>(count, 0xffff'ffff)));
+          static_cast<std::uint32_t>(std::min<unsigned __int128>(count, 0xffff'fffe) + 1));
 }
 
 void stop_timer() {

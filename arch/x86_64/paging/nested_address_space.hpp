@@ -9,14 +9,14 @@
 #include "vmm/base/guarded.hpp"
 #include "vmm/core/guest_address_space.hpp"
 
-#include <atomic>
 #include <memory>
 #include <new>
 
 namespace hv::paging {
 
 template <TableFormat Format>
-class NestedAddressSpace final : public GuestAddressSpace {
+class NestedAddressSpace : public GuestAddressSpace {
+protected:
     using Table = RadixTable<Format, FrameTables>;
 
 public:
@@ -39,9 +39,6 @@ public:
         return table_.with([&](const Table& table) { return table.translate(gpa.raw); });
     }
     [[nodiscard]] std::uint64_t root() const override { return root_; }
-    [[nodiscard]] std::uint64_t generation() const override {
-        return generation_.load(std::memory_order_acquire);
-    }
     [[nodiscard]] std::uint64_t table_bytes() const override {
         return table_.with([](const Table& table) { return table.tables() * kPageSize; });
     }
@@ -52,23 +49,23 @@ public:
         });
     }
 
-private:
+protected:
     explicit NestedAddressSpace(Table table)
         : root_{table.format().root(table.root())}, table_{std::move(table)} {}
 
+private:
     /// The new generation is visible before the caller goes on to make the CPUs flush.
     template <class Change>
     Expected<void> update(Change&& change) {
         return table_.with([&](Table& table) {
             auto result = change(table);
-            generation_.store(table.revision(), std::memory_order_release);
+            set_generation(table.revision());
             return result;
         });
     }
 
     std::uint64_t root_;
     Guarded<Table, Rank::paging> table_;
-    std::atomic<std::uint64_t> generation_{1};  ///< the table's revision, for readers without the lock
 };
 
 }  // namespace hv::paging

@@ -12,34 +12,6 @@ enum class EventType : std::uint8_t { intr = 0, nmi = 2, exception = 3, software
 
 constexpr std::uint8_t kFirstCr0 = 0x00;
 constexpr std::uint8_t kLastCrWrite = 0x1f;
-constexpr std::uint64_t kMaxInstructionLength = 15;
-
-/// The bytes from RIP to `next`, 0 if that makes no sense.
-std::uint8_t length_to(const Vmcb& vmcb, std::uint64_t next) {
-    const std::uint64_t length = next - vmcb.save.rip;
-    return length <= kMaxInstructionLength ? static_cast<std::uint8_t>(length) : 0;
-}
-
-void decode_io(const Vmcb& vmcb, VmExit& exit) {
-    const std::uint64_t info = vmcb.control.exit_info1;
-    exit.reason = Reason::io;
-    exit.io = {static_cast<std::uint16_t>(IoInfo::Port::get(info)),
-               static_cast<std::uint8_t>(IoInfo::Size::get(info)), IoInfo::In::test(info),
-               IoInfo::String::test(info), IoInfo::Rep::test(info)};
-    // EXITINFO2 holds the next instruction's address on every processor.
-    exit.instruction_length = length_to(vmcb, vmcb.control.exit_info2);
-}
-
-void decode_nested_fault(const Vmcb& vmcb, VmExit& exit) {
-    const std::uint64_t info = vmcb.control.exit_info1;
-    const bool write = NpfInfo::Write::test(info), execute = NpfInfo::Execute::test(info);
-    exit.reason = Reason::nested_fault;
-    exit.fault = {
-        Gpa{vmcb.control.exit_info2},   !write && !execute, write, execute, NpfInfo::Present::test(info),
-        NpfInfo::DuringWalk::test(info)};
-    exit.instruction_length = 0;
-}
-
 void decode_cr(std::uint8_t code, const Vmcb& vmcb, const ExitAssists& assists, VmExit& exit) {
     using MovCr = Bits<63>;
     using Register = Bits<3, 0>;
@@ -51,22 +23,49 @@ void decode_cr(std::uint8_t code, const Vmcb& vmcb, const ExitAssists& assists, 
                static_cast<std::uint8_t>(Register::get(info))};
 }
 
+/// INT n, INT3 or INTO, rather than an event that came by itself.
+bool is_software(std::uint64_t exit_int_info) {
+    const std::uint64_t vector = EventInjection::Vector::get(exit_int_info);
+    switch (static_cast<EventType>(EventInjection::Type::get(exit_int_info))) {
+    case EventType::software: return true;
+    case EventType::exception: return vector == EXCEPTION_BP || vector == EXCEPTION_OF;
+    default: return false;
+    }
+}
+
+void decode_task_switch(const Vmcb& vmcb, VmExit& exit) {
+    using Cause = TaskSwitch::Cause;
+    const std::uint64_t info = vmcb.control.exit_info2;
+    const bool gate = EventInjection::Valid::test(vmcb.control.exit_int_info);
+    const bool software = gate && is_software(vmcb.control.exit_int_info);
+    const bool has_error_code = TaskSwitchInfo::HasErrorCode::test(info);
+    exit.reason = Reason::task_switch;
+    exit.task = {
+        .cause = TaskSwitchInfo::Iret::test(info)   ? Cause::iret
+                 : TaskSwitchInfo::Jump::test(info) ? Cause::jump
+                 : gate                             ? Cause::gate
+                                                    : Cause::call,
+        .instruction = !gate || software,
+        .external = gate && !software,
+        .resume_flag = TaskSwitchInfo::ResumeFlag::test(info),
+        .has_error_code = has_error_code,
+        .selector = static_cast<std::uint16_t>(vmcb.control.exit_info1),
+        .error_code = has_error_code ? static_cast<std::uint32_t>(TaskSwitchInfo::ErrorCode::get(info)) : 0,
+    };
+}
+
 Reason reason_of(ExitCode code) {
     switch (code) {
-    case ExitCode::intr:
     case ExitCode::nmi:
     case ExitCode::smi: return Reason::host_interrupt;
     case ExitCode::vintr: return Reason::interrupt_window;
     case ExitCode::init: return Reason::init_signal;
-    case ExitCode::cpuid: return Reason::cpuid;
-    case ExitCode::hlt: return Reason::hlt;
     case ExitCode::pause: return Reason::pause;
     case ExitCode::invd:
     case ExitCode::wbinvd: return Reason::invd;
     case ExitCode::invlpg: return Reason::invlpg;
-    case ExitCode::task_switch: return Reason::task_switch;
+    case ExitCode::icebp: return Reason::int1;
     case ExitCode::shutdown: return Reason::shutdown;
-    case ExitCode::vmmcall: return Reason::vmcall;
     case ExitCode::xsetbv: return Reason::xsetbv;
     case ExitCode::vmrun:
     case ExitCode::vmload:
@@ -86,23 +85,15 @@ Reason reason_of(ExitCode code) {
 
 }  // namespace
 
-VmExit decode_exit(const Vmcb& vmcb, const ExitAssists& assists) {
+void decode_exit(const Vmcb& vmcb, const ExitAssists& assists, VmExit& exit) {
     const VmcbControl& control = vmcb.control;
-    VmExit exit;
-    exit.raw = {control.exit_code, control.exit_info1, control.exit_info2};
-    if (EventInjection::Valid::test(control.exit_int_info)) [[unlikely]]
+    const bool frequent = decode_frequent_exit(vmcb, assists, exit);
+    if (EventInjection::Valid::test(control.exit_int_info))
         exit.interrupted = decode_event(control.exit_int_info);
-    if (assists.next_rip && control.next_rip != 0)
-        exit.instruction_length = length_to(vmcb, control.next_rip);
-
+    if (frequent)
+        return;
     const auto code = static_cast<ExitCode>(control.exit_code);
-    if (code == ExitCode::ioio) {
-        decode_io(vmcb, exit);
-    } else if (code == ExitCode::msr) {
-        exit.reason = control.exit_info1 == 0 ? Reason::rdmsr : Reason::wrmsr;
-    } else if (code == ExitCode::npf) {
-        decode_nested_fault(vmcb, exit);
-    } else if (control.exit_code <= kLastCrWrite) {
+    if (control.exit_code <= kLastCrWrite) {
         static_assert(kFirstCr0 == static_cast<std::uint64_t>(ExitCode::read_cr0));
         decode_cr(static_cast<std::uint8_t>(control.exit_code), vmcb, assists, exit);
     } else if (code >= ExitCode::read_dr0 && code <= ExitCode::write_dr15) {
@@ -114,6 +105,8 @@ VmExit decode_exit(const Vmcb& vmcb, const ExitAssists& assists) {
         exit.exception = exception_has_error_code(vector)
                              ? Event::exception(vector, static_cast<std::uint32_t>(control.exit_info1))
                              : Event::exception(vector);
+    } else if (code == ExitCode::task_switch) {
+        decode_task_switch(vmcb, exit);
     } else if (code == ExitCode::rdpmc) {
         // There is no PMU: RDPMC is refused as for a counter that does not exist.
         exit.reason = Reason::exception;
@@ -124,7 +117,6 @@ VmExit decode_exit(const Vmcb& vmcb, const ExitAssists& assists) {
     } else {
         exit.reason = reason_of(code);
     }
-    return exit;
 }
 
 std::uint64_t encode_event(const Event& event) {

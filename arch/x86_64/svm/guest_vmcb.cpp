@@ -14,6 +14,7 @@ constexpr Intercept kIntercepts[] = {
     Intercept::msr,    Intercept::task_switch, Intercept::shutdown, Intercept::vmrun,   Intercept::vmmcall,
     Intercept::vmload, Intercept::vmsave,      Intercept::stgi,     Intercept::clgi,    Intercept::skinit,
     Intercept::wbinvd, Intercept::monitor,     Intercept::mwait,    Intercept::xsetbv,  Intercept::rdpru,
+    Intercept::icebp,
 };
 
 /// CR0 and CR4 are checked by neutral code when written; CR8 belongs to the virtual local APIC.
@@ -104,39 +105,18 @@ void GuestVmcb::set_asid(std::uint32_t asid, TlbControl flush) {
     dirty(Clean::asid);
 }
 
-// --- entering and leaving the guest
-// -----------------------------------------------------------------------------------------
-
-void GuestVmcb::enter(const VcpuRegs& regs) {
-    VmcbSave& s = vmcb_.save;
-    s.rax = regs.gpr[RAX];
-    s.rsp = regs.gpr[RSP];
-    s.rip = regs.rip;
-    s.rflags = regs.rflags;
-}
-
-VmExit GuestVmcb::leave(VcpuRegs& regs) {
-    VmcbControl& c = vmcb_.control;
-    const VmcbSave& s = vmcb_.save;
-    regs.gpr[RAX] = s.rax;
-    regs.gpr[RSP] = s.rsp;
-    regs.rip = s.rip;
-    regs.rflags = s.rflags;
-    c.tlb_control = static_cast<std::uint8_t>(TlbControl::nothing);
-    c.event_injection = 0;
-    c.clean = clean_after_exit_;
-    VmExit exit = decode_exit(vmcb_, assists_);
-    if (nmi_blocking_ != NmiBlocking::none) [[unlikely]]
+void GuestVmcb::leave_with_care(VcpuRegs& regs, VmExit& exit) {
+    decode_exit(vmcb_, assists_, exit);
+    if (nmi_blocking_ != NmiBlocking::none)
         settle_nmi_blocking(exit, regs);
     if (exit.reason == VmExit::Reason::interrupt_window)
         end_window_request();
-    return exit;
 }
 
 void GuestVmcb::settle_nmi_blocking(VmExit& exit, VcpuRegs& regs) {
     if (exit.interrupted.type == Event::Type::nmi)
         unblock_nmis();  // it was not delivered, so it blocks nothing yet: it goes in again
-    else if (nmi_blocking_ == NmiBlocking::stepping_over_iret)
+    else if (stepping())
         end_step(exit, regs);
     else if (vmcb_.control.exit_code == static_cast<std::uint64_t>(ExitCode::iret)) {
         begin_step(regs);
@@ -155,12 +135,19 @@ void GuestVmcb::unblock_nmis() {
     set_exception_intercepts(kExceptions);
 }
 
+void GuestVmcb::set_nmi_blocking(bool blocked) {
+    if (blocked)
+        block_nmis();
+    else
+        unblock_nmis();
+}
+
 void GuestVmcb::begin_step(VcpuRegs& regs) {
     nmi_blocking_ = NmiBlocking::stepping_over_iret;
     set_intercept(Intercept::iret, false);
     set_exception_intercepts(kAllExceptions);
     end_window_request();  // it would come before the IRET, again and again
-    iret_rip_ = regs.rip;
+    step_rip_ = regs.rip;
     trap_flag_ = regs.rflags & RFLAGS_TF;
     regs.rflags |= RFLAGS_TF;
     dr6_ = vmcb_.save.dr6;
@@ -174,7 +161,7 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
     const bool stepped = exception && exit.exception.vector == EXCEPTION_DB && (s.dr6 & DR6_BS) != 0;
     dirty(Clean::debug_registers);
     set_exception_intercepts(kExceptions);
-    if (stepped || regs.rip != iret_rip_) {
+    if (stepped || regs.rip != step_rip_) {
         unblock_nmis();
         if (stepped && trap_flag_ == 0) {  // our trap, not the guest's
             s.dr6 = dr6_;
@@ -182,11 +169,11 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
         }
         return;
     }
-    // IRET has not been executed: its flags, with our TF, are not the guest's.
+    // It has not been executed: the flags, with our TF, are not the guest's.
     regs.rflags = (regs.rflags & ~RFLAGS_TF) | trap_flag_;
     s.dr6 |= dr6_ & DR6_BS;
     if (exception && exit.exception.vector != EXCEPTION_DB) {
-        unblock_nmis();  // it faulted, which unblocks them as well
+        unblock_nmis();  // an IRET that faults unblocks them as well
         if (exit.exception.vector == EXCEPTION_PF) {
             s.cr2 = vmcb_.control.exit_info2;  // not written when #PF is intercepted
             dirty(Clean::cr2);
@@ -206,34 +193,38 @@ bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
     switch (event.type) {
     case Event::Type::none: return false;
     case Event::Type::external_interrupt:
-        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow() ||
-            nmi_blocking_ == NmiBlocking::stepping_over_iret)
+        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow(regs) || stepping())
             return false;
-        break;
+        c.event_injection = EventInjection::Vector::make(event.vector) | EventInjection::Valid::kMask;
+        return true;
     case Event::Type::nmi:
-        if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow())
+        if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow(regs))
             return false;
         block_nmis();
         break;
-    case Event::Type::exception:
+    case Event::Type::exception: c.interrupt_shadow = 0; break;  // it ends with the delivery
     case Event::Type::software_interrupt: break;
     }
     c.event_injection = encode_event(event);
+    if ((vmcb_.save.cr0 & CR0_PE) == 0)  // real mode has no error codes
+        c.event_injection &= ~(EventInjection::HasErrorCode::kMask | EventInjection::ErrorCode::kMask);
     return true;
 }
 
 /// By a virtual interrupt that exits instead of being taken [apm2 15.21.4 Injecting Virtual (INTR)
-/// Interrupts]. An NMI window comes the same way, and so not before the guest sets IF; other exits let the
-/// NMI in earlier.
-void GuestVmcb::request_window(Event::Type type) {
+/// Interrupts]. That waits for IF, which an NMI does not: behind an injected event it comes at once. In the
+/// shadow of a MOV SS with IF clear it waits for IF or the next exit.
+GuestVmcb::Window GuestVmcb::request_window(Event::Type type) {
     // The IRET intercept and the end of the step exit by themselves.
-    if (nmi_blocking_ == NmiBlocking::stepping_over_iret ||
-        (type == Event::Type::nmi && nmi_blocking_ != NmiBlocking::none))
-        return;
+    if (stepping() || (type == Event::Type::nmi && nmi_blocking_ != NmiBlocking::none))
+        return Window::exits;
+    if (type == Event::Type::nmi && EventInjection::Valid::test(vmcb_.control.event_injection))
+        return Window::at_once;
     vmcb_.control.virtual_interrupt |= VirtualInterrupt::Pending::kMask | VirtualInterrupt::IgnoreTpr::kMask |
                                        VirtualInterrupt::Priority::kMask;
     dirty(Clean::tpr);
     set_intercept(Intercept::vintr, true);
+    return Window::exits;
 }
 
 void GuestVmcb::end_window_request() {
@@ -294,6 +285,7 @@ bool GuestVmcb::set_state(const CpuState& in, RegSet which) {
     if (which == RegSet::all) {
         // A new start (RESET, INIT): nothing of what was blocked, asked for or on its way stays.
         vmcb_.control.event_injection = 0;
+        vmcb_.control.interrupt_shadow = 0;
         unblock_nmis();
         end_window_request();
     }

@@ -29,18 +29,48 @@ public:
     /// True: translations that were cached for the guest are void.
     [[nodiscard]] bool set_state(const CpuState& in, RegSet which);
     bool inject(const Event& event, const VcpuRegs& regs);
-    void request_window(Event::Type type);
-    void clear_interrupt_shadow() { vmcb_.control.interrupt_shadow &= ~std::uint64_t{1}; }
-    [[nodiscard]] bool interrupt_shadow() const { return (vmcb_.control.interrupt_shadow & 1) != 0; }
+    enum class Window : std::uint8_t {
+        exits,    ///< the guest's run ends when it can take the event
+        at_once,  ///< when it has taken what is injected: the caller makes a physical interrupt pending,
+                  ///< which ends the run before the guest's next instruction
+    };
+    Window request_window(Event::Type type);
+    void set_nmi_blocking(bool blocked);
+    [[nodiscard]] bool interrupt_shadow(const VcpuRegs& regs) const {
+        return (vmcb_.control.interrupt_shadow & 1) != 0 && regs.rip == vmcb_.save.rip;
+    }
+    [[nodiscard]] unsigned cpl() const { return vmcb_.save.cpl & 3U; }
     void set_tsc_offset(std::int64_t offset);
 
     /// Translations are cached under `asid` from now on.
     void set_asid(std::uint32_t asid, TlbControl flush);
     /// This CPU knows nothing of the VMCB.
     void arrive() { vmcb_.control.clean = 0; }
-    /// Before VMRUN and after #VMEXIT: `regs` in and out, and why the guest stopped.
-    void enter(const VcpuRegs& regs);
-    VmExit leave(VcpuRegs& regs);
+    /// Before VMRUN.
+    void enter(const VcpuRegs& regs) {
+        Vmcb& vmcb = vmcb_;
+        if (regs.rip != vmcb.save.rip) {
+            vmcb.save.rip = regs.rip;
+            vmcb.control.interrupt_shadow = 0;
+        }
+        vmcb.save.rax = regs.gpr[RAX];
+        vmcb.save.rsp = regs.gpr[RSP];
+        vmcb.save.rflags = regs.rflags;
+    }
+    /// After #VMEXIT: the guest's registers, and why it stopped.
+    void leave(VcpuRegs& regs, VmExit& exit) {
+        Vmcb& vmcb = vmcb_;
+        regs.gpr[RAX] = vmcb.save.rax;
+        regs.gpr[RSP] = vmcb.save.rsp;
+        regs.rip = vmcb.save.rip;
+        regs.rflags = vmcb.save.rflags;
+        vmcb.control.tlb_control = static_cast<std::uint8_t>(TlbControl::nothing);
+        vmcb.control.event_injection = 0;
+        vmcb.control.clean = clean_after_exit_;
+        if (nmi_blocking_ != NmiBlocking::none || EventInjection::Valid::test(vmcb.control.exit_int_info) ||
+            !decode_frequent_exit(vmcb, assists_, exit)) [[unlikely]]
+            leave_with_care(regs, exit);
+    }
 
 private:
     /// How far the guest is with its NMI handler, whose IRET unblocks NMIs [apm2 15.13.3 NMI Intercept]. The
@@ -54,7 +84,9 @@ private:
     void set_exception_intercepts(std::uint32_t vectors);
     void end_window_request();
     void dirty(Clean bits) { vmcb_.control.clean &= ~static_cast<std::uint32_t>(bits); }
+    void leave_with_care(VcpuRegs& regs, VmExit& exit);
     void settle_nmi_blocking(VmExit& exit, VcpuRegs& regs);
+    [[nodiscard]] bool stepping() const { return nmi_blocking_ == NmiBlocking::stepping_over_iret; }
     void begin_step(VcpuRegs& regs);
     void end_step(VmExit& exit, VcpuRegs& regs);
     void block_nmis();
@@ -65,7 +97,7 @@ private:
     const std::uint32_t clean_after_exit_;
     NmiBlocking nmi_blocking_{NmiBlocking::none};
     // Of the guest, while stepping.
-    std::uint64_t iret_rip_{0};
+    std::uint64_t step_rip_{0};
     std::uint64_t trap_flag_{0};
     std::uint64_t dr6_{0};
 };

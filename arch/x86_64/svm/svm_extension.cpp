@@ -2,6 +2,7 @@
 #include "arch/x86_64/svm/svm_extension.hpp"
 
 #include "arch/x86_64/cpu/instructions.hpp"
+#include "arch/x86_64/cpu/interrupts.hpp"
 #include "arch/x86_64/defs/cr.hpp"
 #include "arch/x86_64/defs/msr.hpp"
 #include "arch/x86_64/paging/nested_address_space.hpp"
@@ -25,20 +26,37 @@ constexpr std::uint64_t kVmCrSvmDisable = bit(4);  // SVMDIS [apm2 15.30.1 VM_CR
 constexpr std::uint32_t kIoPermissionOrder = 2;  // 12 KiB are needed
 constexpr std::uint32_t kMsrPermissionOrder = 1;
 
+enum class Access : std::uint8_t { read = 1, write = 2, both = 3 };
+
+/// MSRs that hold addresses and refuse those that are not canonical [apm2 A.2 System-Software MSRs], [apm3
+/// WRMSR]. Where the processor, an emulator perhaps, takes them all the same, we check.
+constexpr Msr kCanonicalMsrs[] = {Msr::IA32_LSTAR, Msr::IA32_CSTAR, Msr::IA32_FS_BASE, Msr::IA32_GS_BASE,
+                                  Msr::IA32_KERNEL_GS_BASE};
+
 /// MSRs that belong to the guest while it runs: VMLOAD, VMSAVE and VMRUN switch them, or SvmVcpu does with
 /// the vCPU.
 constexpr Msr kGuestMsrs[] = {
-    Msr::IA32_STAR,        Msr::IA32_LSTAR,        Msr::IA32_CSTAR,          Msr::IA32_FMASK,
-    Msr::IA32_FS_BASE,     Msr::IA32_GS_BASE,      Msr::IA32_KERNEL_GS_BASE, Msr::IA32_TSC_AUX,
-    Msr::IA32_SYSENTER_CS, Msr::IA32_SYSENTER_ESP, Msr::IA32_SYSENTER_EIP,
+    Msr::IA32_STAR, Msr::IA32_FMASK, Msr::IA32_SYSENTER_CS, Msr::IA32_SYSENTER_ESP, Msr::IA32_SYSENTER_EIP,
 };
 
-/// Clears an MSR's two bits (read, write) in the permission map [apm2 15.11 MSR Intercepts].
-void allow_msr(std::byte* map, Msr msr) {
+/// The host itself has no use for this one.
+bool checks_canonical_addresses() {
+    constexpr std::uint64_t kNotCanonical = std::uint64_t{1} << 63;
+    const auto msr = static_cast<std::uint32_t>(Msr::IA32_KERNEL_GS_BASE);
+    const std::uint64_t before = cpu::rdmsr(msr);
+    if (!cpu::try_wrmsr(msr, kNotCanonical))
+        return true;
+    cpu::wrmsr(msr, before);
+    return false;
+}
+
+/// Clears an MSR's bits in the permission map [apm2 15.11 MSR Intercepts]: of each pair the lower is the
+/// read's.
+void allow_msr(std::byte* map, Msr msr, Access access) {
     const auto index = static_cast<std::uint32_t>(msr);
     const std::uint32_t block = index < 0x2000 ? 0 : index >= 0xc001'0000 ? 2 : 1;
     const std::uint32_t position = (block * 0x2000 + (index & 0x1fff)) * 2;
-    map[position / 8] &= static_cast<std::byte>(~(3U << (position % 8)));
+    map[position / 8] &= static_cast<std::byte>(~(static_cast<unsigned>(access) << (position % 8)));
 }
 
 }  // namespace
@@ -87,7 +105,12 @@ Expected<void> SvmExtension::init_permissions() {
     std::memset(machine::hva(io_permissions_), 0xff, kPageSize << kIoPermissionOrder);
     std::memset(machine::hva(msr_permissions_), 0xff, kPageSize << kMsrPermissionOrder);
     for (const Msr msr : kGuestMsrs)
-        allow_msr(machine::hva(msr_permissions_), msr);
+        allow_msr(machine::hva(msr_permissions_), msr, Access::both);
+    // Written rarely, and its upper half is reserved.
+    allow_msr(machine::hva(msr_permissions_), Msr::IA32_TSC_AUX, Access::read);
+    const Access canonical = checks_canonical_addresses() ? Access::both : Access::read;
+    for (const Msr msr : kCanonicalMsrs)
+        allow_msr(machine::hva(msr_permissions_), msr, canonical);
     return {};
 }
 

@@ -60,6 +60,7 @@ SvmVcpu::~SvmVcpu() {
 }
 
 void SvmVcpu::take_asid() {
+    space_generation_ = space_.generation();
     const Asid asid = extension_.next_asid();
     vmcb_.set_asid(asid.value, asid.flush_all ? TlbControl::flush_all : TlbControl::nothing);
     asid_cpu_ = machine::cpu_index();
@@ -67,18 +68,25 @@ void SvmVcpu::take_asid() {
     needs_asid_ = false;
 }
 
-VmExit SvmVcpu::run() {
-    if (const std::uint64_t generation = space_.generation(); generation != space_generation_ || needs_asid_)
-        [[unlikely]] {
-        space_generation_ = generation;
+void SvmVcpu::run() {
+    if (space_.generation() != space_generation_ || needs_asid_) [[unlikely]]
         take_asid();
-    }
     vmcb_.enter(regs);
     svm_enter(&regs, vmcb_address_, host_state_);
-    const VmExit exit = vmcb_.leave(regs);
-    if (exit.reason == VmExit::Reason::exception && exit.exception.vector == EXCEPTION_MC) [[unlikely]]
+    vmcb_.leave(regs, exit);
+    if (exit.reason == VmExit::Reason::exception) [[unlikely]]
+        look_for_machine_check();
+}
+
+void SvmVcpu::look_for_machine_check() const {
+    if (exit.exception.vector == EXCEPTION_MC)
         panic("machine check while a guest ran");
-    return exit;
+}
+
+void SvmVcpu::request_window(Event::Type type) {
+    // Interrupts are masked until VMRUN, and exit from the guest as soon as the injected event is delivered.
+    if (vmcb_.request_window(type) == GuestVmcb::Window::at_once)
+        machine::kick_cpu(machine::cpu_index());
 }
 
 void SvmVcpu::get_state(CpuState& out, RegSet which) const {
@@ -99,6 +107,11 @@ void SvmVcpu::set_state(const CpuState& in, RegSet which) {
     std::copy_n(in.dr, 4, dr_);
     if (on_cpu_)
         write_debug_addresses(dr_);
+}
+
+void SvmVcpu::reset() {
+    fpu_.reset();
+    set_tsc_aux(0);
 }
 
 void SvmVcpu::set_tsc_aux(std::uint64_t value) {

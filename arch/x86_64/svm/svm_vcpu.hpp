@@ -17,14 +17,16 @@ public:
     static Expected<std::unique_ptr<VcpuBackend>> create(SvmExtension& extension, GuestAddressSpace& space);
     ~SvmVcpu() override;
 
-    VmExit run() override;
+    void run() override;
     void get_state(CpuState& out, RegSet which) const override;
     void set_state(const CpuState& in, RegSet which) override;
     bool inject(const Event& event) override { return vmcb_.inject(event, regs); }
-    void request_window(Event::Type type) override { vmcb_.request_window(type); }
-    void clear_interrupt_shadow() override { vmcb_.clear_interrupt_shadow(); }
-    [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(); }
+    void request_window(Event::Type type) override;
+    void set_nmi_blocking(bool blocked) override { vmcb_.set_nmi_blocking(blocked); }
+    [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(regs); }
+    [[nodiscard]] unsigned cpl() const override { return vmcb_.cpl(); }
     void set_tsc_offset(std::int64_t offset) override { vmcb_.set_tsc_offset(offset); }
+    void reset() override;
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
     void set_tsc_aux(std::uint64_t value) override;
@@ -43,6 +45,7 @@ public:
 private:
     SvmVcpu(SvmExtension& extension, GuestAddressSpace& space, Hpa vmcb, cpu::GuestFpu fpu);
     void take_asid();
+    void look_for_machine_check() const;
 
     SvmExtension& extension_;
     GuestAddressSpace& space_;

@@ -37,12 +37,19 @@ constexpr Feature kSecondary[] = {
     {secondary::ENABLE_EPT, "extended page tables (EPT)"},
     {secondary::UNRESTRICTED_GUEST, "unrestricted guest"},
 };
-// Kept from guests where the processor has them: SGX instructions, and cache flushes that would slow all
-// others down.
+// Without its control an instruction is #UD: RDTSCP, RDPID and INVPCID get theirs, XSAVES, which guests are
+// not offered, does not. Kept from guests where the processor has them: SGX instructions, and cache flushes
+// that would slow all others down.
 constexpr std::uint32_t kSecondaryWanted = secondary::ENABLE_VPID | secondary::ENABLE_RDTSCP |
-                                           secondary::ENABLE_INVPCID | secondary::ENABLE_XSAVES |
-                                           secondary::PAUSE_LOOP_EXITING | secondary::WBINVD_EXITING |
-                                           secondary::ENCLS_EXITING | secondary::ENCLV_EXITING;
+                                           secondary::ENABLE_INVPCID | secondary::PAUSE_LOOP_EXITING |
+                                           secondary::WBINVD_EXITING | secondary::ENCLS_EXITING |
+                                           secondary::ENCLV_EXITING;
+/// Virtual-interrupt delivery is used with all of these: without register virtualization the guest would
+/// read what the processor does not keep, and one mode's control without the other's would do in one mode
+/// only.
+constexpr std::uint32_t kApicVirtualization =
+    secondary::VIRTUALIZE_APIC_ACCESSES | secondary::VIRTUALIZE_X2APIC_MODE |
+    secondary::APIC_REGISTER_VIRTUALIZATION | secondary::VIRTUAL_INTERRUPT_DELIVERY;
 constexpr Feature kExit[] = {
     {vm_exit::SAVE_DEBUG_CONTROLS, "saving of debug controls"},
     {vm_exit::HOST_ADDRESS_SPACE_SIZE, "64-bit host"},
@@ -99,7 +106,20 @@ constexpr std::uint64_t TAA_NO = 1U << 8;
 
 }  // namespace
 
-Expected<Controls> negotiate(const CapabilityMsrs& caps) {
+/// [sdm3 27.2.1.1 VM-Execution Control Fields]: the rest needs the TPR shadow, virtual-interrupt delivery
+/// also external-interrupt exiting, which is always set.
+static void choose_apic_virtualization(Controls& controls, ApicUse use) {
+    const std::uint64_t capability = controls.caps.primary;
+    if (use == ApicUse::none || ((capability >> 32) & primary::USE_TPR_SHADOW) == 0)
+        return;
+    constexpr std::uint32_t kCr8Exits = primary::CR8_LOAD_EXITING | primary::CR8_STORE_EXITING;
+    controls.primary |= primary::USE_TPR_SHADOW;
+    controls.primary &= ~kCr8Exits | static_cast<std::uint32_t>(capability);
+    if (use == ApicUse::all && ((controls.caps.secondary >> 32) & kApicVirtualization) == kApicVirtualization)
+        controls.secondary |= secondary::APIC_REGISTER_VIRTUALIZATION | secondary::VIRTUAL_INTERRUPT_DELIVERY;
+}
+
+Expected<Controls> negotiate(const CapabilityMsrs& caps, ApicUse apic) {
     Requirements need;
     Controls controls{};
     controls.caps = caps;
@@ -118,6 +138,7 @@ Expected<Controls> negotiate(const CapabilityMsrs& caps) {
                  "INVEPT");
     if (!need.met())
         return Unexpected{Error::unsupported};
+    choose_apic_virtualization(controls, apic);
     // Without INVVPID a VPID's translations could not be dropped: better none then, each VM entry flushes.
     if (!EptVpidCap::Invvpid::test(caps.ept_vpid) ||
         !(EptVpidCap::InvvpidSingle::test(caps.ept_vpid) || EptVpidCap::InvvpidAll::test(caps.ept_vpid)))

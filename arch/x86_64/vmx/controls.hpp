@@ -52,7 +52,13 @@ struct Controls {
 
     [[nodiscard]] constexpr bool has_vpid() const { return (secondary & secondary::ENABLE_VPID) != 0; }
     [[nodiscard]] constexpr bool has_rdtscp() const { return (secondary & secondary::ENABLE_RDTSCP) != 0; }
+    [[nodiscard]] constexpr bool has_invpcid() const { return (secondary & secondary::ENABLE_INVPCID) != 0; }
     [[nodiscard]] constexpr bool has_preemption_timer() const { return (pin & pin::PREEMPTION_TIMER) != 0; }
+    [[nodiscard]] constexpr bool has_tpr_shadow() const { return (primary & primary::USE_TPR_SHADOW) != 0; }
+    /// Then the mode's own control (virtualize APIC accesses, virtualize x2APIC mode) can be set as well.
+    [[nodiscard]] constexpr bool delivers_interrupts() const {
+        return (secondary & secondary::VIRTUAL_INTERRUPT_DELIVERY) != 0;
+    }
     [[nodiscard]] constexpr InveptType invept_type() const {
         return EptVpidCap::InveptSingle::test(caps.ept_vpid) ? InveptType::single_context
                                                              : InveptType::all_contexts;
@@ -63,9 +69,12 @@ struct Controls {
     }
 };
 
+/// How much of APIC virtualization may be used where the processor offers it.
+enum class ApicUse : std::uint8_t { none, tpr_shadow, all };
+
 /// Error::unsupported: the processor lacks something that this backend cannot do without; each such thing is
 /// named in the log.
-Expected<Controls> negotiate(const CapabilityMsrs& caps);
+Expected<Controls> negotiate(const CapabilityMsrs& caps, ApicUse apic = ApicUse::all);
 
 /// Sees to it that VMXON is allowed outside SMX. Error::disabled: the firmware locked it off.
 template <MsrIo Io>

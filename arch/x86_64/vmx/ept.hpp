@@ -11,6 +11,7 @@
 #include "arch/x86_64/defs/ept.hpp"
 #include "arch/x86_64/defs/vmx.hpp"
 #include "arch/x86_64/paging/nested_address_space.hpp"
+#include "arch/x86_64/vmx/apic_access.hpp"
 #include "vmm/base/address.hpp"
 #include "vmm/core/guest_address_space.hpp"
 
@@ -71,6 +72,24 @@ private:
     unsigned largest_leaf_level_;
 };
 
-using EptAddressSpace = paging::NestedAddressSpace<EptFormat>;
+/// A VM's: with the page where its local APICs are.
+class EptAddressSpace final : public paging::NestedAddressSpace<EptFormat> {
+public:
+    static Expected<std::unique_ptr<GuestAddressSpace>> create(FrameSource& frames, EptFormat format) {
+        Table table = HV_TRY(Table::create(format, paging::FrameTables{frames}));
+        auto* space = new (std::nothrow) EptAddressSpace{std::move(table)};
+        if (space == nullptr)
+            return Unexpected{Error::no_memory};
+        return std::unique_ptr<GuestAddressSpace>{space};
+    }
+    /// Of a space that create() made.
+    static EptAddressSpace& of(GuestAddressSpace& space) { return static_cast<EptAddressSpace&>(space); }
+    [[nodiscard]] ApicAccess& apic_access() { return apic_access_; }
+
+private:
+    explicit EptAddressSpace(Table table) : NestedAddressSpace{std::move(table)} {}
+
+    ApicAccess apic_access_;
+};
 
 }  // namespace hv::vmx

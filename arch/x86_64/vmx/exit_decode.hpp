@@ -24,13 +24,10 @@ constexpr CrExit decode_cr(std::uint64_t qualification) {
 
 /// Table Exit Qualification for I/O Instructions
 constexpr IoExit decode_io(std::uint64_t qualification) {
-    return {
-        .port = static_cast<std::uint16_t>(IoQualification::Port::get(qualification)),
-        .size = static_cast<std::uint8_t>(IoQualification::SizeMinus1::get(qualification) + 1),
-        .in = IoQualification::In::test(qualification),
-        .string = IoQualification::String::test(qualification),
-        .rep = IoQualification::Rep::test(qualification),
-    };
+    return {static_cast<std::uint16_t>(IoQualification::Port::get(qualification)),
+            static_cast<std::uint8_t>(IoQualification::SizeMinus1::get(qualification) + 1),
+            IoQualification::In::test(qualification), IoQualification::String::test(qualification),
+            IoQualification::Rep::test(qualification)};
 }
 
 /// Table Exit Qualification for EPT Violations
@@ -44,6 +41,43 @@ constexpr NestedFault decode_ept_violation(std::uint64_t qualification, std::uin
         // A load of the PDPTEs has no linear address; it is a walk all the same.
         .during_walk = !EptViolation::LinearValid::test(qualification) ||
                        !EptViolation::FinalTranslation::test(qualification),
+    };
+}
+
+/// Table Exit Qualification for Task Switches. `event`: what comes through the task gate, if one is the
+/// cause.
+constexpr TaskSwitch decode_task_switch(std::uint64_t qualification, const Event& event,
+                                        std::uint64_t rflags) {
+    using Cause = TaskSwitch::Cause;
+    constexpr Cause kSources[] = {Cause::call, Cause::iret, Cause::jump, Cause::gate};
+    const Cause cause = kSources[TaskSwitchQualification::Source::get(qualification)];
+    const bool gate = cause == Cause::gate;
+    // INT1 counts as an event from outside the program [sdm3 6.13 Error Code].
+    const bool software = gate && event.instruction_length != 0;
+    return {
+        .cause = cause,
+        .instruction = !gate || software,
+        .external = gate && !(software && event.vector != EXCEPTION_DB),
+        // Saved as the old task's TSS would get it [sdm3 28.3.3 Saving RIP, RSP, RFLAGS, and SSP].
+        .resume_flag = (rflags & RFLAGS_RF) != 0,
+        .has_error_code = gate && event.has_error_code,
+        .selector = static_cast<std::uint16_t>(TaskSwitchQualification::Selector::get(qualification)),
+        .error_code = gate ? event.error_code : 0,
+    };
+}
+
+/// Table Exit Qualification for APIC-Access VM Exits. The address is that in the page: whoever knows where
+/// the page is adds it.
+constexpr NestedFault decode_apic_access(std::uint64_t qualification) {
+    using Type = ApicAccessType;
+    const auto type = static_cast<Type>(ApicAccessQualification::Type::get(qualification));
+    return {
+        .gpa = Gpa{ApicAccessQualification::Offset::get(qualification)},
+        .read = type == Type::read,
+        .write = type == Type::write,
+        .execute = type == Type::fetch,
+        .present = true,
+        .during_walk = type == Type::physical,
     };
 }
 
@@ -121,7 +155,7 @@ VmExit decode_exit(Io& vmcs) {
         break;
     case ExitReason::TASK_SWITCH:
         instruction(Reason::task_switch);
-        qualification();
+        exit.task = decode_task_switch(qualification(), exit.interrupted, vmcs.read(GUEST_RFLAGS));
         break;
     case ExitReason::EPT_VIOLATION:
         // The instruction length is not defined here [sdm3 28.2.5 Information for VM Exits Due to Instruction
@@ -129,6 +163,21 @@ VmExit decode_exit(Io& vmcs) {
         exit.reason = Reason::nested_fault;
         exit.raw.info2 = vmcs.read(GUEST_PHYSICAL_ADDRESS);
         exit.fault = decode_ept_violation(qualification(), exit.raw.info2);
+        break;
+
+    case ExitReason::APIC_ACCESS:
+        exit.reason = Reason::nested_fault;
+        exit.fault = decode_apic_access(qualification());
+        break;
+    // The instructions behind these three are done.
+    case ExitReason::TPR_BELOW_THRESHOLD: exit.reason = Reason::interrupt_window; break;
+    case ExitReason::APIC_WRITE:
+        exit.reason = Reason::apic_write;
+        exit.apic = {static_cast<std::uint16_t>(qualification() & 0xfff), 0};
+        break;
+    case ExitReason::VIRTUALIZED_EOI:
+        exit.reason = Reason::apic_eoi;
+        exit.apic = {0, static_cast<std::uint8_t>(qualification())};
         break;
 
     case ExitReason::RDPMC:
@@ -168,12 +217,8 @@ VmExit decode_exit(Io& vmcs) {
     case ExitReason::RDTSC:
     case ExitReason::RDTSCP:
     case ExitReason::MONITOR_TRAP_FLAG:
-    case ExitReason::TPR_BELOW_THRESHOLD:
-    case ExitReason::APIC_ACCESS:
-    case ExitReason::VIRTUALIZED_EOI:
     case ExitReason::GDTR_OR_IDTR_ACCESS:
     case ExitReason::LDTR_OR_TR_ACCESS:
-    case ExitReason::APIC_WRITE:
     case ExitReason::RDRAND:
     case ExitReason::RDSEED:
     case ExitReason::INVPCID:

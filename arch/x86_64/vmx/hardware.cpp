@@ -38,6 +38,15 @@ void panic_on_vmx_failure(const char* instruction, std::uint64_t operand, VmxSta
     panic("%s of %llx failed: %s", instruction, static_cast<unsigned long long>(operand), reason_of(status));
 }
 
+void panic_on_vmread(std::uint32_t field) {
+    std::uint64_t value = 0;
+    panic_on_vmx_failure("VMREAD", field, vmread(field, value));
+}
+
+void panic_on_vmwrite(std::uint32_t field, std::uint64_t value) {
+    panic_on_vmx_failure("VMWRITE", field, vmwrite(field, value));
+}
+
 HostState Hardware::host_state() const {
     const cpu::TableRegister gdt = cpu::sgdt();
     HostState host{};

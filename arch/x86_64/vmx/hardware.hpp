@@ -17,23 +17,25 @@ void log_vmx_failure(const char* instruction, std::uint64_t operand, VmxStatus s
 /// Likewise, where going on would be wrong.
 [[noreturn]] void panic_on_vmx_failure(const char* instruction, std::uint64_t operand, VmxStatus status);
 
+/// The instruction is executed again, for its reason.
+[[noreturn, gnu::cold]] void panic_on_vmread(std::uint32_t field);
+[[noreturn, gnu::cold]] void panic_on_vmwrite(std::uint32_t field, std::uint64_t value);
+
 class Hardware {
 public:
     using Fpu = cpu::GuestFpu;
 
     template <class Field>
     [[nodiscard]] typename Field::Value read(Field field) const {
-        std::uint64_t value = 0;
-        if (const VmxStatus status = vmread(field.encoding, value); status != VmxStatus::succeeded)
-            [[unlikely]]
-            panic_on_vmx_failure("VMREAD", field.encoding, status);
+        std::uint64_t value;
+        if (!vmread_succeeds(field.encoding, value)) [[unlikely]]
+            panic_on_vmread(field.encoding);
         return static_cast<typename Field::Value>(value);
     }
     template <class T>
     void write(VmcsField<T> field, std::type_identity_t<T> value) const {
-        if (const VmxStatus status = vmwrite(field.encoding, value); status != VmxStatus::succeeded)
-            [[unlikely]]
-            panic_on_vmx_failure("VMWRITE", field.encoding, status);
+        if (!vmwrite_succeeds(field.encoding, value)) [[unlikely]]
+            panic_on_vmwrite(field.encoding, value);
     }
     [[nodiscard]] std::uint64_t read_msr(Msr msr) const {
         return cpu::rdmsr(static_cast<std::uint32_t>(msr));

@@ -51,6 +51,17 @@ inline VmxStatus vmwrite(std::uint32_t field, std::uint64_t value) {
                  : "memory");
     return status_of(carry, zero);
 }
+/// The same for the exit path: one conditional jump tells success. False: the other form tells why.
+inline bool vmread_succeeds(std::uint32_t field, std::uint64_t& value) {
+    bool failed;
+    asm volatile("vmread %2, %1" : "=@ccbe"(failed), "=r"(value) : "r"(std::uint64_t{field}));
+    return !failed;
+}
+inline bool vmwrite_succeeds(std::uint32_t field, std::uint64_t value) {
+    bool failed;
+    asm volatile("vmwrite %1, %2" : "=@ccbe"(failed) : "r"(value), "r"(std::uint64_t{field}) : "memory");
+    return !failed;
+}
 inline VmxStatus invept(InveptType type, const InveptDescriptor& descriptor) {
     bool carry, zero;
     asm volatile("invept %3, %2" : "=@ccc"(carry), "=@ccz"(zero) : "r"(type), "m"(descriptor) : "memory");

@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/vmx/vmcs_setup.hpp"
 
+#include <cstring>
 #include <span>
 
 namespace hv::vmx {
@@ -18,6 +19,12 @@ Expected<std::unique_ptr<Shared>> Shared::create(FrameSource& frames, const Cont
     const std::span<std::byte, kPageSize> bitmap{shared->msr_bitmap.data(), kPageSize};
     for (const Msr msr : kUninterceptedMsrs)
         allow_msr(bitmap, msr);
+    if (controls.delivers_interrupts()) {
+        shared->x2apic_msr_bitmap = HV_TRY(OwnedFrames::create(frames, 0, std::byte{0xff}));
+        shared->apic_access_page = HV_TRY(OwnedFrames::create(frames, 0, std::byte{0}));
+        std::memcpy(shared->x2apic_msr_bitmap.data(), bitmap.data(), kPageSize);
+        allow_x2apic_msrs(std::span<std::byte, kPageSize>{shared->x2apic_msr_bitmap.data(), kPageSize});
+    }
     return shared;
 }
 

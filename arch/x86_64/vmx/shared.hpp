@@ -28,8 +28,10 @@ struct Shared {
     Controls controls{};
     Mitigations mitigations{};
     OwnedFrames msr_bitmap;
-    OwnedFrames io_bitmaps;  ///< all ones: every port exits
-    Vec<CpuSlot> cpus;       ///< by machine::cpu_index()
+    OwnedFrames x2apic_msr_bitmap;  ///< for guests in x2APIC mode, if the processor delivers interrupts
+    OwnedFrames apic_access_page;   ///< likewise for xAPIC mode; of all VMs, never read or written
+    OwnedFrames io_bitmaps;         ///< all ones: every port exits
+    Vec<CpuSlot> cpus;              ///< by machine::cpu_index()
     VpidPool vpids;
 };
 

@@ -6,16 +6,19 @@
 // the rest.
 #pragma once
 
+#include "arch/x86_64/vmx/ept.hpp"
 #include "arch/x86_64/vmx/event.hpp"
 #include "arch/x86_64/vmx/exit_decode.hpp"
 #include "arch/x86_64/vmx/shared.hpp"
 #include "arch/x86_64/vmx/vmcs_setup.hpp"
 #include "vmm/base/machine.hpp"
+#include "vmm/core/apic_acceleration.hpp"
 #include "vmm/core/guest_address_space.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 namespace hv::vmx {
@@ -27,23 +30,31 @@ namespace hv::vmx {
 inline constexpr std::uint64_t kEntriesPerSecond = 1000;
 
 template <VmxMachine Machine>
-class BasicVcpu final : public VcpuBackend {
+class BasicVcpu final : public VcpuBackend, private ApicAcceleration {
     using Fpu = typename Machine::Fpu;
 
 public:
-    /// In the state after RESET. Error::no_memory; Error::busy: no VPID is left.
+    /// In the state after RESET. Error::no_memory; Error::busy: no VPID is
+    /// left.
     static Expected<std::unique_ptr<VcpuBackend>> create(Machine machine, Shared& shared,
-                                                         GuestAddressSpace& space);
+                                                         EptAddressSpace& space);
     ~BasicVcpu() override;
 
-    VmExit run() override;
+    void run() override;
     void get_state(CpuState& out, RegSet which) const override;
     void set_state(const CpuState& in, RegSet which) override;
     bool inject(const Event& event) override;
     void request_window(Event::Type type) override;
-    void clear_interrupt_shadow() override;
     [[nodiscard]] bool interrupt_shadow() const override;
+    [[nodiscard]] unsigned cpl() const override {
+        return read_segment(machine_, static_cast<unsigned>(SegmentName::ss)).dpl();
+    }
+    void set_nmi_blocking(bool blocked) override;
     void set_tsc_offset(std::int64_t offset) override;
+    void reset() override {
+        fpu_.reset();
+        set_tsc_aux(0);
+    }
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
     void set_tsc_aux(std::uint64_t value) override;
@@ -57,20 +68,71 @@ public:
     void flush_guest_tlb() override { flush_linear_ = true; }
     void enter_cpu() override;
     void leave_cpu() override;
+    ApicAcceleration* apic_acceleration() override {
+        return shared_.controls.has_tpr_shadow() ? this : nullptr;
+    }
     void log_state() const override;
 
 private:
+    static constexpr std::uint32_t kTprIndex = 0x08;
+    /// Exits about which settle() has something to do.
+    static constexpr std::uint64_t kSettled = [] {
+        std::uint64_t set = 0;
+        for (const ExitReason reason :
+             {ExitReason::EXCEPTION_OR_NMI, ExitReason::EPT_VIOLATION, ExitReason::APIC_ACCESS,
+              ExitReason::INTERRUPT_WINDOW, ExitReason::NMI_WINDOW, ExitReason::ENTRY_FAILURE_MACHINE_CHECK})
+            set |= bit(static_cast<unsigned>(reason));
+        return set;
+    }();
+    static constexpr Vmcs64 kEoiExitBitmaps[] = {EOI_EXIT_BITMAP_0, EOI_EXIT_BITMAP_1, EOI_EXIT_BITMAP_2,
+                                                 EOI_EXIT_BITMAP_3};
+
+    // ApicAcceleration
+    [[nodiscard]] Extent extent() const override {
+        return shared_.controls.delivers_interrupts() ? Extent::interrupts : Extent::task_priority;
+    }
+    [[nodiscard]] ApicPage& page() override { return *reinterpret_cast<ApicPage*>(virtual_apic_.data()); }
+    void watch(Client& client, const int& highest_request) override {
+        apic_.client = &client;
+        apic_.highest_request = &highest_request;
+    }
+    void set_mode(Mode mode, Gpa base) override;
+    [[nodiscard]] Status status() const override;
+    void set_status(Status status) override;
+    void set_eoi_exits(unsigned word, std::uint64_t vectors) override;
+
+    /// What the VMCS is to hold of the APIC.
+    struct ApicFields {
+        Gpa base{};
+        std::uint64_t eoi_exits[4]{};
+        std::uint32_t secondary{0};  ///< the mode's control
+        Status status{};             ///< while not on a CPU
+        bool changed{false};         ///< while not on a CPU
+        // With a TPR shadow alone.
+        Client* client{nullptr};
+        const int* highest_request{nullptr};
+        std::uint32_t tpr_threshold{0};  ///< as the VMCS holds it
+        std::uint32_t tpr{0};            ///< at the last entry
+    };
+    static std::uint16_t raw_status(Status status) {
+        return static_cast<std::uint16_t>(InterruptStatus::Requesting::make(status.requested) |
+                                          InterruptStatus::Servicing::make(status.in_service));
+    }
+    void write_apic_fields();
+    void update_tpr_threshold();
+
     /// SYSCALL MSRs: VM entries and exits do not switch them.
     struct SyscallMsrs {
         std::uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     };
 
-    BasicVcpu(Machine machine, Shared& shared, GuestAddressSpace& space, OwnedFrames vmcs, std::uint16_t vpid,
-              Fpu fpu)
+    BasicVcpu(Machine machine, Shared& shared, EptAddressSpace& space, OwnedFrames vmcs,
+              OwnedFrames virtual_apic, std::uint16_t vpid, Fpu fpu)
         : machine_{std::move(machine)},
           shared_{shared},
           space_{space},
           vmcs_{std::move(vmcs)},
+          virtual_apic_{std::move(virtual_apic)},
           fpu_{std::move(fpu)},
           vpid_{vpid} {}
 
@@ -78,9 +140,11 @@ private:
     void load_pdptes(std::uint64_t cr3);
     void set_control(const CpuState& in);
     void flush_translations();
-    VmExit entry_failed(EntryResult result);
-    void settle(VmExit& exit);
-    void settle_debug_exception();
+    void entry_failed(EntryResult result);
+    void settle();
+    void clear_interrupt_shadow();
+    void settle_debug_exception(bool by_instruction);
+    void take_pending_debug_exceptions();
     void restore_nmi_blocking(bool unblocked_by_iret);
     [[nodiscard]] std::uint32_t interruptibility() const {
         return machine_.read(GUEST_INTERRUPTIBILITY_STATE);
@@ -92,8 +156,11 @@ private:
 
     [[no_unique_address]] Machine machine_;
     Shared& shared_;
-    GuestAddressSpace& space_;
+    EptAddressSpace& space_;
     OwnedFrames vmcs_;
+    OwnedFrames virtual_apic_;  ///< if there is a TPR shadow
+    ApicFields apic_{};
+    std::optional<std::size_t> apic_slot_;  ///< in the VM's ApicAccess, if interrupts are delivered
     Fpu fpu_;
     std::uint64_t host_rsp_{0};          ///< what HOST_RSP holds
     VcpuRegs written_{};                 ///< RSP, RIP and RFLAGS as the VMCS holds them
@@ -115,5 +182,6 @@ private:
 
 }  // namespace hv::vmx
 
+#include "arch/x86_64/vmx/vcpu_apic.hpp"
 #include "arch/x86_64/vmx/vcpu_run.hpp"
 #include "arch/x86_64/vmx/vcpu_state.hpp"

@@ -9,30 +9,41 @@
 namespace hv::vmx {
 
 template <VmxMachine Machine>
-VmExit BasicVcpu<Machine>::run() {
-    flush_translations();
+void BasicVcpu<Machine>::run() {
+    if (space_.generation() != space_generation_ || flush_guest_physical_ || flush_linear_) [[unlikely]]
+        flush_translations();
     if (regs.gpr[RSP] != written_.gpr[RSP])
         machine_.write(GUEST_RSP, regs.gpr[RSP]);
-    if (regs.rip != written_.rip)
+    if (regs.rip != written_.rip) {
         machine_.write(GUEST_RIP, regs.rip);
+        clear_interrupt_shadow();
+    }
     if (regs.rflags != written_.rflags)
         machine_.write(GUEST_RFLAGS, regs.rflags | RFLAGS_FIXED);
+    if (apic_.client != nullptr) {
+        update_tpr_threshold();
+        apic_.tpr = page().read(kTprIndex);
+    }
     if (shared_.mitigations.clear_buffers)
         machine_.clear_cpu_buffers();
 
     const EntryResult result = machine_.enter(regs, launched_, host_rsp_);
-    if (result != EntryResult::exited) [[unlikely]]
-        return entry_failed(result);
+    if (result != EntryResult::exited) [[unlikely]] {
+        entry_failed(result);
+        return;
+    }
 
     regs.gpr[RSP] = written_.gpr[RSP] = machine_.read(GUEST_RSP);
     regs.rip = written_.rip = machine_.read(GUEST_RIP);
     regs.rflags = written_.rflags = machine_.read(GUEST_RFLAGS);
+    if (apic_.client != nullptr && page().read(kTprIndex) != apic_.tpr) [[unlikely]]
+        apic_.client->task_priority_changed(static_cast<std::uint8_t>(page().read(kTprIndex)));
     injected_ = false;  // [sdm3 28.2 Recording VM-Exit Information and Updating VM-Entry Control Fields]
-    VmExit exit = decode_exit(machine_);
+    exit = decode_exit(machine_);
     // A VM entry that failed has launched nothing.
     launched_ = launched_ || exit.reason != VmExit::Reason::invalid_state;
-    settle(exit);
-    return exit;
+    if ((kSettled >> (exit.raw.code & 63) & 1) != 0 || exit.interrupted.pending()) [[unlikely]]
+        settle();
 }
 
 /// Drops translations that another CPU, an earlier user of the VPID or a change of the page tables made void
@@ -40,12 +51,12 @@ VmExit BasicVcpu<Machine>::run() {
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::flush_translations() {
     const std::uint64_t generation = space_.generation();
-    if (generation != space_generation_ || flush_guest_physical_) [[unlikely]] {
+    if (generation != space_generation_ || flush_guest_physical_) {
         machine_.invept(shared_.controls.invept_type(), space_.root());
         space_generation_ = generation;
         flush_guest_physical_ = false;
     }
-    if (flush_linear_) [[unlikely]] {
+    if (flush_linear_) {
         if (shared_.controls.has_vpid())  // without, each VM entry flushes
             machine_.invvpid(shared_.controls.invvpid_type(), vpid_);
         flush_linear_ = false;
@@ -55,19 +66,18 @@ void BasicVcpu<Machine>::flush_translations() {
 /// VM entry did not begin: the VMCS' controls or host state are wrong [sdm3 27.2 Checks on VMX Controls and
 /// Host-State Area].
 template <VmxMachine Machine>
-VmExit BasicVcpu<Machine>::entry_failed(EntryResult result) {
+void BasicVcpu<Machine>::entry_failed(EntryResult result) {
     const std::uint32_t error = result == EntryResult::fail_valid ? machine_.read(VM_INSTRUCTION_ERROR) : 0;
     log::error(log::Topic::vmx, "%s failed: %s (%u)", launched_ ? "VMRESUME" : "VMLAUNCH",
                result == EntryResult::fail_valid ? vm_instruction_error(error) : "no current VMCS", error);
-    VmExit exit;
+    exit = {};
     exit.reason = VmExit::Reason::invalid_state;
     exit.raw = {~std::uint64_t{0}, error, 0};
-    return exit;
 }
 
 /// What has to be done about an exit before anything else, so that nobody above needs to know of it.
 template <VmxMachine Machine>
-void BasicVcpu<Machine>::settle(VmExit& exit) {
+void BasicVcpu<Machine>::settle() {
     switch (static_cast<ExitReason>(exit.raw.code)) {
     case ExitReason::EXCEPTION_OR_NMI: {
         const std::uint32_t info = machine_.read(VM_EXIT_INTERRUPTION_INFORMATION);
@@ -80,7 +90,7 @@ void BasicVcpu<Machine>::settle(VmExit& exit) {
         if (vector == EXCEPTION_MC)
             machine_.deliver_machine_check();
         else if (vector == EXCEPTION_DB)
-            settle_debug_exception();
+            settle_debug_exception(exit.exception.instruction_length != 0);
         if (!exit.interrupted.pending())
             restore_nmi_blocking(InterruptionInfo::NmiUnblocking::test(info));
         break;
@@ -88,6 +98,10 @@ void BasicVcpu<Machine>::settle(VmExit& exit) {
     case ExitReason::EPT_VIOLATION:
         if (!exit.interrupted.pending())
             restore_nmi_blocking(EptViolation::NmiUnblocking::test(exit.raw.info1));
+        break;
+    case ExitReason::APIC_ACCESS:
+        exit.fault.gpa = apic_.base + exit.fault.gpa.raw;
+        exit.raw.info2 = exit.fault.gpa.raw;
         break;
     case ExitReason::INTERRUPT_WINDOW: set_primary_control(primary::INTERRUPT_WINDOW_EXITING, false); break;
     case ExitReason::NMI_WINDOW: set_primary_control(primary::NMI_WINDOW_EXITING, false); break;
@@ -101,19 +115,37 @@ void BasicVcpu<Machine>::settle(VmExit& exit) {
 }
 
 /// The exit happened instead of the exception's delivery: DR6 and DR7 are not changed yet [sdm3 28.1
-/// Architectural State before a VM Exit]. The event itself is injected by whoever handles the exit.
+/// Architectural State before a VM Exit]. The event itself is injected by whoever handles the exit. INT1
+/// (`by_instruction`) changes neither.
 template <VmxMachine Machine>
-void BasicVcpu<Machine>::settle_debug_exception() {
-    DebugRegisters debug{};
-    machine_.save_debug_registers(debug);
-    debug.dr6 =
-        (debug.dr6 & ~DR6_B0_B3) | DR6_RTM | (machine_.read(EXIT_QUALIFICATION) & DEBUG_QUALIFICATION_MASK);
-    machine_.load_debug_registers(debug);
-    machine_.write(GUEST_DR7, machine_.read(GUEST_DR7) & ~DR7_GD);
+void BasicVcpu<Machine>::settle_debug_exception(bool by_instruction) {
+    if (!by_instruction) {
+        DebugRegisters debug{};
+        machine_.save_debug_registers(debug);
+        debug.dr6 = (debug.dr6 & ~DR6_B0_B3) | DR6_RTM |
+                    (machine_.read(EXIT_QUALIFICATION) & DEBUG_QUALIFICATION_MASK);
+        machine_.load_debug_registers(debug);
+        machine_.write(GUEST_DR7, machine_.read(GUEST_DR7) & ~DR7_GD);
+    }
     // VM entry asks for the pending trap of a single step under an interrupt shadow, though the exit has
     // taken it away [sdm3 27.3.1.5 Checks on Guest Non-Register State].
     if ((regs.rflags & RFLAGS_TF) != 0 && Interruptibility::Shadow::test(interruptibility()))
         machine_.write(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_DEBUG_BS);
+}
+
+/// Breakpoints of a MOV SS that the instruction in its shadow was to report: an injected #DB takes their
+/// place, and VM entry would drop them [sdm3 27.7.3 Delivery of Pending Debug Exceptions after VM Entry].
+template <VmxMachine Machine>
+void BasicVcpu<Machine>::take_pending_debug_exceptions() {
+    const std::uint64_t pending = machine_.read(GUEST_PENDING_DEBUG_EXCEPTIONS);
+    if (pending == 0 || interrupt_shadow())
+        return;
+    DebugRegisters debug{};
+    machine_.save_debug_registers(debug);
+    const bool breakpoints = (pending & PENDING_DEBUG_ENABLED_BREAKPOINT) != 0;
+    debug.dr6 |= pending & (breakpoints ? DR6_B0_B3 | DR6_BS : DR6_BS);
+    machine_.load_debug_registers(debug);
+    machine_.write(GUEST_PENDING_DEBUG_EXCEPTIONS, std::uint64_t{0});
 }
 
 /// An IRET unblocked NMIs and then faulted: it will be executed again, and until then they are blocked
@@ -136,12 +168,17 @@ bool BasicVcpu<Machine>::inject(const Event& event) {
             return false;
         break;
     case Event::Type::nmi:
-        // Some processors refuse to inject an NMI under an STI shadow [sdm3 27.3.1.5 Checks on Guest
-        // Non-Register State].
-        if (Interruptibility::BlockingByNmi::test(interruptibility()) || interrupt_shadow())
+        if (const std::uint32_t state = interruptibility();
+            Interruptibility::BlockingByNmi::test(state) || Interruptibility::BlockingByMovSs::test(state))
             return false;
+        // An STI shadow does not block NMIs, and the NMI-window exit does not wait for its end; but some
+        // processors refuse to inject one under it [sdm3 27.3.1.5 Checks on Guest Non-Register State].
+        clear_interrupt_shadow();
         break;
     case Event::Type::exception:
+        if (event.vector == EXCEPTION_DB && event.instruction_length == 0)
+            take_pending_debug_exceptions();
+        break;
     case Event::Type::software_interrupt: break;
     }
     const std::uint32_t info = entry_information(event, (machine_.read(GUEST_CR0) & CR0_PE) != 0);
@@ -177,8 +214,14 @@ void BasicVcpu<Machine>::clear_interrupt_shadow() {
 }
 
 template <VmxMachine Machine>
+void BasicVcpu<Machine>::set_nmi_blocking(bool blocked) {
+    constexpr auto kBlocking = static_cast<std::uint32_t>(Interruptibility::BlockingByNmi::kMask);
+    set_interruptibility(blocked ? interruptibility() | kBlocking : interruptibility() & ~kBlocking);
+}
+
+template <VmxMachine Machine>
 bool BasicVcpu<Machine>::interrupt_shadow() const {
-    return Interruptibility::Shadow::test(interruptibility());
+    return regs.rip == written_.rip && Interruptibility::Shadow::test(interruptibility());
 }
 
 }  // namespace hv::vmx

@@ -15,26 +15,33 @@ namespace hv::vmx {
 
 template <VmxMachine Machine>
 Expected<std::unique_ptr<VcpuBackend>> BasicVcpu<Machine>::create(Machine machine, Shared& shared,
-                                                                  GuestAddressSpace& space) {
+                                                                  EptAddressSpace& space) {
     auto fpu = HV_TRY(Fpu::create());
     auto vmcs = HV_TRY(OwnedFrames::create(shared.frames, 0, std::byte{0}));
     store(vmcs.data(), static_cast<std::uint32_t>(VmxBasic::Revision::get(shared.controls.caps.basic)));
+    OwnedFrames virtual_apic;
+    if (shared.controls.has_tpr_shadow())
+        virtual_apic = HV_TRY(OwnedFrames::create(shared.frames, 0, std::byte{0}));
     const std::uint16_t vpid = HV_TRY(shared.vpids.allocate());
-    auto* vcpu = new (std::nothrow)
-        BasicVcpu{std::move(machine), shared, space, std::move(vmcs), vpid, std::move(fpu)};
+    std::unique_ptr<BasicVcpu> vcpu{new (std::nothrow) BasicVcpu{
+        std::move(machine), shared, space, std::move(vmcs), std::move(virtual_apic), vpid, std::move(fpu)}};
     if (vcpu == nullptr) {
         shared.vpids.release(vpid);
         return Unexpected{Error::no_memory};
     }
+    if (shared.controls.delivers_interrupts())
+        vcpu->apic_slot_ = HV_TRY(space.apic_access().join());
     // Of the state after RESET, what `regs` holds; the VMCS is written when the vCPU first comes to a CPU.
     vcpu->regs.rip = 0xfff0;
     vcpu->regs.rflags = RFLAGS_FIXED;
-    return std::unique_ptr<VcpuBackend>{vcpu};
+    return std::unique_ptr<VcpuBackend>{std::move(vcpu)};
 }
 
 template <VmxMachine Machine>
 BasicVcpu<Machine>::~BasicVcpu() {
     HV_ASSERT(!on_cpu_);
+    if (apic_slot_)
+        space_.apic_access().leave(*apic_slot_);
     shared_.vpids.release(vpid_);
 }
 
@@ -75,11 +82,15 @@ void BasicVcpu<Machine>::enter_cpu() {
                                     VmxMisc::PreemptionTimerRate::get(shared_.controls.caps.misc);
         write_controls(machine_, shared_.controls,
                        {shared_.msr_bitmap.hpa(), shared_.io_bitmaps.hpa(), space_.root(), vpid_,
-                        static_cast<std::uint32_t>(std::clamp<std::uint64_t>(ticks, 1, 0xffff'ffff))});
+                        static_cast<std::uint32_t>(std::clamp<std::uint64_t>(ticks, 1, 0xffff'ffff)),
+                        virtual_apic_.hpa(), shared_.apic_access_page.hpa()});
+        apic_.changed = shared_.controls.delivers_interrupts();
         primary_controls_ = shared_.controls.primary;
         write_reset_state();
         initialised_ = true;
     }
+    if (apic_.changed) [[unlikely]]
+        write_apic_fields();
     const bool arrived = cpu != last_cpu_;
     if (arrived) {
         // This CPU may hold translations of our VPID and EPT root from another time, or another owner.
@@ -108,6 +119,8 @@ void BasicVcpu<Machine>::leave_cpu() {
     syscall_ = syscall_msrs();
     machine_.save_debug_registers(debug_);
     cr2_ = machine_.read_cr2();
+    if (shared_.controls.delivers_interrupts())
+        apic_.status = status();
     machine_.vmclear(vmcs_.hpa()).value();  // it is current: it cannot fail
     launched_ = false;
     on_cpu_ = false;

@@ -29,6 +29,29 @@ inline void allow_msr(std::span<std::byte, kPageSize> bitmap, Msr msr) {
     bitmap[2048 + byte] &= mask;
 }
 
+/// x2APIC registers that the processor reads and writes in the virtual-APIC page. The other ones are
+/// computed, have 64 bits, or do something when they are written [sdm3 30.5 Virtualizing MSR-Based APIC
+/// Accesses].
+inline void allow_x2apic_msrs(std::span<std::byte, kPageSize> bitmap) {
+    constexpr std::uint32_t kBase = 0x800;  // [sdm3 11.12.1.2 x2APIC Register Address Space]
+    constexpr std::size_t kWrites = 2048;
+    const auto allow = [&](std::uint32_t index, std::size_t part) {
+        const std::uint32_t msr = kBase + index;
+        bitmap[part + msr / 8] &= ~(std::byte{1} << (msr % 8));
+    };
+    constexpr std::uint32_t kId = 0x02, kVersion = 0x03, kTpr = 0x08, kPpr = 0x0a, kEoi = 0x0b, kLdr = 0x0d,
+                            kSvr = 0x0f, kFirstVectors = 0x10, kLastVectors = 0x27, kEsr = 0x28,
+                            kFirstLvt = 0x32, kLastLvt = 0x37, kDivide = 0x3e, kSelfIpi = 0x3f;
+    for (const std::uint32_t index : {kId, kVersion, kTpr, kPpr, kLdr, kSvr, kEsr, kDivide})
+        allow(index, 0);
+    for (std::uint32_t index = kFirstVectors; index <= kLastVectors; ++index)
+        allow(index, 0);
+    for (std::uint32_t index = kFirstLvt; index <= kLastLvt; ++index)
+        allow(index, 0);
+    for (const std::uint32_t index : {kTpr, kEoi, kSelfIpi})
+        allow(index, kWrites);
+}
+
 /// Physical addresses and numbers that a vCPU's VMCS refers to.
 struct VmcsParts {
     Hpa msr_bitmap;
@@ -36,6 +59,8 @@ struct VmcsParts {
     std::uint64_t eptp;
     std::uint16_t vpid;              ///< if the controls use VPIDs
     std::uint32_t preemption_ticks;  ///< in the preemption timer's unit
+    Hpa virtual_apic;                ///< if the controls use a TPR shadow
+    Hpa apic_access;                 ///< if they deliver interrupts
 };
 
 /// Exceptions that exit. #DB and #AC: a guest can make the delivery of either raise it again for ever, and no
@@ -79,6 +104,12 @@ void write_controls(Io& vmcs, const Controls& controls, const VmcsParts& parts) 
         vmcs.write(VIRTUAL_PROCESSOR_ID, parts.vpid);
     if (controls.has_preemption_timer())
         vmcs.write(VMX_PREEMPTION_TIMER_VALUE, parts.preemption_ticks);
+    if (controls.has_tpr_shadow()) {
+        vmcs.write(VIRTUAL_APIC_ADDRESS, parts.virtual_apic.raw);
+        vmcs.write(TPR_THRESHOLD, 0U);
+    }
+    if (controls.delivers_interrupts())
+        vmcs.write(APIC_ACCESS_ADDRESS, parts.apic_access.raw);
     if ((controls.secondary & secondary::PAUSE_LOOP_EXITING) != 0) {
         vmcs.write(PLE_GAP, kPauseLoopGap);
         vmcs.write(PLE_WINDOW, kPauseLoopWindow);

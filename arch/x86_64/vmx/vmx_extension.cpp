@@ -38,7 +38,7 @@ bool VmxExtension::present() {
     return (cpu::cpuid(cpuid::kFeatures).ecx & cpuid::leaf1_ecx::VMX) != 0;
 }
 
-Expected<std::unique_ptr<VirtExtension>> VmxExtension::create(FrameSource& frames) {
+Expected<std::unique_ptr<VirtExtension>> VmxExtension::create(FrameSource& frames, ApicUse apic) {
     if (!present())
         return Unexpected{Error::unsupported};
     Hardware hardware;
@@ -47,18 +47,21 @@ Expected<std::unique_ptr<VirtExtension>> VmxExtension::create(FrameSource& frame
                    "VT-x is switched off by the firmware (IA32_FEATURE_CONTROL); enable it in its setup");
         return Unexpected{unlocked.error()};
     }
-    const Controls controls = HV_TRY(negotiate(read_capabilities(hardware)));
+    const Controls controls = HV_TRY(negotiate(read_capabilities(hardware), apic));
     auto shared = HV_TRY(Shared::create(frames, controls, probe_mitigations(), cpu::kMaxCpus));
     std::unique_ptr<VirtExtension> extension = HV_TRY(make<VmxExtension>(std::move(shared)));
 
     const Mitigations& mitigations = static_cast<VmxExtension&>(*extension).shared_->mitigations;
-    log::info(log::Topic::vmx, "VT-x: EPT%s, unrestricted guest%s%s%s%s%s%s",
+    log::info(log::Topic::vmx, "VT-x: EPT%s, unrestricted guest%s%s%s%s%s%s%s",
               EptVpidCap::Page1G::test(controls.caps.ept_vpid)   ? " with 1 GiB pages"
               : EptVpidCap::Page2M::test(controls.caps.ept_vpid) ? " with 2 MiB pages"
                                                                  : "",
               controls.has_vpid() ? ", VPID" : "",
               controls.has_preemption_timer() ? ", preemption timer" : "",
               (controls.secondary & secondary::PAUSE_LOOP_EXITING) != 0 ? ", pause-loop exiting" : "",
+              controls.delivers_interrupts() ? ", TPR shadow, APIC registers, virtual-interrupt delivery"
+              : controls.has_tpr_shadow()    ? ", TPR shadow"
+                                             : "",
               mitigations.predictor_barrier ? ", IBPB" : "", mitigations.flush_l1d ? ", L1D flush" : "",
               mitigations.clear_buffers ? ", MD_CLEAR" : "");
     return extension;
@@ -88,7 +91,7 @@ Expected<std::unique_ptr<GuestAddressSpace>> VmxExtension::create_address_space(
 }
 
 Expected<std::unique_ptr<VcpuBackend>> VmxExtension::create_vcpu(GuestAddressSpace& space) {
-    return VmxVcpu::create(Hardware{}, *shared_, space);
+    return VmxVcpu::create(Hardware{}, *shared_, EptAddressSpace::of(space));
 }
 
 }  // namespace hv::vmx

@@ -17,12 +17,15 @@ public:
     static bool present();
     /// On the boot CPU. Error::unsupported: something needed is missing (named in the log); Error::disabled:
     /// locked off by the firmware; Error::no_memory.
-    static Expected<std::unique_ptr<VirtExtension>> create(FrameSource& frames);
+    static Expected<std::unique_ptr<VirtExtension>> create(FrameSource& frames, ApicUse apic);
 
     explicit VmxExtension(std::unique_ptr<Shared> shared) : shared_{std::move(shared)} {}
     [[nodiscard]] const char* name() const override { return "VT-x"; }
     /// VMXON. It stays on until the machine is reset.
     Expected<void> enable_on_this_cpu() override;
+    [[nodiscard]] GuestInstructions instructions() const override {
+        return {shared_->controls.has_rdtscp(), shared_->controls.has_invpcid()};
+    }
     Expected<std::unique_ptr<GuestAddressSpace>> create_address_space() override;
     Expected<std::unique_ptr<VcpuBackend>> create_vcpu(GuestAddressSpace& space) override;
 

@@ -28,3 +28,24 @@ step_smp() {
     done
     ok "$online CPUs online, each computed MD5 $sum"
 }
+
+# Each processor but the first is taken away and brought back by INIT and start-up IPIs; what is left computes.
+step_hotplug() {
+    begin hotplug
+    online=$(nproc)
+    cpu=1
+    while [ $cpu -lt "$online" ]; do
+        echo 0 >/sys/devices/system/cpu/cpu$cpu/online || fail "CPU $cpu does not go"
+        [ "$(nproc)" = $((online - cpu)) ] || fail "$(nproc) CPUs are left after CPU $cpu went"
+        cpu=$((cpu + 1))
+    done
+    ran_on 0 || fail "nothing runs on CPU 0"
+    cpu=1
+    while [ $cpu -lt "$online" ]; do
+        echo 1 >/sys/devices/system/cpu/cpu$cpu/online || fail "CPU $cpu does not come back"
+        ran_on $cpu || fail "nothing runs on CPU $cpu after it came back"
+        cpu=$((cpu + 1))
+    done
+    [ "$(nproc)" = "$online" ] || fail "$(nproc) CPUs are back instead of $online"
+    ok "$((online - 1)) CPUs went and came back"
+}

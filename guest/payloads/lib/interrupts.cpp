@@ -25,21 +25,26 @@ struct [[gnu::packed]] TablePointer {
 
 Gate idt[256];
 Handler handlers[256];
-/// Where to go on if the instruction of a try_... faults; 0: none is under way. One CPU at a time does this.
-std::uint64_t fixup;
-int fault;
+std::uint64_t last_error_code;
 
 }  // namespace
+
+extern "C" {
+/// Where to go on if the instruction of a try_... faults; 0: none is under way. One CPU at a time does this.
+std::uint64_t payload_fixup;
+int payload_fault;
+}
 
 extern "C" {
 extern const char interrupt_stubs[];
 }
 
 extern "C" void interrupt_entry(Frame& frame) {
-    if (frame.vector < 32 && fixup != 0) {
-        fault = static_cast<int>(frame.vector);
-        frame.rip = fixup;
-        fixup = 0;
+    if (frame.vector < 32 && payload_fixup != 0) {
+        payload_fault = static_cast<int>(frame.vector);
+        last_error_code = frame.error_code;
+        frame.rip = payload_fixup;
+        payload_fixup = 0;
     } else if (handlers[frame.vector] != nullptr) {
         handlers[frame.vector](frame);
     } else {
@@ -74,41 +79,34 @@ void load_idt() {
     asm volatile("lidt %0" : : "m"(pointer));
 }
 
+int fault() {
+    return payload_fault;
+}
+
+std::uint64_t fault_error_code() {
+    return last_error_code;
+}
+
 int try_rdmsr(std::uint32_t msr, std::uint64_t& value) {
     std::uint32_t low = 0;
     std::uint32_t high = 0;
-    fault = kNoFault;
-    asm volatile("movq $1f, %[fixup]; rdmsr; 1: movq $0, %[fixup]"
-                 : "+a"(low), "+d"(high), [fixup] "=m"(fixup)
-                 : "c"(msr)
-                 : "memory");
+    TRY_INSTRUCTION("rdmsr", "+a"(low)COMMA "+d"(high), "c"(msr));
     value = std::uint64_t{high} << 32 | low;
-    return fault;
+    return fault();
 }
 
 int try_wrmsr(std::uint32_t msr, std::uint64_t value) {
-    fault = kNoFault;
-    asm volatile("movq $1f, %[fixup]; wrmsr; 1: movq $0, %[fixup]"
-                 : [fixup] "=m"(fixup)
-                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)),
-                   "d"(static_cast<std::uint32_t>(value >> 32))
-                 : "memory");
-    return fault;
+    TRY_INSTRUCTION("wrmsr", EMPTY, "c"(msr), "a"(static_cast<std::uint32_t>(value)),
+                    "d"(static_cast<std::uint32_t>(value >> 32)));
+    return fault();
 }
 
 int try_hypercall(std::uint64_t& rax) {
-    fault = kNoFault;
     if (is_amd())
-        asm volatile("movq $1f, %[fixup]; vmmcall; 1: movq $0, %[fixup]"
-                     : "+a"(rax), [fixup] "=m"(fixup)
-                     :
-                     : "memory");
+        TRY_INSTRUCTION("vmmcall", "+a"(rax), );
     else
-        asm volatile("movq $1f, %[fixup]; vmcall; 1: movq $0, %[fixup]"
-                     : "+a"(rax), [fixup] "=m"(fixup)
-                     :
-                     : "memory");
-    return fault;
+        TRY_INSTRUCTION("vmcall", "+a"(rax), );
+    return fault();
 }
 
 }  // namespace payload

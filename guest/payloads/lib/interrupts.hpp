@@ -24,6 +24,19 @@ void set_gate(std::uint8_t vector, const void* entry);
 void load_idt();
 
 inline constexpr int kNoFault = -1;
+/// An instruction with its operands, as of an extended asm, that is allowed to fault; `outputs` may be
+/// EMPTY, and several are separated by COMMA. Afterwards fault() tells.
+#define TRY_INSTRUCTION(instruction, outputs, ...)                                                           \
+    asm volatile("movl $-1, payload_fault; movq $1f, payload_fixup; " instruction                            \
+                 "; 1: movq $0, payload_fixup"                                                               \
+                 : outputs:__VA_ARGS__                                                                       \
+                 : "memory", "cc")
+#define EMPTY
+#define COMMA ,
+/// The vector of the exception that the last TRY_INSTRUCTION or try_... raised, or kNoFault; its error code.
+int fault();
+std::uint64_t fault_error_code();
+
 /// Each returns the vector of the exception that the instruction raised, or kNoFault.
 int try_rdmsr(std::uint32_t msr, std::uint64_t& value);
 int try_wrmsr(std::uint32_t msr, std::uint64_t value);

@@ -70,6 +70,20 @@ void send_ipi(std::uint32_t apic_id, std::uint8_t vector) {
     send(apic_id, kAssert | vector);
 }
 
+void send_logical_ipi(std::uint32_t destination, std::uint8_t vector) {
+    constexpr std::uint32_t kLogical = 1 << 11;
+    send(destination, kAssert | kLogical | vector);
+}
+
+void send_ipi_to_others(std::uint8_t vector) {
+    constexpr std::uint32_t kAllButSelf = 3 << 18;
+    send(0, kAssert | kAllButSelf | vector);
+}
+
+void send_ipi_to_all(std::uint8_t vector) {
+    send(in_x2apic_mode() ? 0xffff'ffff : 0xff, kAssert | vector);
+}
+
 void send_self_ipi(std::uint8_t vector) {
     if (in_x2apic_mode())
         write(Register::self_ipi, vector);

@@ -44,6 +44,12 @@ inline void end_of_interrupt() {
 }
 
 void send_ipi(std::uint32_t apic_id, std::uint8_t vector);
+/// To the processors whose logical ID `destination` names.
+void send_logical_ipi(std::uint32_t destination, std::uint8_t vector);
+/// By the shorthand for all but this one.
+void send_ipi_to_others(std::uint8_t vector);
+/// By the physical destination that names all, this one too.
+void send_ipi_to_all(std::uint8_t vector);
 void send_self_ipi(std::uint8_t vector);
 void send_init(std::uint32_t apic_id);
 /// `page`: physical address below 1 MiB / 4096.

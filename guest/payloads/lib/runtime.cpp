@@ -97,6 +97,10 @@ void print(const char* format, ...) {
     va_end(arguments);
 }
 
+void vprint(const char* format, std::va_list& arguments) {
+    put_formatted(format, arguments);
+}
+
 void fail(const char* format, ...) {
     std::va_list arguments;
     va_start(arguments, format);

@@ -2,6 +2,7 @@
 // What carries a payload: its main, its end, its command line, its console, memory above 4 GiB.
 #pragma once
 
+#include <cstdarg>
 #include <cstdint>
 #include <string_view>
 
@@ -14,6 +15,7 @@ namespace payload {
 /// To the debug console (port 0xe9), or to COM1 where there is none. %d %u %x %s %c %p %%, l and ll, width
 /// and 0.
 void print(const char* format, ...) __attribute__((format(printf, 1, 2)));
+void vprint(const char* format, std::va_list& arguments);
 
 /// Ends the VM through the debug exit port: 0 is success.
 [[noreturn]] void finish(int code);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Entry of every payload by the PVH protocol, entry of its other CPUs, and the interrupt stubs.
-// PVH enters in 32-bit protected mode without paging, EBX: physical address of the start info.
+// Entry of every payload by the PVH protocol and by Multiboot 1, entry of its other CPUs, and the interrupt stubs.
+// Both enter in 32-bit protected mode without paging. EBX: physical address of PVH's start info, or of Multiboot's
+// information, of which the command line alone is passed on; EAX tells Multiboot.
 
 #define CODE32 0x08
 #define CODE64 0x10
@@ -8,12 +9,21 @@
 #define TRAMPOLINE 0x8000  // also in smp.cpp
 #define STACK_SIZE 16384
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
+#define MULTIBOOT_HEADER 0x1badb002
+#define MULTIBOOT_ENTRY 0x2badb002
+#define MULTIBOOT_COMMAND_LINE 16   // in the information
+#define START_INFO_SIZE 56
+#define START_INFO_COMMAND_LINE 24
 
     .section .note.pvh, "a", @note
     .balign 4
     .long 4, 4, XEN_ELFNOTE_PHYS32_ENTRY
     .asciz "Xen"
     .long pvh_entry
+
+    .section .multiboot, "a"
+    .balign 4
+    .long MULTIBOOT_HEADER, 0, -MULTIBOOT_HEADER
 
     .section .rodata
     .balign 8
@@ -37,6 +47,7 @@ page_directories: .skip 4 * 4096
 boot_stack_end:
     .globl start_info_address, ap_stack
 start_info_address: .skip 8
+multiboot_start_info: .skip START_INFO_SIZE
 ap_stack: .skip 8
 
     .text
@@ -62,7 +73,12 @@ ap_stack: .skip 8
 pvh_entry:
     cld
     movl $boot_stack_end, %esp
-    movl %ebx, start_info_address
+    cmpl $MULTIBOOT_ENTRY, %eax
+    jne 1f
+    movl MULTIBOOT_COMMAND_LINE(%ebx), %eax
+    movl $multiboot_start_info, %ebx
+    movl %eax, START_INFO_COMMAND_LINE(%ebx)
+1:  movl %ebx, start_info_address
     lgdt gdt_pointer
     movl $DATA, %eax
     movl %eax, %ds

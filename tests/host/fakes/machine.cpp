@@ -17,7 +17,6 @@ namespace hv {
 namespace {
 
 thread_local std::uint32_t current_cpu = 0;
-thread_local bool interrupts_enabled = true;
 std::atomic<std::uint64_t> current_tsc{1'000'000};
 std::array<std::atomic<std::uint32_t>, 64> kick_counts{};
 
@@ -48,12 +47,6 @@ namespace machine {
 
 std::uint32_t cpu_index() {
     return current_cpu;
-}
-bool disable_interrupts() {
-    return std::exchange(interrupts_enabled, false);
-}
-void restore_interrupts(bool enabled) {
-    interrupts_enabled = enabled;
 }
 void let_interrupts_in() {}
 void set_running(const char*) {}

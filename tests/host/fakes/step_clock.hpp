@@ -43,6 +43,10 @@ public:
     void run_until(std::uint64_t tick) {
         run_until(tick, [] {});
     }
+    template <class AfterFire>
+    void run_for(std::uint64_t ticks, AfterFire&& after_fire) {
+        run_until(now_ + ticks, after_fire);
+    }
     void run_for(std::uint64_t ticks) { run_until(now_ + ticks); }
     void run_seconds(std::uint64_t seconds) { run_for(seconds * hz_); }
     /// Moves time, but fires nothing.

@@ -14,16 +14,16 @@ namespace hv::fake {
 
 class FakeVcpuBackend final : public VcpuBackend {
 public:
-    VmExit run() override {
+    void run() override {
         ++runs;
         if (on_run)
             on_run();
-        VmExit exit;
-        if (exits.empty())
-            return exit;  // host_interrupt
-        exit = exits.front();
-        exits.pop_front();
-        return exit;
+        exit = {};  // host_interrupt
+        if (!exits.empty()) {
+            exit = exits.front();
+            exits.pop_front();
+        }
+        rip_ = regs.rip;
     }
     void get_state(CpuState& out, RegSet which) const override { copy(state, out, which); }
     void set_state(const CpuState& in, RegSet which) override { copy(in, state, which); }
@@ -36,9 +36,20 @@ public:
         return true;
     }
     void request_window(Event::Type type) override { windows.push_back(type); }
-    void clear_interrupt_shadow() override { shadow = false; }
-    [[nodiscard]] bool interrupt_shadow() const override { return shadow; }
+    [[nodiscard]] bool interrupt_shadow() const override { return shadow && regs.rip == rip_; }
+    /// STI or MOV SS comes before the instruction at regs.rip.
+    void cast_shadow() {
+        shadow = true;
+        rip_ = regs.rip;
+    }
+    [[nodiscard]] unsigned cpl() const override { return state.cpl(); }
+    void set_nmi_blocking(bool blocked) override { takes_nmis = !blocked; }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
+    void reset() override {
+        xcr0_value = 1;
+        tsc_aux_value = 0;
+        ++resets;
+    }
     void set_xcr0(std::uint64_t value) override { xcr0_value = value; }
     [[nodiscard]] std::uint64_t xcr0() const override { return xcr0_value; }
     void set_tsc_aux(std::uint64_t value) override { tsc_aux_value = value; }
@@ -93,9 +104,11 @@ public:
     std::vector<Event::Type> windows;
     std::deque<VmExit> exits;      ///< what run() returns, in order
     std::function<void()> on_run;  ///< what happens while the guest runs
-    unsigned runs{0}, flushes{0}, entered{0}, left{0};
+    unsigned resets{0}, runs{0}, flushes{0}, entered{0}, left{0};
 
 private:
+    std::uint64_t rip_{0};  ///< where run() left the guest
+
     void flat_segments(std::uint16_t code_attributes) {
         for (Segment& segment : state.segment)
             segment = {0x10, 0xc93, 0xffff'ffff, 0};

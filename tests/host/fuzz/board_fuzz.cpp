@@ -6,6 +6,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/devices/acpi_pm.hpp"
 #include "vmm/devices/debug_ports.hpp"
+#include "vmm/devices/fw_cfg.hpp"
 #include "vmm/devices/hpet.hpp"
 #include "vmm/devices/io_apic.hpp"
 #include "vmm/devices/irq_router.hpp"
@@ -13,6 +14,7 @@
 #include "vmm/devices/pit8254.hpp"
 #include "vmm/devices/reset_ports.hpp"
 #include "vmm/devices/rtc.hpp"
+#include "vmm/devices/test_device.hpp"
 #include "vmm/devices/uart16550.hpp"
 #include "vmm/x86/local_apic.hpp"
 
@@ -23,6 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     using namespace hv;
     struct Owner final : LocalApicOwner {
         void interrupt_posted() override {}
+        void priority_changed() override {}
         void nmi() override {}
         void init() override {}
         void startup(std::uint8_t) override {}
@@ -51,6 +54,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Hpet hpet{clock, {router.pit(), router.rtc(), {hpet_line(0), hpet_line(1), hpet_line(2), hpet_line(3)}}};
     KeyboardController keyboard{power};
     DebugConsole console{sink};
+    ResetControl reset_control{power};
+    Port92 port92{power};
+    FwCfg fw_cfg{{2, 64 * kMiB}};
+    TestDevice::Wires wires{};
+    for (unsigned gsi = 0; gsi < wires.size(); ++gsi)
+        wires[gsi] = router.wire(gsi);
+    TestDevice test{wires};
     struct Block {
         IoDevice& device;
         std::uint64_t size;
@@ -67,7 +77,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                          {hpet, Hpet::kSize},
                          {keyboard.data(), 1},
                          {keyboard.command(), 1},
-                         {console, 1}};
+                         {console, 1},
+                         {reset_control, 1},
+                         {port92, 1},
+                         {fw_cfg, FwCfg::kSize},
+                         {test.register_block(), 4},
+                         {test.flush(), 4},
+                         {test.lines(), TestDevice::kLines},
+                         {test.memory(), test.memory().kSize}};
 
     constexpr std::size_t kStep = 12;  // what, where, value
     for (; size >= kStep; data += kStep, size -= kStep) {
@@ -90,7 +107,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             case 0: (void)apic.read_msr(0x800 + offset % 256); break;
             case 1: (void)apic.write_msr(0x800 + offset % 256, value); break;
             case 2: (void)apic.mmio_read(offset % 4096 / width * width, width); break;
-            case 3: apic.mmio_write(offset % 1024 & ~0xfu, 4, value & 0xffff'ffff); break;
+            case 3: {  // mostly whole registers; else whatever the guest's instruction does
+                const bool whole = (offset & 0x8000) == 0;
+                const std::uint64_t at = whole ? offset % 1024 & ~0xfu : offset % 4096 / width * width;
+                apic.mmio_write(at, whole ? 4 : width, value & all_ones(whole ? 4 : width));
+                break;
+            }
             case 4: (void)apic.set_apic_base(value); break;
             case 5: apic.set_tsc_deadline(value); break;
             case 6: apic.set_tsc_offset(static_cast<std::int64_t>(value)); break;

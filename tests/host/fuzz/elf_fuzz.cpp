@@ -17,6 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     request.protocol = (data[0] & 1) != 0 ? BootProtocol::multiboot : BootProtocol::pvh;
     request.kernel = std::as_bytes(std::span{data + 1, size - 1});
     request.command_line = "a=b";
+    const loader::BootModule modules[] = {{request.kernel.first(request.kernel.size() / 2), "half"}};
+    request.modules = modules;
     static_cast<void>(loader::load(request, *memory));
     return 0;
 }

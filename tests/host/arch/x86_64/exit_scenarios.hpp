@@ -54,11 +54,19 @@ inline VmExit exception(Event event, Event interrupted = {}) {
     return e;
 }
 
+inline VmExit task(TaskSwitch task, Event interrupted = {}) {
+    VmExit e = exit(VmExit::Reason::task_switch);
+    e.task = task;
+    e.interrupted = interrupted;
+    return e;
+}
+
 }  // namespace scenario
 
 inline const std::vector<ExitScenario>& exit_scenarios() {
     using namespace scenario;
     using Reason = VmExit::Reason;
+    using Cause = TaskSwitch::Cause;
     constexpr Gpa kMmio{0xfec0'0010};
     constexpr NestedFault kMmioRead{kMmio, true, false, false, false, false};
     constexpr NestedFault kMmioWrite{kMmio, false, true, false, false, false};
@@ -103,7 +111,15 @@ inline const std::vector<ExitScenario>& exit_scenarios() {
         {"MONITOR", exit(Reason::undefined, 3)},
         {"MWAIT", exit(Reason::undefined, 3)},
         {"an instruction of the virtualization extension", exit(Reason::undefined, 3)},
-        {"a task switch", exit(Reason::task_switch)},
+        {"CALL to a TSS", task({Cause::call, true, false, false, false, 0x28, 0})},
+        {"JMP to a TSS", task({Cause::jump, true, false, false, false, 0x28, 0})},
+        {"IRET to a TSS", task({Cause::iret, true, false, false, false, 0x30, 0})},
+        {"an interrupt through a task gate",
+         task({Cause::gate, false, true, false, false, 0x28, 0}, Event::interrupt(0x31))},
+        {"an NMI through a task gate",
+         task({Cause::gate, false, true, false, false, 0x28, 0}, Event::non_maskable())},
+        {"a #PF through a task gate",
+         task({Cause::gate, false, true, true, true, 0x28, 2}, Event::exception(14, 2))},
         {"a triple fault", exit(Reason::shutdown)},
         {"INIT", exit(Reason::init_signal)},
         {"guest state that the processor refuses", exit(Reason::invalid_state)},
@@ -129,11 +145,11 @@ inline void check_same_exit(const VmExit& expected, const VmExit& actual, Assist
         return;
     switch (expected.reason) {
     case VmExit::Reason::io:
-        CHECK(actual.io.port == expected.io.port);
-        CHECK(unsigned{actual.io.size} == unsigned{expected.io.size});
-        CHECK(actual.io.in == expected.io.in);
-        CHECK(actual.io.string == expected.io.string);
-        CHECK(actual.io.rep == expected.io.rep);
+        CHECK(actual.io.port() == expected.io.port());
+        CHECK(unsigned{actual.io.size()} == unsigned{expected.io.size()});
+        CHECK(actual.io.in() == expected.io.in());
+        CHECK(actual.io.string() == expected.io.string());
+        CHECK(actual.io.rep() == expected.io.rep());
         break;
     case VmExit::Reason::nested_fault:
         CHECK(actual.fault.gpa == expected.fault.gpa);
@@ -150,6 +166,15 @@ inline void check_same_exit(const VmExit& expected, const VmExit& actual, Assist
             CHECK(actual.cr.decoded == expected.cr.decoded);
             CHECK(unsigned{actual.cr.gpr} == unsigned{expected.cr.gpr});
         }
+        break;
+    case VmExit::Reason::task_switch:
+        CHECK(actual.task.cause == expected.task.cause);
+        CHECK(actual.task.instruction == expected.task.instruction);
+        CHECK(actual.task.external == expected.task.external);
+        CHECK(actual.task.resume_flag == expected.task.resume_flag);
+        CHECK(actual.task.has_error_code == expected.task.has_error_code);
+        CHECK(actual.task.selector == expected.task.selector);
+        CHECK(actual.task.error_code == expected.task.error_code);
         break;
     case VmExit::Reason::exception: CHECK(same_event(actual.exception, expected.exception)); break;
     default: break;

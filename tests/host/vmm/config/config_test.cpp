@@ -61,6 +61,7 @@ memory = "256M"
 boot = "pvh"
 kernel = "vmlinuz"
 initrd = "initrd.img"
+modules = ["a.bin", "b.bin x=1 y"]
 cmdline = "console=ttyS0"
 autostart = false
 restart = "on-failure"
@@ -121,6 +122,11 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.boot == BootProtocol::pvh);
     CHECK(web.kernel == "vmlinuz");
     CHECK(web.initrd == "initrd.img");
+    REQUIRE(web.modules.size() == 2);
+    CHECK(web.modules[0].file == "a.bin");
+    CHECK(web.modules[0].command_line == "a.bin");
+    CHECK(web.modules[1].file == "b.bin");
+    CHECK(web.modules[1].command_line == "b.bin x=1 y");
     CHECK(web.command_line == "console=ttyS0");
     CHECK_FALSE(web.autostart);
     CHECK(web.restart == Restart::on_failure);
@@ -164,7 +170,7 @@ TEST_CASE("every key arrives", "[config]") {
 
 TEST_CASE("an error says where, what is wrong and what is allowed", "[config]") {
     CHECK(vm_error("cpu = 2") == "5: unknown key \"cpu\" in [[vm]]; allowed: name, cpus, memory, boot, "
-                                 "kernel, initrd, cmdline, autostart, "
+                                 "kernel, initrd, modules, cmdline, autostart, "
                                  "restart, weight, cap, pin, debug_exit, disk, nic");
     CHECK(vm_error("cpus = 0") == "5: cpus: 0 is out of range; allowed: 1 to 64");
     CHECK(vm_error("cpus = -1") == "5: cpus: -1 is out of range; allowed: 1 to 64");
@@ -293,6 +299,17 @@ TEST_CASE("switches have plain names and an uplink of their own", "[config]") {
 TEST_CASE("missing files are named", "[config]") {
     const Files files{{"k", "dir/disk"}};
     CHECK(vm_error("initrd = 'i'", {.files = &files}) == "5: initrd: the file \"i\" is missing");
+    CHECK(vm_error("modules = ['k', 'i x']", {.files = &files}) == "5: modules: the file \"i\" is missing");
+    CHECK(vm_error("modules = ['k " + std::string(2046, 'x') + "']").starts_with("5: modules: what stands"));
+    CHECK(vm_error("modules = ['k " + std::string(2045, 'x') + "']") == "0 errors");
+    CHECK(vm_error("modules = [1]").starts_with("5: modules: an integer is not allowed"));
+    CHECK(vm_error("modules = 'k'").starts_with("5: modules: a string is not allowed"));
+    CHECK(vm_error("modules = ['']") == "5: modules: no file has this name");
+    std::string many = "modules = ['k'";
+    for (std::size_t i = 1; i < kMaxModules; ++i)
+        many += ", 'k'";
+    CHECK(vm_error(many + "]") == "0 errors");
+    CHECK(vm_error(many + ", 'k']").starts_with("5: modules: there are more than 64"));
     CHECK(errors_of("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.disk]]\nsource='module:dir/disk'\n"
                     "[[vm.disk]]\nsource='module:disk'\n",
                     {.files = &files}) ==

@@ -10,8 +10,16 @@ namespace {
 
 struct Fixture : VcpuFixture {
     explicit Fixture(bool debug_exit = true)
-        : board{Board::create(
-                    {ports, mmio, fabric, clock, control, serial, debug, {0, clock.now()}, debug_exit})
+        : board{Board::create({ports,
+                               mmio,
+                               fabric,
+                               clock,
+                               control,
+                               serial,
+                               debug,
+                               {0, clock.now()},
+                               debug_exit,
+                               {3, 5 * kGiB}})
                     .value()} {
         fabric.connect(apics, &board->io_apic());
         board->connect(vcpu().apic());
@@ -102,6 +110,39 @@ TEST_CASE("the debug exit is there only if the configuration says so", "[core]")
     f.ports.write(map::kDebugExit, 4, 0);
     CHECK(f.control.reasons.empty());
     CHECK(f.ports.read(map::kDebugExit, 4) == 0xffff'ffff);
+    f.ports.write(map::kTestRegister, 4, 0);
+    CHECK(f.ports.read(map::kTestRegister, 4) == 0xffff'ffff);
+    CHECK(f.mmio.read(map::kTestMemory, 4) == 0xffff'ffff);
+}
+
+TEST_CASE("the test device drives the board's wires", "[core]") {
+    Fixture f;
+    f.io_apic_entry(14, 0x8077);
+    f.ports.write(map::kTestLines + 14, 1, 1);
+    CHECK(f.vcpu().apic().pending_vector() == 0x77);
+    f.vcpu().apic().accept(0x77);
+    f.ports.write(map::kTestLines + 14, 1, 0);
+    f.vcpu().apic().eoi();
+    CHECK(f.vcpu().apic().pending_vector() == -1);
+    f.mmio.write(map::kTestMemory + 0xffc, 8, 0x0123'4567'89ab'cdef);
+    CHECK(f.mmio.read(map::kTestMemory + 0x1000, 4) == 0x0123'4567);
+}
+
+TEST_CASE("the board starts as firmware leaves it", "[core]") {
+    Fixture f;
+    const auto cmos = [&](unsigned index) {
+        f.ports.write(map::kRtc, 1, index);
+        return f.ports.read(map::kRtc + 1, 1);
+    };
+    CHECK((cmos(0x15) | cmos(0x16) << 8) == 640);
+    CHECK((cmos(0x30) | cmos(0x31) << 8) == 0xffff);
+    CHECK((cmos(0x34) | cmos(0x35) << 8) == (3 * kGiB - 16 * kMiB) / 65536);
+    CHECK((cmos(0x5b) | cmos(0x5c) << 8 | cmos(0x5d) << 16) == 2 * kGiB / 65536);
+    CHECK(f.ports.read(map::kPicMaster + 1, 1) == 0xb8);
+    CHECK(f.ports.read(map::kPicSlave + 1, 1) == 0x8f);
+    CHECK(f.board->ext_int().acknowledge() == 0x0f);  // spurious: vectors 8 to 15
+    f.ports.write(map::kFwCfg, 2, 5);
+    CHECK(f.ports.read(map::kFwCfg + 1, 1) == 3);
 }
 
 TEST_CASE("PCI devices' INTx goes to GSI 16 + device % 8, level-triggered and shared", "[core]") {

@@ -63,7 +63,6 @@ public:
     }
     [[nodiscard]] std::optional<Hpa> translate(Gpa) const override { return std::nullopt; }
     [[nodiscard]] std::uint64_t root() const override { return 0; }
-    [[nodiscard]] std::uint64_t generation() const override { return 0; }
     [[nodiscard]] std::uint64_t table_bytes() const override { return kPageSize; }
     std::map<std::uint64_t, std::pair<Hpa, std::uint64_t>> mapped;
 };
@@ -96,7 +95,7 @@ inline VmExit out_exit(std::uint16_t port, std::uint8_t size = 1) {
 }
 inline VmExit in_exit(std::uint16_t port, std::uint8_t size = 1) {
     VmExit exit = out_exit(port, size);
-    exit.io.in = true;
+    exit.io = IoExit{port, size, true, false, false};
     return exit;
 }
 inline VmExit fault_exit(std::uint64_t gpa, bool write = false) {

@@ -121,7 +121,7 @@ TEST_CASE("string I/O goes through memory", "[core]") {
     f.regs().gpr[RCX] = 4;
     f.regs().gpr[RDX] = 0x500;
     VmExit exit = out_exit(0x500);
-    exit.io.string = exit.io.rep = true;
+    exit.io = IoExit{0x500, 1, false, true, true};
     f.run({exit});
     REQUIRE(f.port.writes.size() == 4);
     CHECK(f.port.writes[3].value == 0x64);
@@ -167,9 +167,6 @@ TEST_CASE("an exit that only the guest's misdeeds lead to stops its VM", "[core]
     }
     SECTION("state that the processor refuses") {
         exit = exit_of(Reason::invalid_state);
-    }
-    SECTION("a task switch") {
-        exit = exit_of(Reason::task_switch);
     }
     SECTION("an instruction fetch outside RAM") {
         exit = fault_exit(kMmio);
@@ -266,4 +263,60 @@ TEST_CASE("control registers are written by what the instruction says", "[core]"
 TEST_CASE("every reason has a name", "[core]") {
     for (unsigned reason = 0; reason < VmExit::kReasons; ++reason)
         CHECK(std::string{to_string(static_cast<Reason>(reason))} != "?");
+}
+
+TEST_CASE("INT1 is a #DB behind the instruction, and not a single step", "[core]") {
+    Fixture f;
+    f.code({0x2e, 0x2e, 0xf1});
+    f.regs().rflags |= RFLAGS_TF;
+    f.run({exit_of(Reason::int1)});
+    CHECK(f.injected(Event::exception(EXCEPTION_DB)));
+    CHECK(f.regs().rip == VcpuFixture::kCode + 3);
+    CHECK((f.backend().state.dr6 & DR6_BS) == 0);
+    CHECK((f.regs().rflags & RFLAGS_TF) != 0);
+}
+
+TEST_CASE("INVLPG drops translations", "[core]") {
+    Fixture f;
+    f.code({0x0f, 0x01, 0x38});
+    const unsigned before = f.backend().flushes;
+    f.run({exit_of(Reason::invlpg)});
+    CHECK(f.backend().flushes == before + 1);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 3);
+}
+
+TEST_CASE("a task switch goes behind the instruction that causes it", "[core]") {
+    Fixture f;
+    constexpr std::uint64_t kGdt = 0x1000, kOldTss = 0x2000, kNewTss = 0x3000;
+    f.memory.store(Gpa{kGdt + 8}, std::uint64_t{0x00cf'9b00'0000'ffff}).value();
+    f.memory.store(Gpa{kGdt + 16}, std::uint64_t{0x00cf'9300'0000'ffff}).value();
+    f.memory.store(Gpa{kGdt + 24}, std::uint64_t{0x0000'8b00'2000'0067}).value();
+    f.memory.store(Gpa{kGdt + 32}, std::uint64_t{0x0000'8900'3000'0067}).value();
+    f.memory.store(Gpa{kNewTss + 0x20}, std::uint32_t{0x4000}).value();
+    f.memory.store(Gpa{kNewTss + 0x4c}, std::uint16_t{8}).value();
+    f.memory.store(Gpa{kNewTss + 0x50}, std::uint16_t{16}).value();
+    f.backend().state.gdtr = {kGdt, 0x27};
+    f.backend().state.tr = {24, 0x8b, 0x67, kOldTss};
+    f.code({0xea, 0, 0, 0, 0, 32, 0});  // JMP 32:0
+    VmExit exit = exit_of(Reason::task_switch);
+    exit.task = {TaskSwitch::Cause::jump, true, false, false, false, 32, 0};
+    SECTION("without a length from the processor") {
+        f.run({exit});
+    }
+    SECTION("with one") {
+        exit.instruction_length = 7;
+        f.run({exit});
+    }
+    CHECK(f.regs().rip == 0x4000);
+    CHECK(f.memory.load<std::uint32_t>(Gpa{kOldTss + 0x20}).value() == VcpuFixture::kCode + 7);
+    CHECK(f.control.reasons.empty());
+}
+
+TEST_CASE("a TSS outside RAM ends the VM", "[core]") {
+    Fixture f;
+    f.backend().state.gdtr = {0xe000'0000, 0x27};
+    VmExit exit = exit_of(Reason::task_switch, 7);
+    exit.task = {TaskSwitch::Cause::jump, true, false, false, false, 32, 0};
+    f.run({exit});
+    CHECK(f.crashed());
 }

@@ -9,11 +9,14 @@ namespace hv::test {
 
 class RecordingControl final : public VmControl {
 public:
-    explicit RecordingControl(std::atomic<std::uint32_t>& epoch) : epoch_{epoch} {}
+    RecordingControl(std::atomic<std::uint32_t>& epoch, const std::vector<std::unique_ptr<Vcpu>>& vcpus)
+        : epoch_{epoch}, vcpus_{vcpus} {}
     void request_stop(VmStop reason, std::uint32_t code) override {
         reasons.push_back(reason);
         codes.push_back(code);
         epoch_.fetch_or(1);
+        for (const auto& vcpu : vcpus_)
+            vcpu->poke();
     }
     void vcpu_parked() override { ++parked; }
     std::vector<VmStop> reasons;
@@ -22,6 +25,7 @@ public:
 
 private:
     std::atomic<std::uint32_t>& epoch_;
+    const std::vector<std::unique_ptr<Vcpu>>& vcpus_;
 };
 
 class FakePic final : public ExtIntSource {
@@ -135,7 +139,7 @@ struct VcpuFixture {
     std::unique_ptr<Scheduler> scheduler{Scheduler::create(4).value()};
     SchedGroup group;
     std::atomic<std::uint32_t> epoch{1};
-    RecordingControl control{epoch};
+    RecordingControl control{epoch, vcpus};
     VcpuEnvironment environment{memory, ports,      mmio,  fabric,  pic, cpuid, kvm_clock,
                                 clock,  *scheduler, group, control, 0,   epoch};
     Jobs jobs;

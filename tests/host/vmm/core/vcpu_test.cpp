@@ -45,7 +45,7 @@ TEST_CASE("an interrupt waits for IF and for the end of an interrupt shadow", "[
         f.regs().rflags = 2;
     }
     SECTION("shadow") {
-        f.backend().shadow = true;
+        f.backend().cast_shadow();
     }
     f.run({});
     CHECK(f.backend().injected.empty());
@@ -237,9 +237,41 @@ TEST_CASE("an application processor waits for INIT and SIPI, and interrupts do n
         f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::init, TriggerMode::edge, 0});
         CHECK(f.vcpu(1).run(f.loop) == Outcome::waiting);
         CHECK(f.backend(1).injected.empty());
-        CHECK(f.backend(1).state.cr0 == 0x10);
+        CHECK(f.backend(1).state.cr0 == 0x6000'0010);  // CD and NW stay as RESET left them
         CHECK(f.backend(1).regs.gpr[RDX] == 0x000a'0f11);
         CHECK(f.backend(1).regs.rip == 0xfff0);
+    }
+}
+
+TEST_CASE("RESET leaves nothing of what ran before, INIT keeps the MSRs", "[core]") {
+    VcpuFixture f;
+    f.start();
+    auto& state = f.backend().state;
+    state.cr0 = 0x8000'0011;
+    state.cr4 = 0x20;
+    state.star = state.lstar = state.kernel_gs_base = state.sysenter_eip = 0x1234;
+    state.pat = 0;
+    f.backend().xcr0_value = 7;
+    f.backend().tsc_aux_value = 5;
+    const unsigned resets = f.backend().resets;
+    SECTION("INIT") {
+        f.fabric.deliver({0, DestinationMode::physical, DeliveryMode::init, TriggerMode::edge, 0});
+        f.run({});
+        CHECK(state.cr4 == 0);
+        CHECK(state.star == 0x1234);
+        CHECK(state.pat == 0);
+        CHECK(f.backend().xcr0_value == 7);
+        CHECK(f.backend().resets == resets);
+    }
+    SECTION("RESET") {
+        f.vcpu().reset(nullptr, nullptr);
+        CHECK(state.cr0 == 0x6000'0010);
+        CHECK(state.cr4 == 0);
+        CHECK((state.star | state.lstar | state.kernel_gs_base | state.sysenter_eip) == 0);
+        CHECK(state.pat == 0x0007'0406'0007'0406);
+        CHECK(f.backend().xcr0_value == 1);
+        CHECK(f.backend().tsc_aux_value == 0);
+        CHECK(f.backend().resets == resets + 1);
     }
 }
 

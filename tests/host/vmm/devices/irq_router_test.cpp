@@ -72,6 +72,36 @@ TEST_CASE("sources of a PCI line are wired-or", "[devices]") {
     CHECK(f.requested() == 0);
 }
 
+TEST_CASE("ISA interrupts 10 and 11 share the 8259's inputs with PCI lines, not the I/O APIC's",
+          "[devices]") {
+    Fixture f;
+    f.route(10, 0x6a);
+    f.route(16, 1u << 15 | 1u << 13 | 0x70);
+    f.router.pci(0).source(8).set(true);
+    CHECK(f.bus.count(0x6a) == 0);
+    f.router.isa(10).set(true);
+    CHECK(f.bus.count(0x6a) == 1);
+    CHECK(f.bus.count(0x70) == 1);
+    f.router.pci(0).source(8).set(false);
+    CHECK((f.requested() & 1u << 10) != 0);
+    f.router.isa(10).set(false);
+    CHECK(f.requested() == 0);
+}
+
+TEST_CASE("every interrupt has a wire but the cascade", "[devices]") {
+    Fixture f;
+    CHECK(f.router.wire(2) == nullptr);
+    for (unsigned gsi = 0; gsi < 24; ++gsi) {
+        if (gsi == 2)
+            continue;
+        const unsigned pin = gsi == 0 ? 2 : gsi;
+        f.route(pin, 0x30 + gsi);
+        f.router.wire(gsi)->set(true);
+        f.router.wire(gsi)->set(false);
+        CHECK(f.bus.count(static_cast<std::uint8_t>(0x30 + gsi)) == 1);
+    }
+}
+
 TEST_CASE("a shared line ends at the level of its sources, whoever is last", "[devices]") {
     struct Output final : IrqLine {
         void set(bool asserted) override {

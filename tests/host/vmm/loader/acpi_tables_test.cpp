@@ -44,7 +44,7 @@ public:
     std::vector<std::byte> read(std::uint64_t at) {
         CHECK(at >= guest_map::kFirmwareStart);
         const auto size = guest.get<std::uint32_t>(at + 4);
-        REQUIRE(at + size <= guest_map::kFirmwareEnd);
+        REQUIRE(at + size <= guest_map::kMpTable);
         auto table = guest.bytes(at, size);
         REQUIRE(sum(table) == 0);
         by_name[std::string{reinterpret_cast<const char*>(table.data()), 4}] = table;
@@ -145,6 +145,10 @@ TEST_CASE("the DSDT's outer blocks reach exactly its end", "[loader]") {
     CHECK(byte(at + 3) == 0x0a);
     CHECK(byte(at + 4) == guest_map::kSleepTypeS5);
     at += 1 + byte(at + 1);
+    REQUIRE(std::string{reinterpret_cast<const char*>(&dsdt[at]), 5} == "\x08PICM");
+    at += 6;
+    REQUIRE(byte(at) == 0x14);  // \\_PIC
+    at += 1 + byte(at + 1);
     REQUIRE(byte(at) == 0x10);
     const std::size_t extra = byte(at + 1) >> 6;
     std::size_t length = byte(at + 1) & 0xf;
@@ -153,8 +157,28 @@ TEST_CASE("the DSDT's outer blocks reach exactly its end", "[loader]") {
     CHECK(at + 1 + length == dsdt.size());
 }
 
+TEST_CASE("PCI interrupts are routed to the I/O APIC or to the 8259s", "[loader]") {
+    Tables tables{{}};
+    const auto& dsdt = tables.by_name.at("DSDT");
+    const std::string text{reinterpret_cast<const char*>(dsdt.data()), dsdt.size()};
+    const auto interrupt_of = [&](const char* name, unsigned device) {
+        // Name, package of 31 with a length in two bytes; each element: package of four, address (five
+        // bytes), pin, no source, interrupt as a byte constant.
+        const std::size_t first = text.find(std::string{"\x08"} + name) + 5 + 4;
+        std::size_t at = first;
+        for (unsigned i = 1; i < device; ++i)
+            at += 1 + std::to_integer<std::size_t>(dsdt.at(at + 1));
+        CHECK(load<std::uint32_t>(dsdt.data() + at + 4) == (device << 16 | 0xffff));
+        return std::to_integer<unsigned>(dsdt.at(at + 11));
+    };
+    for (unsigned device = 1; device <= 31; ++device) {
+        CHECK(interrupt_of("PRTA", device) == 16 + device % 8);
+        CHECK(interrupt_of("PRTP", device) == 10 + device % 2);
+    }
+}
+
 TEST_CASE("tables that do not fit the firmware's memory are refused", "[loader]") {
     Guest guest{2 * kMiB};
-    CHECK(build_acpi_tables({.vcpus = 4000}, guest.memory).has_value());
-    CHECK(build_acpi_tables({.vcpus = 20000}, guest.memory).error() == Error::out_of_range);
+    CHECK(build_acpi_tables({.vcpus = 3000}, guest.memory).has_value());
+    CHECK(build_acpi_tables({.vcpus = 10000}, guest.memory).error() == Error::out_of_range);
 }

@@ -102,3 +102,15 @@ TEST_CASE("resource templates end with their tag and know their size", "[loader]
                                                             0,    0,    0, 0xc0, 0xff, 0xff, 0xff, 0xdf, 0, 0,
                                                             0,    0,    0, 0,    0,    0x20, 0x79, 0});
 }
+
+TEST_CASE("methods store their argument and choose what to return", "[loader]") {
+    CHECK(written([](AmlWriter& aml) { aml.method("_PIC", 1, [&] { aml.store_argument("PICM"); }); }) ==
+          Bytes{0x14, 12, '_', 'P', 'I', 'C', 1, 0x70, 0x68, 'P', 'I', 'C', 'M'});
+    CHECK(written([](AmlWriter& aml) {
+              aml.method("_PRT", 0, [&] {
+                  aml.if_set("PICM", [&] { aml.return_object("PRTA"); });
+                  aml.return_object("PRTP");
+              });
+          }) == Bytes{0x14, 22,   '_', 'P', 'R', 'T', 0,    0xa0, 10,  'P', 'I', 'C',
+                      'M',  0xa4, 'P', 'R', 'T', 'A', 0xa4, 'P',  'R', 'T', 'P'});
+}

@@ -129,17 +129,42 @@ TEST_CASE("protocol 2.06 has no preferred address and loads at 1 MiB", "[loader]
     CHECK(state->regs.rip == kMiB);
 }
 
-TEST_CASE("a relocatable kernel goes where there is room, another one does not", "[loader]") {
+TEST_CASE("a relocatable kernel goes above its preferred address, another one does not", "[loader]") {
     auto kernel = image();
-    kernel.patch(0x260, std::uint32_t{0xc0'0000});
+    kernel.patch(0x258, std::uint64_t{0xf'0000});  // firmware lies there
     Guest guest{16 * kMiB};
     const auto state = load(request_for(kernel), guest.memory);
     REQUIRE(state.has_value());
     CHECK(state->regs.rip == 0x20'0200);
     kernel.patch(0x234, std::uint8_t{0});
     CHECK(load(request_for(kernel), guest.memory).error() == Error::out_of_range);
-    kernel.patch(0x234, std::uint8_t{1}).patch(0x260, std::uint32_t{0xf0'0000});
+    // Below 16 MiB it would only move itself to where there is no memory.
+    kernel.patch(0x234, std::uint8_t{1}).patch(0x258, std::uint64_t{0x100'0000});
     CHECK(load(request_for(kernel), guest.memory).error() == Error::out_of_range);
+}
+
+TEST_CASE("init_size ends with memory at the latest", "[loader]") {
+    auto kernel = image();
+    kernel.patch(0x260, std::uint32_t{0x100'0000});
+    Guest guest{32 * kMiB};
+    CHECK(load(request_for(kernel), guest.memory).has_value());
+    kernel.patch(0x260, std::uint32_t{0x100'0001});
+    CHECK(load(request_for(kernel), guest.memory).error() == Error::out_of_range);
+    kernel.patch(0x258, ~std::uint64_t{0} - 0xfff);
+    CHECK(load(request_for(kernel), guest.memory).error() == Error::out_of_range);
+}
+
+TEST_CASE("a bzImage takes no modules, and its own setup_data pointer is not handed on", "[loader]") {
+    auto kernel = image();
+    kernel.patch(0x250, std::uint64_t{0x1234'5678});
+    auto request = request_for(kernel);
+    Guest guest;
+    const auto state = load(request, guest.memory);
+    REQUIRE(state.has_value());
+    CHECK(guest.get<std::uint64_t>(state->regs.gpr[RSI] + 0x250) == 0);
+    const BootModule modules[] = {{kernel.span(), "itself"}};
+    request.modules = modules;
+    CHECK(load(request, guest.memory).error() == Error::invalid_argument);
 }
 
 TEST_CASE("the initrd stays below the address that the kernel names", "[loader]") {

@@ -105,6 +105,79 @@ TEST_CASE("a header with addresses needs no ELF", "[loader]") {
     CHECK(other.bytes(load_at + 32, 4) == bytes_of(std::string_view{"co\0\0", 4}));
 }
 
+TEST_CASE("modules follow the kernel page by page, the initrd first", "[loader]") {
+    const auto kernel =
+        ElfBuilder{false}.entry(0x20'0010).load(0x20'0000, header(1) + "code", 0x1234).build();
+    const auto first = bytes_of(std::string(5000, 'a'));
+    const auto second = bytes_of("b");
+    const BootModule modules[] = {{second, "second x=1"}};
+    auto request = request_for(kernel);
+    request.initrd = first;
+    request.initrd_name = "first";
+    request.modules = modules;
+    Guest guest;
+    const auto state = load(request, guest.memory);
+    REQUIRE(state.has_value());
+    const std::uint64_t info = state->regs.gpr[RBX];
+    REQUIRE(guest.get<std::uint32_t>(info + 20) == 2);
+    const auto list = guest.get<std::uint32_t>(info + 24);
+    CHECK(guest.get<std::uint32_t>(list) == 0x20'2000);
+    CHECK(guest.get<std::uint32_t>(list + 4) == 0x20'2000 + 5000);
+    CHECK(guest.text(guest.get<std::uint32_t>(list + 8)) == "first");
+    CHECK(guest.get<std::uint32_t>(list + 16) == 0x20'4000);
+    CHECK(guest.text(guest.get<std::uint32_t>(list + 24)) == "second x=1");
+    CHECK(guest.bytes(0x20'2000, 5000) == first);
+    const std::vector<std::byte> large(63 * kMiB);
+    request.initrd = large;
+    CHECK(load(request, guest.memory).error() == Error::out_of_range);
+}
+
+TEST_CASE("a Multiboot ELF gets its section headers and symbols", "[loader]") {
+    for (const bool is_64 : {true, false}) {
+        auto kernel = ElfBuilder{is_64}.entry(0x10'0010).load(0x10'0000, header(0) + "code").build();
+        const std::size_t symbols = kernel.size();
+        kernel.resize(symbols + 40, std::byte{0x5a});
+        const std::size_t table = kernel.size();
+        const std::size_t size = is_64 ? 64 : 40;
+        const std::size_t word = is_64 ? 8 : 4;
+        kernel.resize(table + 3 * size);
+        const auto set = [&](std::size_t at, std::uint64_t value, std::size_t bytes) {
+            std::memcpy(kernel.data() + at, &value, bytes);
+        };
+        // Section 1 is loaded by the segment, section 2 is the symbol table.
+        const std::size_t address = is_64 ? 16 : 12;
+        set(table + size + 4, 1, 4);
+        set(table + size + address, 0x10'0000, word);
+        set(table + size + address + 2 * word, 4, word);
+        set(table + 2 * size + 4, 2, 4);
+        set(table + 2 * size + address + word, symbols, word);
+        set(table + 2 * size + address + 2 * word, 40, word);
+        set(is_64 ? 40 : 32, table, word);
+        set(is_64 ? 58 : 46, size, 2);
+        set(is_64 ? 60 : 48, 3, 2);
+        set(is_64 ? 62 : 50, 2, 2);
+        Guest guest;
+        const auto state = load(request_for(kernel), guest.memory);
+        REQUIRE(state.has_value());
+        const std::uint64_t info = state->regs.gpr[RBX];
+        REQUIRE((guest.get<std::uint32_t>(info) & (1U << 5)) != 0);
+        CHECK(guest.get<std::uint32_t>(info + 28) == 3);
+        CHECK(guest.get<std::uint32_t>(info + 32) == size);
+        CHECK(guest.get<std::uint32_t>(info + 40) == 2);
+        const auto at = guest.get<std::uint32_t>(info + 36);
+        CHECK(guest.get<std::uint32_t>(at + size + address) == 0x10'0000);
+        const auto place = guest.get<std::uint32_t>(at + 2 * size + address);
+        CHECK(place >= kMiB);
+        CHECK(guest.bytes(place, 40) == std::vector<std::byte>(40, std::byte{0x5a}));
+        // Symbols beyond the file's end: the kernel starts without any.
+        set(table + 2 * size + address + 2 * word, 4000, word);
+        Guest other;
+        const auto bare = load(request_for(kernel), other.memory);
+        REQUIRE(bare.has_value());
+        CHECK((other.get<std::uint32_t>(bare->regs.gpr[RBX]) & (1U << 5)) == 0);
+    }
+}
+
 TEST_CASE("what Multiboot does not allow is refused", "[loader]") {
     const auto kludge = [](std::initializer_list<std::uint32_t> addresses) {
         return error_of(bytes_of(header(1 << 16, addresses) + "code"));
@@ -119,5 +192,7 @@ TEST_CASE("what Multiboot does not allow is refused", "[loader]") {
     CHECK(kludge({0x10'0000, 0x10'0000, 0x10'1000, 0, 0}) == Error::corrupted);  // more than the file
     CHECK(kludge({0x10'0000, 0x10'0000, 0xf'ffff, 0, 0}) == Error::corrupted);   // ends before it starts
     CHECK(kludge({0x10'0000, 0x10'0000, 0, 0xffff'ffff, 0}) == Error::out_of_range);
+    CHECK(kludge({0x10'0000, 0x10'0000, 0, 0, 0xf'ffff}) == Error::corrupted);  // entry outside
+    CHECK(kludge({0x10'0000, 0x10'0000, 0x10'0010, 0, 0x10'0010}) == Error::corrupted);
     CHECK(kludge({0xe'0000, 0xe'0000, 0, 0, 0}) == Error::out_of_range);
 }

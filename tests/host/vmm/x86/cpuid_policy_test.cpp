@@ -85,8 +85,7 @@ TEST_CASE("what a host has and the list does not is hidden", "[x86]") {
         CHECK((vcpu.get(kExtendedFeatures).ecx & (ext1_ecx::SVM | ext1_ecx::XOP | ext1_ecx::FMA4)) == 0);
         CHECK(vcpu.get(kAdvancedPower).edx == ext7_edx::INVARIANT_TSC);
         CHECK((vcpu.get(kXsave, 1).eax & leafd_1_eax::XSAVES) == 0);
-        for (const std::uint32_t leaf :
-             {5u, 0xau, 0x12u, 0x14u, 0x1cu, 0x8000'000au, 0x8000'001fu, 0x4000'0011u})
+        for (const std::uint32_t leaf : {5u, 0xau, 0x12u, 0x14u, 0x1cu, 0x4000'0011u})
             CHECK(vcpu.get(leaf) == CpuidRegs{});
     }
 }
@@ -194,6 +193,45 @@ TEST_CASE("beyond the last basic leaf Intel repeats it and AMD returns zeros", "
     CHECK(intel.get(0x20, 1, 1) == intel.get(kTopologyV2, 1, 1));
     Vcpu amd{kAmd, 2};
     CHECK(amd.get(0x20) == CpuidRegs{});
+}
+
+TEST_CASE("beyond the last extended leaf likewise", "[x86]") {
+    Vcpu intel{kIntel, 2};
+    for (const std::uint32_t leaf : {0x8000'0009u, 0x8000'001du, 0x8000'001fu, 0x8000'0020u})
+        CHECK(intel.get(leaf, 1, 1) == intel.get(kTopologyV2, 1, 1));
+    Vcpu amd{kAmd, 2};
+    CHECK(amd.get(0x8000'001f) == CpuidRegs{});
+    CHECK(amd.get(0x8000'0020) == CpuidRegs{});
+}
+
+TEST_CASE("instructions that the extension keeps from guests are hidden", "[x86]") {
+    FakeCpuid host{kIntel};
+    const CpuidPolicy policy =
+        CpuidPolicy::create(host, {.vcpus = 1, .instructions = {.rdtscp = false, .invpcid = false}});
+    const fake::FakeVcpuBackend backend;
+    const auto get = [&](std::uint32_t leaf) { return policy.lookup(leaf, 0, backend, 0, 0); };
+    CHECK((get(7).ebx & leaf7_ebx::INVPCID) == 0);
+    CHECK((get(7).ecx & leaf7_ecx::RDPID) == 0);
+    CHECK((get(kExtendedFeatures).edx & ext1_edx::RDTSCP) == 0);
+    Vcpu all{kIntel, 1};
+    CHECK((all.get(7).ebx & leaf7_ebx::INVPCID) != 0);
+    CHECK((all.get(7).ecx & leaf7_ecx::RDPID) != 0);
+    CHECK((all.get(kExtendedFeatures).edx & ext1_edx::RDTSCP) != 0);
+}
+
+TEST_CASE("leaf 8000_0001h follows the vCPU's state", "[x86]") {
+    Vcpu intel{kIntel, 1};
+    intel.backend.enter_long_mode(0x1000);
+    CHECK((intel.get(kExtendedFeatures).edx & ext1_edx::SYSCALL) != 0);
+    intel.backend.state.seg(SegmentName::cs).attributes = 0xc9b;  // compatibility mode
+    CHECK((intel.get(kExtendedFeatures).edx & ext1_edx::SYSCALL) == 0);
+    intel.backend.enter_protected_mode();
+    CHECK((intel.get(kExtendedFeatures).edx & ext1_edx::SYSCALL) == 0);
+    CHECK((intel.policy.cpu().efer_allowed & EFER_SCE) != 0);
+    Vcpu amd{kAmd, 1};
+    CHECK((amd.get(kExtendedFeatures).edx & ext1_edx::SYSCALL) != 0);
+    CHECK((amd.get(kExtendedFeatures).edx & leaf1_edx::APIC) != 0);
+    CHECK((amd.policy.lookup(kExtendedFeatures, 0, amd.backend, 0, 0).edx & leaf1_edx::APIC) == 0);
 }
 
 TEST_CASE("registers may hold what CPUID offers", "[x86]") {

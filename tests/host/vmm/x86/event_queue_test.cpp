@@ -90,16 +90,26 @@ TEST_CASE("one NMI waits while NMIs are blocked, behind exceptions", "[x86]") {
     CHECK(events.deliver(vcpu) == Delivery::idle);
 }
 
+TEST_CASE("an NMI behind an exception has a window", "[x86]") {
+    fake::FakeVcpuBackend vcpu;
+    EventQueue events;
+    events.request_nmi();
+    events.raise(kUd);
+    CHECK(events.deliver(vcpu) == Delivery::delivered);
+    REQUIRE_FALSE(vcpu.windows.empty());
+    CHECK(vcpu.windows.back() == Event::Type::nmi);
+}
+
 TEST_CASE("completing an instruction ends the interrupt shadow and clears RF", "[x86]") {
     fake::FakeVcpuBackend vcpu;
     EventQueue events;
-    vcpu.shadow = true;
     vcpu.regs.rip = 0x1000;
+    vcpu.cast_shadow();
     vcpu.regs.rflags = RFLAGS_RF | RFLAGS_FIXED;
     finish_instruction(vcpu, events, 3);
     CHECK(vcpu.regs.rip == 0x1003);
     CHECK(vcpu.regs.rflags == RFLAGS_FIXED);
-    CHECK_FALSE(vcpu.shadow);
+    CHECK_FALSE(vcpu.interrupt_shadow());
     CHECK(events.empty());
 }
 

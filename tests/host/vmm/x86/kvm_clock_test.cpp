@@ -65,9 +65,11 @@ TEST_CASE("a vCPU whose TSC runs ahead reads the same time", "[x86]") {
 TEST_CASE("the wall clock tells the time of boot", "[x86]") {
     fake::ArenaFrames frames{};
     const auto memory = GuestMemory::create(frames, kPage2M);
-    const KvmClock clock{1'000'000'000, kBase, 1'767'225'600};
+    const KvmClock clock{1'000'000'000, kBase, 1'767'225'600'123'456'789};
     REQUIRE(clock.write_wall_clock(*memory, Gpa{0x3000}));
-    CHECK(memory->load<PvclockWallClock>(Gpa{0x3000}).value().sec == 1'767'225'600);
+    const auto wall = memory->load<PvclockWallClock>(Gpa{0x3000}).value();
+    CHECK(wall.sec == 1'767'225'600);
+    CHECK(wall.nsec == 123'456'789);
 }
 
 TEST_CASE("a page that is not RAM, or lies askew, is refused", "[x86]") {

@@ -20,6 +20,7 @@ constexpr std::uint32_t kMmioEnabled = 0x1ff;  // SVR
 
 struct Owner final : LocalApicOwner {
     void interrupt_posted() override { ++posted; }
+    void priority_changed() override {}
     void nmi() override { ++nmis; }
     void init() override { ++inits; }
     void startup(std::uint8_t vector) override { startups.push_back(vector); }
@@ -686,6 +687,72 @@ TEST_CASE("periods that nobody saw coalesce, and the grid stays", "[x86]") {
     CHECK(drain(apic).empty());
     m.clock.run_for(1);
     CHECK(drain(apic).size() == 1);
+}
+
+TEST_CASE("periodic ticks of a time without a CPU are made up for, each once", "[x86]") {
+    Machine m;
+    m.enable_all();
+    LocalApic& apic = m[0];
+    put(apic, LVT_TIMER, 0x2'0040);
+    put(apic, DIVIDE, 0xb);
+    put(apic, INITIAL_COUNT, 1'000'000);  // 1 ms
+    const std::uint64_t start = m.clock.now();
+    std::size_t ticks = 0;
+    for (unsigned turn = 0; turn < 100; ++turn) {
+        // 3 ms on the CPU, 6 without: its timer goes off, but nobody is there.
+        m.clock.run_for(3'000'000, [&] { ticks += drain(apic).size(); });
+        m.clock.skip(6'000'000);
+        apic.resume(true);
+        ticks += drain(apic).size();
+    }
+    m.clock.run_for(2'999'999, [&] { ticks += drain(apic).size(); });
+    CHECK(ticks == (m.clock.now() - start) / 1'000'000);
+}
+
+TEST_CASE("late ticks keep their distance and wait for the guest", "[x86]") {
+    Machine m;
+    m.enable_all();
+    LocalApic& apic = m[0];
+    put(apic, LVT_TIMER, 0x2'0040);
+    put(apic, DIVIDE, 0xb);
+    put(apic, INITIAL_COUNT, 10'000'000);
+    m.clock.skip(35'000'000);
+    apic.resume(true);
+    CHECK(drain(apic).size() == 1);
+    m.clock.run_for(99'999);
+    CHECK(drain(apic).empty());
+    m.clock.run_for(1);
+    CHECK(apic.pending_vector() == 0x40);
+    m.clock.run_for(1'000'000);  // the guest's interrupts are off
+    apic.accept(0x40);
+    m.clock.run_for(1'000'000);  // and its handler takes its time
+    CHECK(apic.pending_vector() == -1);
+    put(apic, EOI, 0);
+    std::size_t ticks = 0;
+    m.clock.run_for(100'000, [&] { ticks += drain(apic).size(); });
+    CHECK(ticks == 1);
+    m.clock.run_for(1'000'000, [&] { ticks += drain(apic).size(); });
+    CHECK(ticks == 1);
+}
+
+TEST_CASE("what the guest missed by itself is not made up for", "[x86]") {
+    Machine m;
+    m.enable_all();
+    LocalApic& apic = m[0];
+    put(apic, LVT_TIMER, 0x2'0040);
+    put(apic, DIVIDE, 0xb);
+    put(apic, INITIAL_COUNT, 1'000'000);
+    m.clock.run_for(5'500'000, [&] { static_cast<void>(apic.pending_vector()); });  // interrupts off
+    CHECK(drain(apic).size() == 1);
+    m.clock.run_for(400'000);
+    CHECK(drain(apic).empty());
+    // Halted until a tick comes: the first of three is taken, two are late.
+    m.clock.skip(2'200'000);
+    apic.resume(false);
+    put(apic, INITIAL_COUNT, 1'000'000);  // a new count: nothing is owed any more
+    CHECK(drain(apic).size() == 1);
+    m.clock.run_for(900'000);
+    CHECK(drain(apic).empty());
 }
 
 TEST_CASE("a periodic timer that is faster than sense does not take the host", "[x86]") {

@@ -11,6 +11,7 @@ namespace {
 
 struct Owner final : LocalApicOwner {
     void interrupt_posted() override {}
+    void priority_changed() override {}
     void nmi() override {}
     void init() override {}
     void startup(std::uint8_t) override {}
@@ -44,7 +45,7 @@ struct Machine {
     Owner owner;
     InterruptFabric fabric;
     LocalApic apic{{.id = 0, .bsp = true}, fabric, owner, timers};
-    KvmClock clock{1'000'000'000, 0, 1'700'000'000};
+    KvmClock clock{1'000'000'000, 0, 1'700'000'000'000'000'000};
     MsrFile msrs{cpu, vcpu, apic, memory, clock, -1'000'000};
 };
 
@@ -114,6 +115,42 @@ TEST_CASE("PAT and MTRRs take memory types only", "[x86]") {
     CHECK(m.unknown(static_cast<Msr>(0x270)));
 }
 
+TEST_CASE("MTRRs are off after RESET and on as firmware leaves them", "[x86]") {
+    Machine m;
+    CHECK(m.read(Msr::IA32_MTRR_DEF_TYPE) == 0);
+    m.msrs.enter_firmware_state();
+    CHECK(m.read(Msr::IA32_MTRR_DEF_TYPE) == (MTRR_DEF_TYPE_E | MTRR_DEF_TYPE_FE | 6));
+    CHECK(m.read(Msr::IA32_MTRR_PHYSBASE0) == 0xc000'0000);
+    CHECK(m.read(Msr::IA32_MTRR_PHYSMASK0) == 0xff'c000'0800);
+    CHECK(m.read(Msr::IA32_MTRR_FIX64K_00000) == 0x0606'0606'0606'0606);
+    CHECK(m.read(Msr::IA32_MTRR_FIX16K_A0000) == 0);
+    // All of it is what the guest itself may write.
+    for (const Msr msr : {Msr::IA32_MTRR_DEF_TYPE, Msr::IA32_MTRR_PHYSBASE0, Msr::IA32_MTRR_PHYSMASK0})
+        CHECK(m.write(msr, m.read(msr)));
+}
+
+TEST_CASE("MISC_ENABLE keeps its read-only bits and limits CPUID and NXE", "[x86]") {
+    Machine m;
+    m.vcpu.enter_protected_mode();
+    CHECK(m.read(Msr::IA32_MISC_ENABLE) == 0x1801);
+    REQUIRE(m.write(Msr::IA32_MISC_ENABLE, 0x4'00c5'0089));
+    CHECK(m.read(Msr::IA32_MISC_ENABLE) == 0x4'00c5'1809);
+    CHECK(m.refused(Msr::IA32_MISC_ENABLE, bit(1)));
+    CHECK(m.refused(Msr::IA32_MISC_ENABLE, bit(63)));
+    CHECK(m.refused(Msr::IA32_EFER, EFER_NXE));
+    REQUIRE(m.msrs.limits_cpuid());
+    CpuidRegs regs{0x1f, 1, 2, cpuid::ext1_edx::NX};
+    m.msrs.limit_cpuid(cpuid::kFeatures, regs);
+    CHECK(regs == CpuidRegs{0x1f, 1, 2, cpuid::ext1_edx::NX});
+    m.msrs.limit_cpuid(cpuid::kExtendedFeatures, regs);
+    CHECK(regs.edx == 0);
+    m.msrs.limit_cpuid(cpuid::kVendor, regs);
+    CHECK(regs.eax == 2);
+    REQUIRE(m.write(Msr::IA32_MISC_ENABLE, 1));
+    CHECK_FALSE(m.msrs.limits_cpuid());
+    REQUIRE(m.write(Msr::IA32_EFER, EFER_NXE));
+}
+
 TEST_CASE("TSC and TSC_ADJUST move together", "[x86]") {
     Machine m;
     CHECK(m.read(Msr::IA32_TIME_STAMP_COUNTER) == 0);
@@ -157,7 +194,14 @@ TEST_CASE("AMD's registers exist on AMD alone, Intel's on Intel alone", "[x86]")
     CHECK(intel.read(Msr::MSR_PLATFORM_INFO) == 26 << 8);
     CHECK(intel.read(Msr::IA32_BIOS_SIGN_ID) >> 32 == 1);
     Machine amd{Vendor::amd};
-    CHECK(amd.unknown(Msr::IA32_FEATURE_CONTROL));
+    for (const Msr msr : {Msr::IA32_FEATURE_CONTROL, Msr::MSR_PLATFORM_INFO, Msr::IA32_PLATFORM_ID,
+                          Msr::MSR_SMI_COUNT, Msr::MISC_FEATURES_ENABLES, Msr::IA32_PERF_STATUS}) {
+        REQUIRE(intel.msrs.read(static_cast<std::uint32_t>(msr)));
+        CHECK(amd.unknown(msr));
+        CHECK(intel.refused(msr, 1));
+    }
+    CHECK(amd.refused(Msr::IA32_BIOS_UPDT_TRIG, 0));
+    REQUIRE(intel.write(Msr::IA32_BIOS_UPDT_TRIG, 0));
     CHECK((amd.read(Msr::HWCR) & bit(24)) != 0);
     CHECK(amd.refused(Msr::HWCR, bit(40)));
     CHECK(amd.read(Msr::DE_CFG) == 2);

@@ -22,10 +22,10 @@ Fill basic(ExitCode code, unsigned length = 0, std::uint64_t info1 = 0, std::uin
     };
 }
 
-/// IOIO: EXITINFO2 is the next instruction's address.
+/// IOIO [apm2 15.10.2 IN and OUT Behavior]: EXITINFO2 is the next instruction's address.
 Fill io(std::uint16_t port, unsigned size, bool in, bool string, bool rep, unsigned length) {
-    const std::uint64_t info = IoInfo::Port::make(port) | IoInfo::Size::make(size) | IoInfo::In::make(in) |
-                               IoInfo::String::make(string) | IoInfo::Rep::make(rep);
+    const std::uint64_t info =
+        std::uint64_t{port} << 16 | size << 4 | unsigned{in} | unsigned{string} << 2 | unsigned{rep} << 3;
     return basic(ExitCode::ioio, length, info, test::kScenarioRip + length);
 }
 
@@ -35,6 +35,14 @@ Fill npf(std::uint64_t gpa, std::uint64_t error_code, std::uint64_t interrupted 
     return [=](Vmcb& vmcb) {
         basic(ExitCode::npf, 0, error_code | kUser, gpa)(vmcb);
         vmcb.control.exit_int_info = interrupted;
+    };
+}
+
+/// A task switch: EXITINFO1 has the selector, EXITINFO2 cause and error code.
+Fill task(std::uint64_t selector, std::uint64_t info, std::uint64_t event = 0) {
+    return [=](Vmcb& vmcb) {
+        basic(ExitCode::task_switch, 0, selector, info)(vmcb);
+        vmcb.control.exit_int_info = event;
     };
 }
 
@@ -91,7 +99,12 @@ const std::map<std::string_view, Fill> kFillers{
     {"MONITOR", basic(ExitCode::monitor, 3)},
     {"MWAIT", basic(ExitCode::mwait, 3)},
     {"an instruction of the virtualization extension", basic(ExitCode::vmrun, 3)},
-    {"a task switch", basic(ExitCode::task_switch)},
+    {"CALL to a TSS", task(0x28, 0)},
+    {"JMP to a TSS", task(0x28, std::uint64_t{1} << 38)},
+    {"IRET to a TSS", task(0x30, std::uint64_t{1} << 36)},
+    {"an interrupt through a task gate", task(0x28, 0, 0x8000'0031)},
+    {"an NMI through a task gate", task(0x28, 0, 0x8000'0202)},
+    {"a #PF through a task gate", task(0x28, 0x0001'1000'0000'0002, 0x2'8000'0b0e)},
     {"a triple fault", basic(ExitCode::shutdown)},
     {"INIT", basic(ExitCode::init)},
     {"guest state that the processor refuses", basic(ExitCode::invalid)},
@@ -106,7 +119,9 @@ void check(const ExitAssists& assists, test::Assists kind) {
             fill(*vmcb);
             if (!assists.next_rip)
                 vmcb->control.next_rip = 0;
-            return decode_exit(*vmcb, assists);
+            VmExit exit;
+            decode_exit(*vmcb, assists, exit);
+            return exit;
         },
         kind);
 }
@@ -115,7 +130,9 @@ VmExit decoded(const Fill& fill, const ExitAssists& assists = {true, true}) {
     Vmcb vmcb{};
     vmcb.save.rip = test::kScenarioRip;
     fill(vmcb);
-    return decode_exit(vmcb, assists);
+    VmExit exit;
+    decode_exit(vmcb, assists, exit);
+    return exit;
 }
 
 }  // namespace
@@ -155,6 +172,17 @@ TEST_CASE("an exit code that nobody knows is unhandled", "[svm]") {
         CHECK(decoded(basic(static_cast<ExitCode>(code))).reason == VmExit::Reason::unhandled);
     CHECK(decoded(basic(ExitCode::read_dr0)).reason == VmExit::Reason::dr_access);
     CHECK(decoded(basic(ExitCode::write_dr15)).reason == VmExit::Reason::dr_access);
+}
+
+TEST_CASE("INT n, INT3 and INTO through a task gate are the program's own", "[svm]") {
+    for (const std::uint64_t event : {0x8000'0440u, 0x8000'0303u, 0x8000'0304u}) {
+        const VmExit exit = decoded(task(0x28, 0, event));
+        CHECK(exit.task.cause == TaskSwitch::Cause::gate);
+        CHECK(exit.task.instruction);
+        CHECK_FALSE(exit.task.external);
+        CHECK_FALSE(exit.interrupted.pending());
+    }
+    CHECK(decoded(basic(ExitCode::icebp, 1)).reason == VmExit::Reason::int1);
 }
 
 TEST_CASE("events go to EVENTINJ and come back from EXITINTINFO", "[svm]") {

@@ -29,7 +29,9 @@ struct Fixture {
         c.exit_int_info = c.exit_info1 = c.exit_info2 = 0;
         if (meanwhile)
             meanwhile();
-        return guest.leave(regs);
+        VmExit exit;
+        guest.leave(regs, exit);
+        return exit;
     }
     VmExit run_to_exception(std::uint8_t vector, const std::function<void()>& meanwhile = {}) {
         return run(static_cast<ExitCode>(0x40 + vector), meanwhile);
@@ -191,12 +193,24 @@ TEST_CASE("events go in when the guest can take them", "[svm]") {
     }
     SECTION("shadow") {
         f.c.interrupt_shadow = 1;
+        f.regs.rip = f.vmcb->save.rip;
         CHECK_FALSE(f.guest.inject(Event::interrupt(0x31), f.regs));
         CHECK_FALSE(f.inject_nmi());
-        f.guest.clear_interrupt_shadow();
+        f.regs.rip += 1;
         CHECK(f.guest.inject(Event::interrupt(0x31), f.regs));
     }
+    SECTION("an error code in protected mode alone") {
+        CHECK(f.guest.inject(Event::exception(EXCEPTION_GP, 0x10), f.regs));
+        f.run(ExitCode::hlt);
+        CHECK(f.injected == 0x8000'030d);
+    }
+    SECTION("an exception ends a shadow") {
+        f.c.interrupt_shadow = 1;
+        CHECK(f.guest.inject(Event::exception(EXCEPTION_UD), f.regs));
+        CHECK_FALSE(f.guest.interrupt_shadow(f.regs));
+    }
     SECTION("one at a time") {
+        f.s.cr0 |= CR0_PE;
         CHECK(f.guest.inject(Event::exception(EXCEPTION_GP, 0), f.regs));
         CHECK_FALSE(f.guest.inject(Event::interrupt(0x31), f.regs));
         f.run(ExitCode::hlt);
@@ -272,6 +286,37 @@ TEST_CASE("NMIs are blocked until the handler's IRET has been executed", "[svm]"
         f.guest.request_window(Event::Type::external_interrupt);
         CHECK_FALSE(f.window_wanted());
     }
+}
+
+TEST_CASE("an NMI waits for no IF", "[svm]") {
+    Fixture f;
+    f.regs.rflags = 2;
+    SECTION("behind an exception, a physical interrupt ends the run at once") {
+        CHECK(f.guest.inject(Event::exception(EXCEPTION_UD), f.regs));
+        CHECK(f.guest.request_window(Event::Type::nmi) == GuestVmcb::Window::at_once);
+        f.run(ExitCode::intr);
+        CHECK(f.inject_nmi());
+    }
+    SECTION("behind another NMI there is no hurry") {
+        CHECK(f.inject_nmi());
+        CHECK(f.guest.request_window(Event::Type::nmi) == GuestVmcb::Window::exits);
+    }
+    SECTION("under an STI shadow, the window of interrupts comes as soon") {
+        f.regs.rflags = 0x202;
+        f.c.interrupt_shadow = 1;
+        CHECK(f.guest.request_window(Event::Type::nmi) == GuestVmcb::Window::exits);
+        CHECK(f.window_wanted());
+    }
+}
+
+TEST_CASE("NMI blocking can be set where the VMM did the work", "[svm]") {
+    Fixture f;
+    f.guest.set_nmi_blocking(true);
+    CHECK_FALSE(f.inject_nmi());
+    CHECK(f.intercepts(Intercept::iret));
+    f.guest.set_nmi_blocking(false);
+    CHECK_FALSE(f.intercepts(Intercept::iret));
+    CHECK(f.inject_nmi());
 }
 
 TEST_CASE("a guest that steps over its own IRET gets its trap", "[svm]") {

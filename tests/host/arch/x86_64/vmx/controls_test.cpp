@@ -53,7 +53,9 @@ TEST_CASE("a Broadwell's controls are negotiated", "[vmx]") {
     CHECK((c.primary & (primary::INTERRUPT_WINDOW_EXITING | primary::NMI_WINDOW_EXITING)) == 0);
     CHECK(c.secondary == (secondary::ENABLE_EPT | secondary::UNRESTRICTED_GUEST | secondary::ENABLE_VPID |
                           secondary::ENABLE_RDTSCP | secondary::ENABLE_INVPCID |
-                          secondary::PAUSE_LOOP_EXITING | secondary::WBINVD_EXITING));
+                          secondary::PAUSE_LOOP_EXITING | secondary::WBINVD_EXITING |
+                          secondary::APIC_REGISTER_VIRTUALIZATION | secondary::VIRTUAL_INTERRUPT_DELIVERY));
+    CHECK((c.primary & (primary::CR8_LOAD_EXITING | primary::CR8_STORE_EXITING)) == 0);
     CHECK((c.exit & vm_exit::HOST_ADDRESS_SPACE_SIZE) != 0);
     CHECK((c.exit & (vm_exit::ACKNOWLEDGE_INTERRUPT | vm_exit::SAVE_PREEMPTION_TIMER)) == 0);
     CHECK((c.entry & vm_entry::IA32E_MODE_GUEST) == 0);
@@ -68,6 +70,41 @@ TEST_CASE("a Broadwell's controls are negotiated", "[vmx]") {
           std::pair{c.entry, c.caps.entry}}) {
         CHECK((static_cast<std::uint32_t>(capability) & ~value) == 0);
         CHECK((value & ~static_cast<std::uint32_t>(capability >> 32)) == 0);
+    }
+}
+
+TEST_CASE("of APIC virtualization the TPR shadow is used alone, the rest as a whole", "[vmx]") {
+    struct Case {
+        Msr capability;
+        std::uint32_t missing;
+        ApicUse use;
+        bool tpr_shadow, delivery;
+    };
+    constexpr Msr kPrimary = Msr::IA32_VMX_TRUE_PROCBASED_CTLS, kSecondary = Msr::IA32_VMX_PROCBASED_CTLS2;
+    const Case cases[] = {
+        {kSecondary, 0, ApicUse::all, true, true},
+        {kSecondary, 0, ApicUse::tpr_shadow, true, false},
+        {kSecondary, 0, ApicUse::none, false, false},
+        {kPrimary, primary::USE_TPR_SHADOW, ApicUse::all, false, false},
+        {kSecondary, secondary::VIRTUALIZE_APIC_ACCESSES, ApicUse::all, true, false},
+        {kSecondary, secondary::VIRTUALIZE_X2APIC_MODE, ApicUse::all, true, false},
+        {kSecondary, secondary::APIC_REGISTER_VIRTUALIZATION, ApicUse::all, true, false},
+        {kSecondary, secondary::VIRTUAL_INTERRUPT_DELIVERY, ApicUse::all, true, false},
+    };
+    for (const Case& each : cases) {
+        INFO(static_cast<int>(each.capability) << " without " << each.missing);
+        RecordedMsrs msrs;
+        msrs.forbid(each.capability, each.missing);
+        const Controls c = negotiate(read_capabilities(msrs), each.use).value();
+        CHECK(c.has_tpr_shadow() == each.tpr_shadow);
+        CHECK(c.delivers_interrupts() == each.delivery);
+        constexpr std::uint32_t kCr8 = primary::CR8_LOAD_EXITING | primary::CR8_STORE_EXITING;
+        CHECK((c.primary & kCr8) == (each.tpr_shadow ? 0 : kCr8));
+        constexpr std::uint32_t kBoth =
+            secondary::APIC_REGISTER_VIRTUALIZATION | secondary::VIRTUAL_INTERRUPT_DELIVERY;
+        CHECK((c.secondary & kBoth) == (each.delivery ? kBoth : 0));
+        // The mode's control comes with the mode.
+        CHECK((c.secondary & (secondary::VIRTUALIZE_APIC_ACCESSES | secondary::VIRTUALIZE_X2APIC_MODE)) == 0);
     }
 }
 

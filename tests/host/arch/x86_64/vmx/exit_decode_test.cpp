@@ -43,6 +43,17 @@ Fill violation(std::uint64_t gpa, std::uint64_t qualification, std::uint32_t vec
     };
 }
 
+/// A task switch, with the event that comes through a task gate.
+Fill task(std::uint64_t qualification, std::uint32_t vectoring = 0, std::uint32_t error_code = 0,
+          std::uint64_t rflags = 2, unsigned length = 0) {
+    return [=](FakeVmcs& vmcs) {
+        basic(ExitReason::TASK_SWITCH, length, qualification)(vmcs);
+        vmcs.set(IDT_VECTORING_INFORMATION, vectoring);
+        vmcs.set(IDT_VECTORING_ERROR_CODE, error_code);
+        vmcs.set(GUEST_RFLAGS, rflags);
+    };
+}
+
 constexpr std::uint64_t kMmio = 0xfec0'0010;
 constexpr std::uint64_t kOperand = 0x180;  // bits 8:7: the instruction's own access
 
@@ -86,7 +97,12 @@ const std::map<std::string_view, Fill> kFillers{
     {"MONITOR", basic(ExitReason::MONITOR, 3)},
     {"MWAIT", basic(ExitReason::MWAIT, 3)},
     {"an instruction of the virtualization extension", basic(ExitReason::VMLAUNCH, 3)},
-    {"a task switch", basic(ExitReason::TASK_SWITCH, 0, 0x4000'0028)},
+    {"CALL to a TSS", task(0x28)},
+    {"JMP to a TSS", task(0x8000'0028)},
+    {"IRET to a TSS", task(0x4000'0030)},
+    {"an interrupt through a task gate", task(0xc000'0028, 0x8000'0031)},
+    {"an NMI through a task gate", task(0xc000'0028, 0x8000'0202)},
+    {"a #PF through a task gate", task(0xc000'0028, 0x8000'0b0e, 2, 0x1'0002)},
     {"a triple fault", basic(ExitReason::TRIPLE_FAULT)},
     {"INIT", basic(ExitReason::INIT_SIGNAL)},
     {"guest state that the processor refuses", [](FakeVmcs& vmcs) { vmcs.set(EXIT_REASON, 0x8000'0021); }},
@@ -107,27 +123,52 @@ TEST_CASE("VT-x' exits become neutral ones, scenario by scenario", "[vmx]") {
 TEST_CASE("every exit reason has its place", "[vmx]") {
     using Reason = VmExit::Reason;
     const std::map<unsigned, Reason> expected{
-        {1, Reason::host_interrupt}, {2, Reason::shutdown},
-        {3, Reason::init_signal},    {7, Reason::interrupt_window},
-        {8, Reason::nmi_window},     {9, Reason::task_switch},
-        {10, Reason::cpuid},         {11, Reason::undefined},
-        {12, Reason::hlt},           {13, Reason::invd},
-        {14, Reason::invlpg},        {15, Reason::exception},
-        {17, Reason::undefined},     {18, Reason::vmcall},
-        {19, Reason::undefined},     {20, Reason::undefined},
-        {21, Reason::undefined},     {22, Reason::undefined},
-        {23, Reason::undefined},     {24, Reason::undefined},
-        {25, Reason::undefined},     {26, Reason::undefined},
-        {27, Reason::undefined},     {28, Reason::cr_access},
-        {29, Reason::dr_access},     {30, Reason::io},
-        {31, Reason::rdmsr},         {32, Reason::wrmsr},
-        {36, Reason::undefined},     {39, Reason::undefined},
-        {40, Reason::pause},         {48, Reason::nested_fault},
-        {50, Reason::undefined},     {52, Reason::host_interrupt},
-        {53, Reason::undefined},     {54, Reason::invd},
-        {55, Reason::xsetbv},        {59, Reason::undefined},
-        {60, Reason::undefined},     {70, Reason::undefined},
-        {76, Reason::undefined},     {77, Reason::undefined},
+        {1, Reason::host_interrupt},
+        {2, Reason::shutdown},
+        {3, Reason::init_signal},
+        {7, Reason::interrupt_window},
+        {8, Reason::nmi_window},
+        {9, Reason::task_switch},
+        {10, Reason::cpuid},
+        {11, Reason::undefined},
+        {12, Reason::hlt},
+        {13, Reason::invd},
+        {14, Reason::invlpg},
+        {15, Reason::exception},
+        {17, Reason::undefined},
+        {18, Reason::vmcall},
+        {19, Reason::undefined},
+        {20, Reason::undefined},
+        {21, Reason::undefined},
+        {22, Reason::undefined},
+        {23, Reason::undefined},
+        {24, Reason::undefined},
+        {25, Reason::undefined},
+        {26, Reason::undefined},
+        {27, Reason::undefined},
+        {28, Reason::cr_access},
+        {29, Reason::dr_access},
+        {30, Reason::io},
+        {31, Reason::rdmsr},
+        {32, Reason::wrmsr},
+        {36, Reason::undefined},
+        {39, Reason::undefined},
+        {40, Reason::pause},
+        {48, Reason::nested_fault},
+        {50, Reason::undefined},
+        {52, Reason::host_interrupt},
+        {53, Reason::undefined},
+        {54, Reason::invd},
+        {55, Reason::xsetbv},
+        {59, Reason::undefined},
+        {60, Reason::undefined},
+        {70, Reason::undefined},
+        {76, Reason::undefined},
+        {77, Reason::undefined},
+        {43, Reason::interrupt_window},
+        {44, Reason::nested_fault},
+        {45, Reason::apic_eoi},
+        {56, Reason::apic_write},
     };
     for (unsigned reason = 1; reason < 0x1'0000;
          reason = reason < kExitReasons + 4 ? reason + 1 : reason * 2) {
@@ -160,6 +201,19 @@ TEST_CASE("software events that were interrupted keep their length", "[vmx]") {
     CHECK(int80.interrupted.vector == 0x80);
     CHECK(int80.interrupted.instruction_length == 2);
     CHECK(int80.instruction_length == 0);
+}
+
+TEST_CASE("INT n, INT3 and INTO through a task gate are the program's own", "[vmx]") {
+    for (const std::uint32_t vectoring : {0x8000'0440u, 0x8000'0603u, 0x8000'0604u}) {
+        const VmExit exit = decode(task(0xc000'0028, vectoring, 0, 2, 2));
+        CHECK(exit.task.cause == TaskSwitch::Cause::gate);
+        CHECK(exit.task.instruction);
+        CHECK_FALSE(exit.task.external);
+        CHECK(unsigned{exit.instruction_length} == 2);
+    }
+    const VmExit int1 = decode(task(0xc000'0028, 0x8000'0501, 0, 2, 1));
+    CHECK(int1.task.instruction);
+    CHECK(int1.task.external);
 }
 
 TEST_CASE("events go into VM entry as the SDM encodes them", "[vmx]") {

@@ -43,6 +43,7 @@ public:
     static Expected<FakeFpu> create() { return FakeFpu{}; }
     void load() { loaded_ = true; }
     void save() { loaded_ = false; }
+    void reset() { xcr0_ = 1; }
     void set_xcr0(std::uint64_t value) { xcr0_ = value; }
     [[nodiscard]] std::uint64_t xcr0() const { return xcr0_; }
     void get_vector(VectorFile, unsigned index, VectorValue& out) { out = vectors_.at(index); }

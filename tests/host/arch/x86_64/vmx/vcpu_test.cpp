@@ -24,7 +24,7 @@ struct Bench {
     }
     ~Bench() { fake::set_cpu(0); }
     std::unique_ptr<VcpuBackend> make_vcpu() {
-        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, *space).value();
+        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).value();
     }
 
     /// Runs the guest up to an exit for `reason`.
@@ -37,7 +37,8 @@ struct Bench {
                 more(vmcs);
             return EntryResult::exited;
         };
-        return vcpu->run();
+        vcpu->run();
+        return vcpu->exit;
     }
     FakeVmcs& vmcs() { return cpu.vmcs(); }
 
@@ -118,7 +119,8 @@ TEST_CASE("a refused VM entry is an exit, not a panic", "[vmx]") {
         vmcs.set(VM_INSTRUCTION_ERROR, 7);
         return EntryResult::fail_valid;
     };
-    const VmExit exit = bench.vcpu->run();
+    bench.vcpu->run();
+    const VmExit& exit = bench.vcpu->exit;
     CHECK(exit.reason == VmExit::Reason::invalid_state);
     CHECK(exit.raw.info1 == 7);
     CHECK(bench.run(static_cast<ExitReason>(33), [](FakeVmcs& vmcs) { vmcs.set(EXIT_REASON, 0x8000'0021); })
@@ -135,11 +137,12 @@ TEST_CASE("interrupts go in when the guest can take them", "[vmx]") {
     bench.vcpu->enter_cpu();
     VcpuBackend& vcpu = *bench.vcpu;
     CHECK_FALSE(vcpu.inject(Event::interrupt(0x31)));  // IF clear
+    bench.run(ExitReason::HLT);
     vcpu.regs.rflags = RFLAGS_FIXED | RFLAGS_IF;
     bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 1);  // STI
     CHECK(vcpu.interrupt_shadow());
     CHECK_FALSE(vcpu.inject(Event::interrupt(0x31)));
-    vcpu.clear_interrupt_shadow();
+    vcpu.regs.rip += 1;  // the VMM completes the instruction under it
     CHECK_FALSE(vcpu.interrupt_shadow());
     CHECK(vcpu.inject(Event::interrupt(0x31)));
     CHECK(bench.vmcs().read(VM_ENTRY_INTERRUPTION_INFORMATION) == 0x8000'0031);
@@ -180,6 +183,22 @@ TEST_CASE("NMIs wait while one is being handled, and have a window", "[vmx]") {
               .reason == VmExit::Reason::nmi_window);
     CHECK((bench.vmcs().read(PRIMARY_PROCESSOR_BASED_CONTROLS) & primary::NMI_WINDOW_EXITING) == 0);
     CHECK(bench.vcpu->inject(Event::non_maskable()));
+    bench.vcpu->leave_cpu();
+}
+
+TEST_CASE("an NMI waits for the end of a MOV SS shadow, and ends one of STI", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 2);
+    CHECK_FALSE(bench.vcpu->inject(Event::non_maskable()));
+    bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 1);
+    CHECK(bench.vcpu->inject(Event::non_maskable()));
+    CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
+    bench.run(ExitReason::HLT);
+    bench.vcpu->set_nmi_blocking(true);
+    CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == kNmiBlocked);
+    bench.vcpu->set_nmi_blocking(false);
+    CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
     bench.vcpu->leave_cpu();
 }
 
@@ -264,6 +283,39 @@ TEST_CASE("a #DB exit leaves DR6 and DR7 as its delivery would", "[vmx]") {
     // A single step under an STI shadow: VM entry wants to see it pending.
     CHECK(bench.vmcs().read(GUEST_PENDING_DEBUG_EXCEPTIONS) == 0x4000);
     CHECK(bench.vcpu->inject(exit.exception));
+    bench.vcpu->leave_cpu();
+}
+
+TEST_CASE("INT1 leaves DR6 and DR7 alone", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    bench.cpu.debug.dr6 = 0xffff'0ff1;
+    bench.vmcs().set(GUEST_DR7, 0x400 | DR7_GD);
+    const VmExit exit = bench.run(ExitReason::EXCEPTION_OR_NMI, [](FakeVmcs& vmcs) {
+        vmcs.set(VM_EXIT_INTERRUPTION_INFORMATION, 0x8000'0501);
+        vmcs.set(VM_EXIT_INSTRUCTION_LENGTH, 1);
+        vmcs.set(EXIT_QUALIFICATION, 0);
+    });
+    CHECK(unsigned{exit.exception.instruction_length} == 1);
+    CpuState state{};
+    bench.vcpu->get_state(state, RegSet::debug);
+    CHECK(state.dr6 == 0xffff'0ff1);
+    CHECK(state.dr7 == (0x400 | DR7_GD));
+    bench.vcpu->leave_cpu();
+}
+
+TEST_CASE("an injected #DB takes the breakpoints with it that a MOV SS left pending", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    bench.cpu.debug.dr6 = 0xffff'0ff0;
+    bench.run(ExitReason::CPUID, [](FakeVmcs& vmcs) {
+        vmcs.set(GUEST_PENDING_DEBUG_EXCEPTIONS, 0x5002);
+        vmcs.set(GUEST_INTERRUPTIBILITY_STATE, 2);
+    });
+    bench.vcpu->regs.rip += 2;  // CPUID is completed
+    CHECK(bench.vcpu->inject(Event::exception(EXCEPTION_DB)));
+    CHECK(bench.cpu.debug.dr6 == (0xffff'0ff0 | 0x4002));
+    CHECK(bench.vmcs().read(GUEST_PENDING_DEBUG_EXCEPTIONS) == 0);
     bench.vcpu->leave_cpu();
 }
 
@@ -367,8 +419,9 @@ TEST_CASE("a CPU that changes VMs is cleaned first", "[vmx]") {
     CHECK_FALSE(separated(*sibling));
     auto other_space =
         EptAddressSpace::create(bench.frames, EptFormat{bench.shared->controls.caps.ept_vpid}).value();
-    auto stranger =
-        BasicVcpu<FakeMachine>::create(FakeMachine{bench.cpu}, *bench.shared, *other_space).value();
+    auto stranger = BasicVcpu<FakeMachine>::create(FakeMachine{bench.cpu}, *bench.shared,
+                                                   EptAddressSpace::of(*other_space))
+                        .value();
     CHECK(separated(*stranger));
     CHECK(separated(*bench.vcpu));
     bench.vcpu->enter_cpu();
@@ -459,16 +512,20 @@ TEST_CASE("a vCPU that finds no memory says so and leaks nothing", "[vmx]") {
     FakeFrames frames;
     FakeCpu cpu;
     CHECK(Shared::create(frames, broadwell_controls(), {}, 1).has_value());
-    for (std::size_t left = 0; left < 3; ++left) {
+    for (std::size_t left = 0; left < 5; ++left) {
         frames.left = left;
         const auto shared = Shared::create(frames, broadwell_controls(), {}, 1);
-        CHECK(shared.has_value() == (left == 2));
+        CHECK(shared.has_value() == (left == 4));
     }
     frames.left = 10;
     auto shared = Shared::create(frames, broadwell_controls(), {}, 1).value();
     auto space = EptAddressSpace::create(frames, EptFormat{0}).value();
-    frames.left = 0;
-    CHECK(BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, *space).error() == Error::no_memory);
+    for (const std::size_t left : {0U, 1U}) {  // the VMCS, the virtual-APIC page
+        frames.left = left;
+        CHECK(
+            BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).error() ==
+            Error::no_memory);
+    }
 }
 
 TEST_CASE("the vCPU's state can be shown", "[vmx]") {

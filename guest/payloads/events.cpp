@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: MIT
+// Single-stepping over instructions that exit, breakpoints, INT1, interrupt shadows, NMIs and what blocks
+// them, HLT. Each check says ok or FAILED; `tcg=1` leaves out what QEMU's TCG is known to do otherwise, with
+// or without us. [sdm3 6 Interrupt and Exception Handling], [sdm3 18 Debug, Branch Profile, TSC, ...]
+#include "lib/cpu.hpp"
+#include "lib/interrupts.hpp"
+#include "lib/local_apic.hpp"
+#include "lib/runtime.hpp"
+#include "lib/smp.hpp"
+
+#include <atomic>
+#include <iterator>
+
+using namespace payload;
+
+namespace {
+
+constexpr std::uint64_t kDr6Clear = 0xffff'0ff0, kSingleStep = 1 << 14, kGeneralDetect = 1 << 13;
+constexpr std::uint64_t kDr7Clear = 0x400, kDr7GeneralDetect = 1 << 13;
+constexpr std::uint64_t kResumeFlag = 1 << 16;
+constexpr std::uint8_t kDebug = 1, kNmi = 2, kUndefined = 6, kVector = 0x50;
+constexpr std::uint32_t kNmiIpi = 0x4400;
+
+struct Trap {
+    std::uint64_t rip, dr6;
+};
+Trap traps[16];
+unsigned trap_count;
+bool failed;
+
+void write_dr6(std::uint64_t value) {
+    asm volatile("movq %0, %%dr6" : : "r"(value));
+}
+std::uint64_t read_dr6() {
+    std::uint64_t value;
+    asm volatile("movq %%dr6, %0" : "=r"(value));
+    return value;
+}
+void write_dr7(std::uint64_t value) {
+    asm volatile("movq %0, %%dr7" : : "r"(value));
+}
+
+void on_debug(Frame& frame) {
+    const std::uint64_t dr6 = read_dr6();
+    if (trap_count < std::size(traps))
+        traps[trap_count++] = {frame.rip, dr6};
+    else
+        frame.rflags &= ~std::uint64_t{1 << 8};
+    if ((dr6 & 0xf) != 0)
+        frame.rflags |= kResumeFlag;
+    write_dr6(kDr6Clear);
+}
+
+void check(const char* what, bool holds) {
+    print("events: %s %s\n", holds ? "ok" : "FAILED", what);
+    failed = failed || !holds;
+}
+
+/// The traps are those of a table that ends with 0; the first `without_step` are none of a single step.
+void check_traps(const char* what, const std::uint64_t* expected, unsigned without_step = 0,
+                 std::uint64_t first = 0) {
+    unsigned count = 0;
+    while (expected[count] != 0)
+        ++count;
+    bool same = count == trap_count;
+    for (unsigned i = 0; i < count && i < trap_count; ++i) {
+        const std::uint64_t dr6 = kDr6Clear | (i < without_step ? first : kSingleStep);
+        same = same && traps[i].rip == expected[i] && traps[i].dr6 == dr6;
+    }
+    check(what, same);
+    for (unsigned i = 0; !same && i < (count > trap_count ? count : trap_count); ++i)
+        print("events:   trap %u at 0x%lx DR6 0x%lx, expected at 0x%lx\n", i,
+              i < trap_count ? traps[i].rip : 0, i < trap_count ? traps[i].dr6 : 0,
+              i < count ? expected[i] : 0);
+    trap_count = 0;
+}
+
+}  // namespace
+
+extern "C" {
+void step_exits();
+void step_sti();
+void step_mov_ss();
+void step_mov_ss_cpuid();
+void int1();
+void step_mov_ss_int1();
+void general_detect();
+void code_breakpoint();
+void data_breakpoint();
+void shadowed_cpuid();
+extern const std::uint64_t step_exits_traps[], step_sti_traps[], step_mov_ss_traps[],
+    step_mov_ss_cpuid_traps[], int1_traps[], step_mov_ss_int1_traps[], general_detect_traps[],
+    code_breakpoint_traps[], data_breakpoint_traps[];
+extern const char shadowed_cpuid_end[];
+std::uint32_t watched;
+}
+
+// A trap comes after each instruction that begins with TF set: not after the POPF that sets it, but after the
+// one that clears it.
+asm(R"(
+    .macro STEP_ON
+    pushfq
+    orq $0x100, (%rsp)
+    popfq
+    .endm
+    .macro STEP_OFF name
+    pushfq
+\name\()_a:
+    andq $~0x100, (%rsp)
+\name\()_b:
+    popfq
+\name\()_c:
+    .endm
+    .macro OFF_TRAPS name
+    .quad \name\()_a, \name\()_b, \name\()_c, 0
+    .endm
+
+    .text
+step_exits:
+    pushq %rbx
+    STEP_ON
+    xorl %eax, %eax
+.Le0: cpuid
+.Le1: movl $0x1b, %ecx
+.Le2: rdmsr
+.Le3: inb $0xe9, %al
+.Le4: outb %al, $0x80
+.Le5: movl $0xfee00020, %edx
+.Le6: movl (%rdx), %eax
+.Le7: movq %cr0, %rax
+.Le8: movq %rax, %cr0
+.Le9: STEP_OFF exits
+    popq %rbx
+    ret
+step_sti:
+    cli
+    STEP_ON
+    sti
+.Ls0: nop
+.Ls1: STEP_OFF sti
+    cli
+    ret
+step_mov_ss:
+    movl %ss, %ecx
+    STEP_ON
+    movl %ecx, %ss
+    nop
+.Lm0: STEP_OFF mov_ss
+    ret
+step_mov_ss_cpuid:
+    pushq %rbx
+    xorl %eax, %eax
+    movl %ss, %ecx
+    STEP_ON
+    movl %ecx, %ss
+    cpuid
+.Lc0: STEP_OFF mov_ss_cpuid
+    popq %rbx
+    ret
+int1:
+    .byte 0xf1
+.Li0: nop
+    .byte 0x2e, 0x2e, 0xf1
+.Li1: ret
+step_mov_ss_int1:
+    movl %ss, %ecx
+    STEP_ON
+    movl %ecx, %ss
+    .byte 0xf1
+.Lt0: .byte 0xf1
+.Lt1: STEP_OFF mov_ss_int1
+    ret
+general_detect:
+    movl $(0x400 | 1 << 13), %eax
+    movq %rax, %dr7
+.Lg0: movq %dr6, %rcx
+    movl $0x400, %eax
+    movq %rax, %dr7
+    ret
+code_breakpoint:
+    movq $.Lb0, %rax
+    movq %rax, %dr0
+    movl $0x402, %eax
+    movq %rax, %dr7
+.Lb0: cpuid
+    movl $0x400, %eax
+    movq %rax, %dr7
+    ret
+data_breakpoint:
+    movq $watched, %rax
+    movq %rax, %dr1
+    movl $0xd00408, %eax
+    movq %rax, %dr7
+    movl $42, watched
+.Ld0: movl $0x400, %eax
+    movq %rax, %dr7
+    ret
+shadowed_cpuid:
+    pushq %rbx
+    xorl %eax, %eax
+    sti
+    cpuid
+shadowed_cpuid_end:
+    cli
+    popq %rbx
+    ret
+
+    .section .rodata
+    .balign 8
+step_exits_traps: .quad .Le0, .Le1, .Le2, .Le3, .Le4, .Le5, .Le6, .Le7, .Le8, .Le9
+    OFF_TRAPS exits
+step_sti_traps: .quad .Ls0, .Ls1
+    OFF_TRAPS sti
+step_mov_ss_traps: .quad .Lm0
+    OFF_TRAPS mov_ss
+step_mov_ss_cpuid_traps: .quad .Lc0
+    OFF_TRAPS mov_ss_cpuid
+int1_traps: .quad .Li0, .Li1, 0
+step_mov_ss_int1_traps: .quad .Lt0, .Lt1
+    OFF_TRAPS mov_ss_int1
+general_detect_traps: .quad .Lg0, 0
+code_breakpoint_traps: .quad .Lb0, 0
+data_breakpoint_traps: .quad .Ld0, 0
+    .text
+)");
+
+namespace {
+
+void debug_exceptions(bool tcg) {
+    set_handler(kDebug, on_debug);
+    write_dr6(kDr6Clear);
+    write_dr7(kDr7Clear);
+    step_exits();
+    check_traps("single step over instructions that exit", step_exits_traps);
+    step_mov_ss();
+    check_traps("single step over MOV SS, which holds the trap back", step_mov_ss_traps);
+    step_mov_ss_cpuid();
+    check_traps("single step over MOV SS and an instruction that exits", step_mov_ss_cpuid_traps);
+    if (!tcg) {  // which takes STI's shadow for that of MOV SS, INT1 for undefined, and ignores DR7.GD
+        step_sti();
+        check_traps("single step over STI", step_sti_traps);
+        int1();
+        check_traps("INT1, with prefixes too", int1_traps, 2);
+        step_mov_ss_int1();
+        check_traps("single step over MOV SS and INT1", step_mov_ss_int1_traps, 2);
+        general_detect();
+        check_traps("general detect", general_detect_traps, 1, kGeneralDetect);
+    }
+    code_breakpoint();
+    check_traps("breakpoint on an instruction that exits", code_breakpoint_traps, 1, 1);
+    data_breakpoint();
+    check_traps("breakpoint on data", data_breakpoint_traps, 1, 2);
+}
+
+// --- interrupts and NMIs
+
+std::atomic<unsigned> interrupts, nmis, nmi_depth, nested_at_once;
+std::uint64_t interrupted_rip;
+std::atomic<unsigned> wanted;  ///< NMIs that the other CPU shall have sent
+
+void send_nmi(std::uint32_t apic_id) {
+    apic::write(apic::Register::icr_high, apic_id << 24);
+    apic::write(apic::Register::icr_low, kNmiIpi);
+}
+
+void on_interrupt(Frame& frame) {
+    interrupted_rip = frame.rip;
+    interrupts = interrupts + 1;
+    apic::end_of_interrupt();
+}
+
+void on_nmi(Frame&) {
+    nmis = nmis + 1;
+}
+
+/// Sends itself two more: one is kept, and comes after IRET.
+void on_nesting_nmi(Frame&) {
+    if (nmi_depth != 0)
+        nested_at_once = nested_at_once + 1;
+    nmi_depth = nmi_depth + 1;
+    nmis = nmis + 1;
+    if (nmis == 1) {
+        send_nmi(apic::id());
+        send_nmi(apic::id());
+    }
+    nmi_depth = nmi_depth - 1;
+}
+
+/// An NMI from here comes behind #UD, in its handler or before it.
+void on_undefined(Frame& frame) {
+    frame.rip += 2;
+    send_nmi(apic::id());
+    const unsigned before = nmis;
+    check("an NMI in an exception's handler comes at once", before == 1);
+}
+
+void send_to_first(unsigned) {
+    apic::enable(false);
+    const std::uint32_t target = apic_id_of(0);
+    unsigned sent = 0;
+    for (;;) {
+        while (sent == wanted)
+            cpu_pause();
+        for (unsigned i = 0; i < 2000; ++i)
+            cpu_pause();
+        send_nmi(target);
+        ++sent;
+        while (nmis < sent)
+            cpu_pause();
+    }
+}
+
+void non_maskable_interrupts(bool tcg) {
+    set_handler(kNmi, on_nesting_nmi);
+    send_nmi(apic::id());
+    check("NMIs are blocked until IRET, and one is kept", nmis == 2 && nested_at_once == 0);
+    set_handler(kNmi, on_nmi);
+    nmis = 0;
+    set_handler(kUndefined, on_undefined);
+    asm volatile("ud2" : : : "memory");
+    nmis = 0;
+    start_other_cpus(send_to_first);
+    wanted = 1;
+    while (nmis == 0)
+        asm volatile("hlt" : : : "memory");
+    check("an NMI ends HLT with IF clear", nmis == 1);
+    wanted = 20;
+    while (nmis < 20 &&
+           tcg)  // every interrupt of the host comes behind MOV SS there, and so finds its shadow
+        cpu_pause();
+    while (nmis < 20)
+        asm volatile("movl %%ss, %%eax; movl %%eax, %%ss; nop" : : : "eax", "memory");
+    check("NMIs reach a guest that spins with IF clear", nmis == 20);
+}
+
+void maskable_interrupts() {
+    set_handler(kVector, on_interrupt);
+    apic::send_self_ipi(kVector);
+    shadowed_cpuid();
+    check("an interrupt waits for the end of STI's shadow, CPUID",
+          interrupts == 1 && interrupted_rip == reinterpret_cast<std::uint64_t>(shadowed_cpuid_end));
+    for (unsigned i = 0; i < 100; ++i) {
+        apic::send_self_ipi(kVector);
+        wait_for_interrupt();
+    }
+    check("STI; HLT ends by an interrupt that waits already", interrupts == 101);
+    apic::prepare_timer(kVector);
+    for (unsigned i = 0; i < 200; ++i) {
+        interrupts = 0;
+        apic::arm_timer(rdtsc() + i * 50);
+        while (interrupts == 0)
+            wait_for_interrupt();
+    }
+    check("STI; HLT ends by an interrupt that comes just then", interrupts == 1);
+}
+
+}  // namespace
+
+int payload_main() {
+    apic::enable(false);
+    const bool tcg = argument("tcg", 0) != 0;
+    debug_exceptions(tcg);
+    maskable_interrupts();
+    non_maskable_interrupts(tcg);
+    if (failed)
+        return 1;
+    print("events: all ok\n");
+    return 0;
+}
