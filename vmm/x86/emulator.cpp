@@ -139,7 +139,6 @@ Emulator::Result Emulator::conclude(const Instruction& in, Outcome outcome) {
         }
         // Between iterations RF is set, for what interrupts and traps push [sdm3 18.3.1.1
         // Instruction-Breakpoint Exception Condition].
-        backend_.clear_interrupt_shadow();
         backend_.regs.rflags |= RFLAGS_RF;
         if ((backend_.regs.rflags & RFLAGS_TF) != 0)
             raise_single_step(backend_, events_);

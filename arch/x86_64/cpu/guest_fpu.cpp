@@ -5,17 +5,10 @@
 #include "arch/x86_64/defs/cpuid.hpp"
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/bits.hpp"
+#include "vmm/base/bytes.hpp"
 
 #include <cstring>
 #include <new>
-
-// vector_registers.S
-extern "C" {
-void cpu_read_xmm(std::uint64_t* out, unsigned index);
-void cpu_write_xmm(const std::uint64_t* in, unsigned index);
-void cpu_read_ymm(std::uint64_t* out, unsigned index);
-void cpu_write_ymm(const std::uint64_t* in, unsigned index);
-}
 
 namespace hv::cpu {
 namespace {
@@ -23,6 +16,7 @@ namespace {
 /// x87, SSE, AVX, AVX-512 opmask, ZMM_Hi256, Hi16_ZMM: what guests may be offered [sdm1 13.1 XSAVE-Supported
 /// Features].
 constexpr std::uint64_t kOfferedComponents = 0xe7;
+constexpr std::uint64_t kYmm = XCR0_SSE | XCR0_AVX;
 constexpr std::size_t kFxsaveSize = 512;
 constexpr std::size_t kXsaveHeaderSize = 64;
 
@@ -33,46 +27,23 @@ struct Xsave {
 };
 constinit Xsave xsave_state{};
 
-/// MMX registers are reached in FXSAVE's image, not by MMX instructions: those would raise what x87
-/// exceptions the guest has pending.
-class MmxImage {
-public:
-    /// Any access sets TOP to 0 and all tags to valid [sdm1 9.6.2 Effect of MMX Instructions on x87
-    /// Registers].
-    MmxImage() {
-        asm volatile("fxsave64 %0" : "=m"(image_));
-        std::uint16_t status;
-        std::memcpy(&status, image_ + kStatus, sizeof status);
-        const unsigned top = status >> 11 & 7;
-        // The image holds ST(0) first, which is the register that TOP names.
-        std::byte registers[8 * kSlot];
-        for (unsigned i = 0; i < 8; ++i)
-            std::memcpy(registers + i * kSlot, image_ + kRegisters + ((i + 8 - top) & 7) * kSlot, kSlot);
-        std::memcpy(image_ + kRegisters, registers, sizeof registers);
-        status = static_cast<std::uint16_t>(status & ~0x3800U);
-        std::memcpy(image_ + kStatus, &status, sizeof status);
-        image_[kTags] = std::byte{0xff};
-    }
-    ~MmxImage() { asm volatile("fxrstor64 %0" ::"m"(image_)); }
-    MmxImage(const MmxImage&) = delete;
-    MmxImage& operator=(const MmxImage&) = delete;
+// [sdm1 10.5.1 FXSAVE Area], [sdm1 13.4 XSAVE Area]
+constexpr std::size_t kStatusWord = 2, kTagByte = 4, kX87Registers = 32, kXmmRegisters = 160, kSlot = 16;
+constexpr std::size_t kZmmHighSlot = 32;
 
-    [[nodiscard]] std::uint64_t get(unsigned index) const {
-        std::uint64_t value;
-        std::memcpy(&value, image_ + kRegisters + index * kSlot, sizeof value);
-        return value;
-    }
-    void set(unsigned index, std::uint64_t value) {
-        std::byte* const at = image_ + kRegisters + index * kSlot;
-        std::memcpy(at, &value, sizeof value);
-        std::memset(at + sizeof value, 0xff, 2);  // sign and exponent
-    }
-
-private:
-    // [sdm1 10.5.1 FXSAVE Area]
-    static constexpr std::size_t kStatus = 2, kTags = 4, kRegisters = 32, kSlot = 16;
-    alignas(16) std::byte image_[kFxsaveSize];
-};
+/// All tags valid and TOP 0, as any access to an MMX register leaves them [sdm1 9.6.2 Effect of MMX, x87 FPU,
+/// FXSAVE, and FXRSTOR Instructions on the x87 FPU Tag Word].
+void turn_into_mmx(std::byte* area) {
+    auto status = hv::load<std::uint16_t>(area + kStatusWord);
+    const unsigned top = status >> 11 & 7;
+    // The image holds ST(0) first, which is the register that TOP names.
+    std::byte registers[8 * kSlot];
+    for (unsigned i = 0; i < 8; ++i)
+        std::memcpy(registers + i * kSlot, area + kX87Registers + ((i + 8 - top) & 7) * kSlot, kSlot);
+    std::memcpy(area + kX87Registers, registers, sizeof registers);
+    hv::store(area + kStatusWord, static_cast<std::uint16_t>(status & ~0x3800U));
+    area[kTagByte] = std::byte{0xff};
+}
 
 }  // namespace
 
@@ -165,20 +136,59 @@ std::uint64_t GuestFpu::xcr0() const {
     return loaded_ && xsave_state.available ? xgetbv(0) : xcr0_;
 }
 
+// Single registers are reached in the image of all of them: MMX instructions of ours would raise what x87
+// exceptions the guest has pending, and no instruction of the hypervisor names a vector register
+// (docs/decisions/0011-guest-fpu.md). While the registers are loaded, nobody needs what is in the area.
+
 void GuestFpu::get_vector(VectorFile file, unsigned index, VectorValue& out) {
-    switch (file) {
-    case VectorFile::mmx: out.part[0] = MmxImage{}.get(index & 7); break;
-    case VectorFile::xmm: cpu_read_xmm(out.part, index & 15); break;
-    case VectorFile::ymm: cpu_read_ymm(out.part, index & 15); break;
+    std::byte* const area = area_.get();
+    if (file == VectorFile::ymm) {
+        store_components(kYmm);
+        std::memcpy(out.part, area + kXmmRegisters + index * kSlot, kSlot);
+        std::memcpy(out.part + 2, area + cpuid(0xd, 2).ebx + index * kSlot, kSlot);
+        return;
     }
+    asm volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+    if (file == VectorFile::xmm) {
+        std::memcpy(out.part, area + kXmmRegisters + index * kSlot, kSlot);
+        return;
+    }
+    turn_into_mmx(area);
+    std::memcpy(out.part, area + kX87Registers + index * kSlot, sizeof out.part[0]);
+    asm volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
 }
 
 void GuestFpu::set_vector(VectorFile file, unsigned index, const VectorValue& in) {
-    switch (file) {
-    case VectorFile::mmx: MmxImage{}.set(index & 7, in.part[0]); break;
-    case VectorFile::xmm: cpu_write_xmm(in.part, index & 15); break;
-    case VectorFile::ymm: cpu_write_ymm(in.part, index & 15); break;
+    std::byte* const area = area_.get();
+    if (file == VectorFile::ymm) {
+        const std::uint64_t components = kYmm | (xgetbv(0) & XCR0_ZMM_HI256);
+        store_components(components);
+        std::memcpy(area + kXmmRegisters + index * kSlot, in.part, kSlot);
+        std::memcpy(area + cpuid(0xd, 2).ebx + index * kSlot, in.part + 2, kSlot);
+        if ((components & XCR0_ZMM_HI256) != 0)
+            std::memset(area + cpuid(0xd, 6).ebx + index * kZmmHighSlot, 0, kZmmHighSlot);
+        hv::store(area + kFxsaveSize, hv::load<std::uint64_t>(area + kFxsaveSize) | kYmm);
+        asm volatile("xrstor64 (%0)" ::"r"(area), "a"(static_cast<std::uint32_t>(components)), "d"(0)
+                     : "memory");
+        return;
     }
+    asm volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+    if (file == VectorFile::xmm) {
+        std::memcpy(area + kXmmRegisters + index * kSlot, in.part, kSlot);
+    } else {
+        turn_into_mmx(area);
+        std::byte* const at = area + kX87Registers + index * kSlot;
+        std::memcpy(at, in.part, sizeof in.part[0]);
+        std::memset(at + sizeof in.part[0], 0xff, 2);  // sign and exponent
+    }
+    asm volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
+}
+
+/// XSAVE of components that XCR0 has on: their images, and in XSTATE_BV which of them are not in their
+/// initial configuration.
+void GuestFpu::store_components(std::uint64_t components) {
+    asm volatile("xsave64 (%0)" ::"r"(area_.get()), "a"(static_cast<std::uint32_t>(components)), "d"(0)
+                 : "memory");
 }
 
 }  // namespace hv::cpu

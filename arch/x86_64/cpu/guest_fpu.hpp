@@ -34,6 +34,7 @@ private:
     struct Free {
         void operator()(std::byte* area) const;
     };
+    void store_components(std::uint64_t components);
     explicit GuestFpu(std::unique_ptr<std::byte, Free> area) : area_{std::move(area)} {}
 
     void write_reset_state();
