@@ -126,12 +126,77 @@ void check_reset_state() {
     expect(low == 1 && high == 0, "XCR0 0x%x as after RESET", low);
 }
 
+/// Vector and other instructions on device memory, which the hypervisor executes: the register file has to be
+/// the guest's own.
+void check_device_moves() {
+    constexpr std::uint64_t kTestMemory = 0xff00'0000;
+    auto* const device = reinterpret_cast<volatile std::uint64_t*>(kTestMemory);
+    alignas(32) std::uint64_t memory[4] = {0x1111'2222'3333'4444, 0x5555'6666'7777'8888,
+                                           0x9999'aaaa'bbbb'cccc, 0xdddd'eeee'ffff'0123};
+    alignas(32) std::uint64_t back[4] = {};
+    enable_state();
+    asm volatile("movups (%0), %%xmm9; movdqa %%xmm9, (%1); pxor %%xmm9, %%xmm9; movdqu (%1), %%xmm9; "
+                 "movups %%xmm9, (%2)"
+                 :
+                 : "r"(memory), "r"(kTestMemory), "r"(back)
+                 : "memory");
+    expect(device[0] == memory[0] && device[1] == memory[1] && back[0] == memory[0] && back[1] == memory[1],
+           "XMM registers to and from a device: 0x%lx 0x%lx", back[0], back[1]);
+
+    std::uint64_t mmx = 0;
+    asm volatile("fninit; fld1; movq (%1), %%mm5; movq %%mm5, 64(%2); movq 8(%2), %%mm3; movq %%mm3, %0; "
+                 "emms"
+                 : "=m"(mmx)
+                 : "r"(memory), "r"(kTestMemory)
+                 : "memory");
+    expect(device[8] == memory[0] && mmx == memory[1], "MMX registers to and from a device: 0x%lx", mmx);
+
+    if ((components & 4) != 0) {
+        asm volatile("vmovdqu (%0), %%ymm11; vmovdqu %%ymm11, 32(%1); vpcmpeqd %%xmm12, %%xmm12, %%xmm12; "
+                     "vmovdqu %%ymm11, %%ymm12; vmovdqu 32(%1), %%xmm12; vmovdqu %%ymm12, (%2)"
+                     :
+                     : "r"(memory), "r"(kTestMemory), "r"(back)
+                     : "memory");
+        expect(device[6] == memory[2] && device[7] == memory[3] && back[0] == memory[0] &&
+                   back[1] == memory[1] && back[2] == 0 && back[3] == 0,
+               "YMM registers to and from a device, and a VEX load clears what is above: 0x%lx 0x%lx",
+               back[0], back[2]);
+        asm volatile("vmovdqu 32(%0), %%ymm13; vmovdqu %%ymm13, (%1)"
+                     :
+                     : "r"(kTestMemory), "r"(back)
+                     : "memory");
+        expect(std::memcmp(back, memory, sizeof back) == 0, "a YMM register from a device: 0x%lx", back[3]);
+    } else {
+        skip("YMM registers and devices", "no AVX");
+    }
+
+    std::uint64_t low = 0, high = 0;
+    asm volatile("movq %2, %%rax; mulq (%3); movq %%rax, %0; movq %%rdx, %1"
+                 : "=m"(low), "=m"(high)
+                 : "r"(memory[2]), "r"(kTestMemory)
+                 : "rax", "rdx", "memory", "cc");
+    std::uint64_t real_low = 0, real_high = 0;
+    asm volatile("movq %2, %%rax; mulq %3; movq %%rax, %0; movq %%rdx, %1"
+                 : "=m"(real_low), "=m"(real_high)
+                 : "r"(memory[2]), "r"(memory[0])
+                 : "rax", "rdx", "memory", "cc");
+    expect(low == real_low && high == real_high, "MUL by a device: 0x%lx", high);
+    std::uint64_t popped = 0;
+    asm volatile("movq %%rsp, %%r12; leaq 4096(%1), %%rsp; pushq $-7; callq 1f; 1: popq %%rax; popq %0; "
+                 "movq %%r12, %%rsp"
+                 : "=&r"(popped)
+                 : "r"(kTestMemory)
+                 : "rax", "r12", "memory");
+    expect(popped == ~6ULL, "a stack in a device: 0x%lx", popped);
+}
+
 }  // namespace
 
 int payload_main() {
     if ((cpuid(1).ecx >> 26 & 1) != 0)
         components = cpuid(0xd).eax;
     check_reset_state();
+    check_device_moves();
     apic::enable(false);
     const unsigned cpus = cpu_count();
     start_other_cpus(work);

@@ -17,6 +17,13 @@ struct VcpuRegs {
     std::uint64_t rflags;
 };
 
+/// A view of the vector registers. A write of an XMM register leaves what lies above it alone, one of a YMM
+/// register clears what lies above that, as VEX-encoded instructions do.
+enum class VectorFile : std::uint8_t { mmx, xmm, ymm };
+struct VectorValue {
+    std::uint64_t part[4];  ///< as many as the register has: 1, 2 or 4
+};
+
 /// A segment register with its hidden part.
 struct Segment {
     std::uint16_t selector;

@@ -4,6 +4,7 @@
 #include "arch/x86_64/defs/cr.hpp"
 
 #include <bit>
+#include <utility>
 
 namespace hv::x86 {
 namespace {
@@ -153,6 +154,114 @@ AluResult bit_test(Operation operation, std::uint64_t target, unsigned index, st
     case Operation::btc: return {target ^ mask, rflags};
     default: return {target, rflags};
     }
+}
+
+AluResult shift_double(Operation operation, std::uint64_t target, std::uint64_t source, unsigned count,
+                       unsigned size, std::uint64_t rflags) {
+    const unsigned bits = size * 8;
+    count &= size == 8 ? 63 : 31;
+    target = cut(target, size);
+    source = cut(source, size);
+    if (count == 0)
+        return {target, rflags};
+    // 16-bit operands by more than 16: as if the target came round again behind the source.
+    const bool left = operation == Operation::shld;
+    if (count > bits) {
+        std::swap(target, source);
+        count -= bits;
+    }
+    const bool whole = count == bits;
+    const std::uint64_t value = whole  ? source
+                                : left ? cut(target << count | source >> (bits - count), size)
+                                       : cut(target >> count | source << (bits - count), size);
+    const bool carry = (left ? target >> (bits - count) : target >> (count - 1)) & 1;
+    const bool overflow = (value ^ target) >> (bits - 1) & 1;
+    return {value, (rflags & ~kStatus) | (rflags & RFLAGS_AF) | result_flags(value, size) |
+                       when(carry, RFLAGS_CF) | when(overflow, RFLAGS_OF)};
+}
+
+AluResult count_bits(Operation operation, std::uint64_t target, std::uint64_t source, unsigned size,
+                     std::uint64_t rflags) {
+    const unsigned bits = size * 8;
+    source = cut(source, size);
+    const bool none = source == 0;
+    const auto trailing = static_cast<unsigned>(std::countr_zero(source));
+    const unsigned leading = static_cast<unsigned>(std::countl_zero(source)) - (64 - bits);
+    std::uint64_t value = 0;
+    switch (operation) {
+    case Operation::bsf:
+    case Operation::bsr:
+        value = none ? target : operation == Operation::bsf ? trailing : bits - 1 - leading;
+        return {value, with(rflags, RFLAGS_ZF, none)};
+    case Operation::tzcnt:
+    case Operation::lzcnt:
+        value = none ? bits : operation == Operation::tzcnt ? trailing : leading;
+        return {value, with(with(rflags, RFLAGS_CF, none), RFLAGS_ZF, value == 0)};
+    default:
+        return {static_cast<std::uint64_t>(std::popcount(source)),
+                (rflags & ~kStatus) | when(none, RFLAGS_ZF)};
+    }
+}
+
+Product multiply(Signedness sign, std::uint64_t a, std::uint64_t b, unsigned size, std::uint64_t rflags) {
+    __extension__ using Wide = unsigned __int128;
+    const unsigned bits = size * 8;
+    const bool is_signed = sign == Signedness::with;
+    a = is_signed ? sign_extend(a, size) : cut(a, size);
+    b = is_signed ? sign_extend(b, size) : cut(b, size);
+    const Wide product = static_cast<Wide>(a) * b;
+    const auto low = static_cast<std::uint64_t>(product);
+    auto high = static_cast<std::uint64_t>(product >> 64);
+    if (is_signed) {
+        high -= (a >> 63 != 0 ? b : 0);
+        high -= (b >> 63 != 0 ? a : 0);
+    }
+    Product result{cut(low, size), size == 8 ? high : cut(low >> bits, size), rflags};
+    const std::uint64_t expected = is_signed ? cut(sign_extend(low, size) >> 63 != 0 ? ~0ULL : 0, size) : 0;
+    const bool matters = result.high != expected;
+    result.rflags = with(with(rflags, RFLAGS_CF, matters), RFLAGS_OF, matters);
+    return result;
+}
+
+std::optional<Quotient> divide(Signedness sign, std::uint64_t high, std::uint64_t low, std::uint64_t divisor,
+                               unsigned size) {
+    const unsigned top = size * 8 - 1;
+    high = cut(high, size);
+    low = cut(low, size);
+    divisor = cut(divisor, size);
+    const bool is_signed = sign == Signedness::with;
+    const bool negative = is_signed && high >> top != 0;
+    const bool negative_divisor = is_signed && divisor >> top != 0;
+    if (negative) {
+        high = cut(low == 0 ? 0 - high : ~high, size);
+        low = cut(0 - low, size);
+    }
+    if (negative_divisor)
+        divisor = cut(0 - divisor, size);
+    if (high >= divisor)  // zero among them
+        return std::nullopt;
+    // Bit by bit: there is no 128-bit division without a library.
+    std::uint64_t remainder = high;
+    std::uint64_t quotient = 0;
+    for (unsigned i = 0; i <= top; ++i) {
+        const bool carry = remainder >> top & 1;
+        remainder = cut(remainder << 1, size) | (low >> (top - i) & 1);
+        quotient <<= 1;
+        if (carry || remainder >= divisor) {
+            remainder = cut(remainder - divisor, size);
+            quotient |= 1;
+        }
+    }
+    if (is_signed) {
+        const bool negative_quotient = negative != negative_divisor;
+        if (quotient > (std::uint64_t{1} << top) - (negative_quotient ? 0 : 1))
+            return std::nullopt;
+        if (negative_quotient)
+            quotient = cut(0 - quotient, size);
+        if (negative)
+            remainder = cut(0 - remainder, size);
+    }
+    return Quotient{quotient, remainder};
 }
 
 bool condition(unsigned code, std::uint64_t rflags) {

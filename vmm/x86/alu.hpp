@@ -6,6 +6,7 @@
 #include "vmm/x86/instruction.hpp"
 
 #include <cstdint>
+#include <optional>
 
 namespace hv::x86 {
 
@@ -35,6 +36,32 @@ AluResult shift(Operation operation, std::uint64_t target, unsigned count, unsig
 
 /// bt, bts, btr, btc of bit `index` < size * 8.
 AluResult bit_test(Operation operation, std::uint64_t target, unsigned index, std::uint64_t rflags);
+
+/// SHLD and SHRD: `target` shifted by `count`, filled up from `source`. Beyond the operand's width, which
+/// only the 16-bit forms allow, results are undefined.
+AluResult shift_double(Operation operation, std::uint64_t target, std::uint64_t source, unsigned count,
+                       unsigned size, std::uint64_t rflags);
+
+/// bsf, bsr, tzcnt, lzcnt, popcnt of `source`. BSF and BSR leave their target alone if there is no bit: the
+/// value is `target` then.
+AluResult count_bits(Operation operation, std::uint64_t target, std::uint64_t source, unsigned size,
+                     std::uint64_t rflags);
+
+enum class Signedness : std::uint8_t { without, with };
+
+/// MUL and IMUL: CF and OF tell whether the high half matters.
+struct Product {
+    std::uint64_t low, high;
+    std::uint64_t rflags;
+};
+Product multiply(Signedness sign, std::uint64_t a, std::uint64_t b, unsigned size, std::uint64_t rflags);
+
+/// DIV and IDIV of high:low. Nothing: #DE.
+struct Quotient {
+    std::uint64_t quotient, remainder;
+};
+std::optional<Quotient> divide(Signedness sign, std::uint64_t high, std::uint64_t low, std::uint64_t divisor,
+                               unsigned size);
 
 /// Whether condition `code`, the low 4 bits of Jcc, SETcc and CMOVcc, holds.
 bool condition(unsigned code, std::uint64_t rflags);

@@ -12,6 +12,8 @@ namespace {
 
 using opcode_table::operator+;
 
+// The last byte of a VEX prefix, with a bit that is not in it so that it is never 0.
+constexpr unsigned kVexW = 0x80, kVexL = 4, kVex = 0x100;
 constexpr unsigned kRexW = 8, kRexR = 4, kRexX = 2, kRexB = 1;
 
 /// 16-bit addressing by ModRM.rm: base, index [sdm2 2.1.5 Addressing-Mode Encoding of ModR/M and SIB Bytes].
@@ -53,6 +55,8 @@ public:
             kind = resolve_group(opcode->group, kind);
         if (map_ == 1)
             kind = adjust_two_byte(kind);
+        if (out_.operation == Operation::other && out_.memory)
+            resolve_vector_move();
         if (kind != Immediate::none && !immediate(kind))
             return failure();
         out_.length = static_cast<std::uint8_t>(at_ - start_);
@@ -175,6 +179,11 @@ private:
         const unsigned map = first == 0xc5 ? 1 : first == 0xc4 ? p0 & 0x1fU : p0 & 0x07U;
         at_ += payload;
         out_.opcode = *at_++;
+        const std::uint8_t last = at_[-2];  // VEX: W, vvvv, L, pp
+        vex_ = first == 0x62 ? 0 : last | kVex;
+        vex_map_ = static_cast<std::uint8_t>(map);
+        if (first == 0xc5)
+            vex_ &= ~kVexW;  // it is R in this one
         // The inverted R, X and B, so that RIP-relative and SIB forms are told apart alike.
         rex_ = ((p0 ^ 0xffU) >> 5) & (first == 0xc5 ? kRexR : kRexR | kRexX | kRexB);
         if (mode_ != CodeMode::bits64)
@@ -217,8 +226,10 @@ private:
         if ((flags & Opcode::kByte) != 0)
             out_.operand_size = 1;
         out_.memory_size = out_.operand_size;
-        if (map_ == 0 && out_.opcode == 0x63 && out_.operand_size == 8)
-            out_.memory_size = 4;  // MOVSXD
+        if (map_ == 0 && out_.opcode == 0x63)
+            out_.memory_size = out_.operand_size == 2 ? 2 : 4;  // MOVSXD
+        if (map_ == 0 && (out_.opcode == 0x8c || out_.opcode == 0x8e))
+            out_.memory_size = 2;  // MOV of a segment register
     }
 
     bool modrm(bool registers) {
@@ -315,12 +326,51 @@ private:
     void resolve_group5(unsigned reg) {
         if (reg < 2) {
             out_.operation = reg == 0 ? Operation::inc : Operation::dec;
+        } else if (out_.opcode == 0xff && out_.memory && (reg == 3 || reg == 5)) {
+            out_.operation = reg == 3 ? Operation::call_far : Operation::jmp_far;
+            out_.memory_size = static_cast<std::uint8_t>(out_.operand_size + 2);
         } else if (out_.opcode == 0xff && (reg == 2 || reg == 4 || reg == 6)) {
             out_.operation = reg == 2 ? Operation::call : reg == 4 ? Operation::jmp : Operation::push;
             // 64-bit mode has no 32-bit form of these, and of near branches, as Intel has it, no 16-bit form.
             if (mode_ == CodeMode::bits64 && (out_.operand_size == 4 || reg != 6))
                 out_.operand_size = out_.memory_size = 8;
         }
+    }
+
+    /// After ModRM: what kVectorMoves says about an instruction with a memory operand.
+    void resolve_vector_move() {
+        using Move = opcode_table::VectorMove;
+        static constexpr std::uint8_t kByVex[4] = {Move::kBare, Move::k66, Move::kF3, Move::kF2};
+        const bool vex = vex_ != 0;
+        const std::uint8_t prefix = vex                            ? kByVex[vex_ & 3]
+                                    : out_.repeat == Repeat::rep   ? Move::kF3
+                                    : out_.repeat == Repeat::repne ? Move::kF2
+                                    : operand_override_            ? Move::k66
+                                                                   : Move::kBare;
+        const std::uint8_t map = vex ? vex_map_ : map_;
+        const Move* const row = std::find_if(
+            std::begin(opcode_table::kVectorMoves), std::end(opcode_table::kVectorMoves), [&](const Move& m) {
+                return m.map == map && m.opcode == out_.opcode && (m.prefixes & prefix) != 0;
+            });
+        if (row == std::end(opcode_table::kVectorMoves))
+            return;
+        const bool mmx = prefix == Move::kBare && (row->flags & Move::kMmx) != 0;
+        const bool load_half = (row->flags & Move::kHalf) != 0;
+        if (vex && (mmx || load_half))
+            return;  // undefined; and loads of a half that merge with a third register
+        const bool wide = mode_ == CodeMode::bits64 && (vex ? (vex_ & kVexW) != 0 : (rex_ & kRexW) != 0);
+        const unsigned full = vex && (vex_ & kVexL) != 0 ? 32 : 16;
+        out_.operation = Operation::vector_move;
+        out_.form = (row->flags & Move::kStore) != 0 ? Form::rm_reg : Form::reg_rm;
+        out_.vector = vex ? VectorFile::ymm : mmx ? VectorFile::mmx : VectorFile::xmm;
+        if (mmx)
+            out_.reg &= 7;
+        out_.memory_size = static_cast<std::uint8_t>(row->size == Move::kFull   ? full
+                                                     : row->size == Move::kWord ? (wide ? 8 : 4)
+                                                                                : row->size);
+        out_.aligned = (row->flags & Move::kAligned) != 0;
+        out_.half = load_half;
+        out_.high = (row->flags & Move::kHigh) != 0;
     }
 
     void resolve_group7(unsigned reg) {
@@ -338,8 +388,10 @@ private:
             out_.operation = Operation::lmsw;
         else if (reg == 7 && out_.memory)
             out_.operation = Operation::invlpg;
+        else if (reg < 4 && out_.memory)
+            out_.operation = Operation::sgdt + reg;
         if (out_.memory)
-            out_.memory_size = 2;
+            out_.memory_size = reg >= 4 ? 2 : mode_ == CodeMode::bits64 ? 10 : 6;
     }
 
     Immediate adjust_two_byte(Immediate kind) {
@@ -350,6 +402,15 @@ private:
         case 0xbe: out_.memory_size = 1; return kind;
         case 0xb7:
         case 0xbf: out_.memory_size = 2; return kind;
+        case 0xb8:
+            if (out_.repeat != Repeat::rep)
+                out_.operation = Operation::other;  // JMPE
+            return kind;
+        case 0xbc:
+        case 0xbd:
+            if (out_.repeat == Repeat::rep)
+                out_.operation = out_.opcode == 0xbc ? Operation::tzcnt : Operation::lzcnt;
+            return kind;
         default: return kind;
         }
     }
@@ -374,7 +435,10 @@ private:
                    : out_.address_size == 4 ? take<std::int32_t>(out_.displacement)
                                             : take<std::int16_t>(out_.displacement);
         case Immediate::far_pointer: complete = size_z(value) && take<std::int16_t>(second); break;
-        case Immediate::enter: complete = take<std::int16_t>(value) && take<std::int8_t>(second); break;
+        case Immediate::enter:  // the size in bits 15:0, the nesting level above
+            complete = take<std::int16_t>(value) && take<std::int8_t>(second);
+            value = (value & 0xffff) | (second & 0xff) << 16;
+            break;
         default: complete = size_z(value); break;
         }
         out_.immediate = static_cast<std::uint64_t>(value);
@@ -392,6 +456,8 @@ private:
     bool invalid_{false};
     CodeMode mode_;
     unsigned rex_{0};
+    unsigned vex_{0};
+    std::uint8_t vex_map_{0};
     std::uint8_t map_{0};  ///< 1: 0F, 2: 0F38, 3: 0F3A
     std::uint8_t immediate_size_{0};
     bool operand_override_{false};

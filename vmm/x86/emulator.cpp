@@ -3,18 +3,11 @@
 
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/x86/alu.hpp"
+#include "vmm/x86/emulator_step.hpp"
 #include "vmm/x86/finish_instruction.hpp"
 
 #include <algorithm>
 #include <utility>
-
-/// Leaves the function unless the step succeeded.
-#define HV_STEP(expression)                                                                                  \
-    do {                                                                                                     \
-        if (const ::hv::x86::Outcome hv_outcome = (expression); hv_outcome != ::hv::x86::Outcome::ok)        \
-            [[unlikely]]                                                                                     \
-            return hv_outcome;                                                                               \
-    } while (false)
 
 namespace hv::x86 {
 namespace {
@@ -28,13 +21,37 @@ bool has_one_operand(Operation operation) {
     switch (operation) {
     case Operation::push:
     case Operation::pop:
-    case Operation::call: return false;
+    case Operation::call:
+    case Operation::call_far:
+    case Operation::jmp_far:
+    case Operation::mov_to_segment: return false;
     default: return true;
     }
 }
 
-std::uint64_t swap_bytes(std::uint64_t value, unsigned size) {
-    return __builtin_bswap64(value) >> (64 - size * 8);
+/// [sdm2 3.3 LOCK--Assert LOCK# Signal Prefix]
+bool takes_lock(const Instruction& in) {
+    switch (in.operation) {
+    case Operation::add:
+    case Operation::or_:
+    case Operation::adc:
+    case Operation::sbb:
+    case Operation::and_:
+    case Operation::sub:
+    case Operation::xor_: return in.memory && (in.form == Form::rm_reg || in.form == Form::rm_imm);
+    case Operation::not_:
+    case Operation::neg:
+    case Operation::inc:
+    case Operation::dec:
+    case Operation::bts:
+    case Operation::btr:
+    case Operation::btc:
+    case Operation::xchg:
+    case Operation::xadd:
+    case Operation::cmpxchg:
+    case Operation::cmpxchg8b: return in.memory;
+    default: return false;
+    }
 }
 
 }  // namespace
@@ -108,18 +125,26 @@ Emulator::Result Emulator::emulate() {
 Emulator::Result Emulator::run(const Instruction& in, const NestedFault* fault) {
     operands_.begin(state_, backend_.regs.rflags, mode_, fault);
     jumped_ = unfinished_ = false;
-    return conclude(in, execute(in));
+    const bool wrong_lock = in.lock && !takes_lock(in);
+    return conclude(in, wrong_lock ? operands_.fail(EXCEPTION_UD) : execute(in));
 }
 
 Emulator::Result Emulator::conclude(const Instruction& in, Outcome outcome) {
     switch (outcome) {
     case Outcome::ok:
-        if (!unfinished_) [[likely]]
+        if (!unfinished_) [[likely]] {
+            // A branch target in RIP is final: nothing is to be added or to wrap.
             finish_instruction(backend_, events_, jumped_ ? 0 : in.length);
-        else if ((backend_.regs.rflags & RFLAGS_TF) != 0)
+            return Result::done;
+        }
+        // Between iterations RF is set, for what interrupts and traps push [sdm3 18.3.1.1
+        // Instruction-Breakpoint Exception Condition].
+        backend_.regs.rflags |= RFLAGS_RF;
+        if ((backend_.regs.rflags & RFLAGS_TF) != 0)
             raise_single_step(backend_, events_);
         return Result::done;
     case Outcome::exception:
+        backend_.regs.rflags |= RFLAGS_RF;  // as faults push it
         if (operands_.exception().vector == EXCEPTION_PF)
             events_.raise_page_fault(backend_, operands_.exception().error_code, operands_.fault_address());
         else
@@ -135,13 +160,31 @@ Emulator::Result Emulator::conclude(const Instruction& in, Outcome outcome) {
 }
 
 Outcome Emulator::execute(const Instruction& in) {
-    if (in.operation == Operation::mov && in.memory) [[likely]]
-        return move(in);
-    if (in.form == Form::string)
-        return string(in);
-    if (!in.memory)
-        return Outcome::unsupported;  // nothing of it can have caused an exit
     switch (in.operation) {
+    case Operation::movs:
+    case Operation::cmps:
+    case Operation::stos:
+    case Operation::lods:
+    case Operation::scas:
+    case Operation::ins:
+    case Operation::outs: return string(in);
+    // What reaches memory by the stack pointer, whatever its operand is.
+    case Operation::push: return push(in);
+    case Operation::pop: return pop(in);
+    case Operation::call:
+    case Operation::jmp: return branch(in);
+    case Operation::ret: return ret(in);
+    case Operation::enter: return enter(in);
+    case Operation::leave: return leave(in);
+    case Operation::pushf: return push_flags(in);
+    case Operation::popf: return pop_flags(in);
+    default: return in.memory ? execute_on_memory(in) : Outcome::unsupported;
+    }
+}
+
+Outcome Emulator::execute_on_memory(const Instruction& in) {
+    switch (in.operation) {
+    case Operation::mov: return move(in);
     case Operation::movzx:
     case Operation::movsx:
     case Operation::cmov: return load(in);
@@ -177,10 +220,27 @@ Outcome Emulator::execute(const Instruction& in) {
     case Operation::xadd: return exchange(in);
     case Operation::cmpxchg: return compare_exchange(in);
     case Operation::cmpxchg8b: return compare_exchange_8b(in);
-    case Operation::push: return push(in);
-    case Operation::pop: return pop(in);
-    case Operation::call:
-    case Operation::jmp: return branch(in);
+    case Operation::shld:
+    case Operation::shrd: return double_shift(in);
+    case Operation::bsf:
+    case Operation::bsr:
+    case Operation::tzcnt:
+    case Operation::lzcnt:
+    case Operation::popcnt: return bit_count(in);
+    case Operation::mul:
+    case Operation::imul: return multiplication(in);
+    case Operation::div:
+    case Operation::idiv: return division(in);
+    case Operation::vector_move: return vector_move(in);
+    case Operation::call_far:
+    case Operation::jmp_far: return far_branch(in);
+    case Operation::mov_from_segment: return store_segment(in);
+    case Operation::mov_to_segment: return load_segment(in);
+    case Operation::lgdt:
+    case Operation::lidt: return load_table(in);
+    case Operation::sgdt:
+    case Operation::sidt: return store_table(in);
+    case Operation::smsw: return store_status_word(in);
     default: return Outcome::unsupported;
     }
 }
@@ -219,284 +279,4 @@ Outcome Emulator::operand(const Instruction& in, Access access, Place& place) {
     return operands_.resolve(in.segment, effective_address(in, backend_.regs), in.memory_size, access, place);
 }
 
-// --- moves
-// ---------------------------------------------------------------------------------------------------------------
-
-Outcome Emulator::move(const Instruction& in) {
-    Place place;
-    if (in.form == Form::reg_rm || in.form == Form::acc_moffs) {
-        HV_STEP(operand(in, Access::read, place));
-        set_gpr(in, in.form == Form::acc_moffs ? unsigned{RAX} : in.reg, in.operand_size,
-                operands_.read(place));
-        return Outcome::ok;
-    }
-    HV_STEP(operand(in, Access::write, place));
-    operands_.write(place, source(in));
-    return Outcome::ok;
-}
-
-Outcome Emulator::load(const Instruction& in) {
-    Place place;
-    HV_STEP(operand(in, Access::read, place));
-    std::uint64_t value = operands_.read(place);
-    switch (in.operation) {
-    case Operation::movsx: value = sign_extend(value, in.memory_size); break;
-    case Operation::movbe: value = swap_bytes(value, in.memory_size); break;
-    case Operation::cmov:
-        if (!condition(in.opcode, backend_.regs.rflags))
-            value = gpr(in, in.reg, in.operand_size);  // 32-bit registers are zero-extended all the same
-        break;
-    default: break;
-    }
-    set_gpr(in, in.reg, in.operand_size, value);
-    return Outcome::ok;
-}
-
-Outcome Emulator::store(const Instruction& in) {
-    Place place;
-    HV_STEP(operand(in, Access::write, place));
-    operands_.write(place, in.operation == Operation::set_cc ? condition(in.opcode, backend_.regs.rflags)
-                                                             : swap_bytes(source(in), in.memory_size));
-    return Outcome::ok;
-}
-
-// --- arithmetic
-// ----------------------------------------------------------------------------------------------------------
-
-Outcome Emulator::arithmetic_to_register(const Instruction& in) {
-    Place place;
-    HV_STEP(operand(in, Access::read, place));
-    const AluResult result =
-        alu(in.operation, source(in), operands_.read(place), in.operand_size, backend_.regs.rflags);
-    if (in.operation != Operation::cmp)
-        set_gpr(in, in.reg, in.operand_size, result.value);
-    set_rflags(result.rflags);
-    return Outcome::ok;
-}
-
-Outcome Emulator::arithmetic_to_memory(const Instruction& in) {
-    const bool reads_only = in.operation == Operation::cmp || in.operation == Operation::test;
-    Place place;
-    HV_STEP(operand(in, reads_only ? Access::read : Access::write, place));
-    const std::uint64_t old = operands_.read(place);
-    const std::uint64_t rflags = backend_.regs.rflags;
-    const bool shifts = in.operation >= Operation::rol && in.operation <= Operation::sar;
-    const AluResult result =
-        shifts ? shift(in.operation, old, static_cast<unsigned>(source(in) & 0xff), in.operand_size, rflags)
-               : alu(in.operation, old, source(in), in.operand_size, rflags);
-    if (!reads_only && !operands_.replace(place, old, result.value))
-        return Outcome::retry;
-    set_rflags(result.rflags);
-    return Outcome::ok;
-}
-
-/// With a register as index the bit string goes beyond the operand, in both directions [sdm2 3.3 BT--Bit
-/// Test].
-Outcome Emulator::bit_operation(const Instruction& in) {
-    const unsigned bits = in.operand_size * 8U;
-    std::uint64_t offset = effective_address(in, backend_.regs);
-    const std::uint64_t index = source(in);
-    if (in.form == Form::rm_reg) {
-        const auto string_index = static_cast<std::int64_t>(sign_extend(index, in.operand_size));
-        offset += static_cast<std::uint64_t>((string_index >> (std::countr_zero(bits))) * in.operand_size);
-        offset = cut(offset, in.address_size);
-    }
-    const bool reads_only = in.operation == Operation::bt;
-    Place place;
-    HV_STEP(operands_.resolve(in.segment, offset, in.operand_size, reads_only ? Access::read : Access::write,
-                              place));
-    const std::uint64_t old = operands_.read(place);
-    const AluResult result =
-        bit_test(in.operation, old, static_cast<unsigned>(index & (bits - 1)), backend_.regs.rflags);
-    if (!reads_only && !operands_.replace(place, old, result.value))
-        return Outcome::retry;
-    set_rflags(result.rflags);
-    return Outcome::ok;
-}
-
-Outcome Emulator::exchange(const Instruction& in) {
-    Place place;
-    HV_STEP(operand(in, Access::write, place));
-    const std::uint64_t old = operands_.read(place);
-    const AluResult sum = alu(Operation::add, old, source(in), in.operand_size, backend_.regs.rflags);
-    const bool adds = in.operation == Operation::xadd;
-    if (!operands_.replace(place, old, adds ? sum.value : source(in)))
-        return Outcome::retry;
-    set_gpr(in, in.reg, in.operand_size, old);
-    if (adds)
-        set_rflags(sum.rflags);
-    return Outcome::ok;
-}
-
-Outcome Emulator::compare_exchange(const Instruction& in) {
-    Place place;
-    HV_STEP(operand(in, Access::write, place));
-    const std::uint64_t old = operands_.read(place);
-    const std::uint64_t accumulator = cut(backend_.regs.gpr[RAX], in.operand_size);
-    const bool equal = old == accumulator;
-    // The processor writes in either case.
-    if (!operands_.replace(place, old, equal ? source(in) : old))
-        return Outcome::retry;
-    set_rflags(alu(Operation::cmp, accumulator, old, in.operand_size, backend_.regs.rflags).rflags);
-    if (!equal)
-        set_gpr(in, RAX, in.operand_size == 1 ? 1 : in.operand_size, old);
-    return Outcome::ok;
-}
-
-Outcome Emulator::compare_exchange_8b(const Instruction& in) {
-    if (in.memory_size != 8)
-        return Outcome::unsupported;  // CMPXCHG16B
-    Place place;
-    HV_STEP(operand(in, Access::write, place));
-    std::uint64_t* gprs = backend_.regs.gpr;
-    const auto pair = [&](Gpr high, Gpr low) { return gprs[high] << 32 | cut(gprs[low], 4); };
-    const std::uint64_t old = operands_.read(place);
-    const bool equal = old == pair(RDX, RAX);
-    if (!operands_.replace(place, old, equal ? pair(RCX, RBX) : old))
-        return Outcome::retry;
-    if (!equal) {
-        gprs[RAX] = cut(old, 4);
-        gprs[RDX] = old >> 32;
-    }
-    set_rflags(equal ? backend_.regs.rflags | RFLAGS_ZF : backend_.regs.rflags & ~RFLAGS_ZF);
-    return Outcome::ok;
-}
-
-// --- stack and branches
-// --------------------------------------------------------------------------------------------------
-
-unsigned Emulator::stack_address_size() const {
-    return mode_ == CodeMode::bits64 ? 8 : state_.seg(SegmentName::ss).big() ? 4 : 2;
-}
-
-Outcome Emulator::push_value(std::uint64_t value, unsigned size) {
-    const unsigned width = stack_address_size();
-    std::uint64_t& rsp = backend_.regs.gpr[RSP];
-    const std::uint64_t top = cut(rsp - size, width);
-    Place place;
-    HV_STEP(operands_.resolve(SegmentName::ss, top, size, Access::write, place));
-    operands_.write(place, value);
-    rsp = width == 2 ? (rsp & ~std::uint64_t{0xffff}) | top : top;
-    return Outcome::ok;
-}
-
-Outcome Emulator::push(const Instruction& in) {
-    Place place;
-    HV_STEP(operand(in, Access::read, place));
-    return push_value(operands_.read(place), in.operand_size);
-}
-
-/// An operand addressed by RSP sees it after the increment [sdm2 4.3 POP--Pop a Value From the Stack].
-Outcome Emulator::pop(const Instruction& in) {
-    const unsigned width = stack_address_size();
-    std::uint64_t& rsp = backend_.regs.gpr[RSP];
-    const std::uint64_t old = rsp;
-    Place from;
-    HV_STEP(operands_.resolve(SegmentName::ss, cut(old, width), in.operand_size, Access::read, from));
-    const std::uint64_t top = cut(old + in.operand_size, width);
-    rsp = width == 2 ? (old & ~std::uint64_t{0xffff}) | top : top;
-    Place to;
-    if (const Outcome outcome = operand(in, Access::write, to); outcome != Outcome::ok) {
-        rsp = old;
-        return outcome;
-    }
-    operands_.write(to, operands_.read(from));
-    return Outcome::ok;
-}
-
-Outcome Emulator::branch(const Instruction& in) {
-    Place place;
-    HV_STEP(operand(in, Access::read, place));
-    const std::uint64_t target = operands_.read(place);
-    const bool allowed =
-        mode_ == CodeMode::bits64 ? is_canonical(target) : target <= state_.seg(SegmentName::cs).limit;
-    if (!allowed)
-        return operands_.fail(EXCEPTION_GP);
-    if (in.operation == Operation::call)
-        HV_STEP(push_value(backend_.regs.rip + in.length, in.operand_size));
-    backend_.regs.rip = target;
-    jumped_ = true;
-    return Outcome::ok;
-}
-
-// --- string instructions
-// -------------------------------------------------------------------------------------------------
-
-Outcome Emulator::string(const Instruction& in) {
-    const bool repeats = in.repeat != Repeat::none;
-    if (!repeats)
-        return string_step(in);
-    const bool compares = in.operation == Operation::cmps || in.operation == Operation::scas;
-    std::uint64_t& rcx = backend_.regs.gpr[RCX];
-    const auto count = [&] { return cut(rcx, in.address_size); };
-    const unsigned limit = (backend_.regs.rflags & RFLAGS_TF) != 0 ? 1 : kBatch;
-    for (unsigned done = 0; count() != 0; ++done) {
-        if (done == limit) {
-            unfinished_ = true;
-            return Outcome::ok;
-        }
-        HV_STEP(string_step(in));  // on a fault, registers say how far it came
-        const std::uint64_t left = count() - 1;
-        rcx =
-            in.address_size == 2 ? (rcx & ~std::uint64_t{0xffff}) | cut(left, 2) : cut(left, in.address_size);
-        const bool equal = (backend_.regs.rflags & RFLAGS_ZF) != 0;
-        if (compares && equal != (in.repeat == Repeat::rep))
-            return Outcome::ok;
-    }
-    return Outcome::ok;
-}
-
-Outcome Emulator::string_step(const Instruction& in) {
-    VcpuRegs& regs = backend_.regs;
-    const unsigned size =
-        in.operand_size == 8 && (in.operation == Operation::ins || in.operation == Operation::outs)
-            ? 4
-            : in.operand_size;
-    const bool has_source = in.operation == Operation::movs || in.operation == Operation::cmps ||
-                            in.operation == Operation::lods || in.operation == Operation::outs;
-    const bool has_target = in.operation != Operation::lods && in.operation != Operation::outs;
-    const bool writes =
-        in.operation == Operation::movs || in.operation == Operation::stos || in.operation == Operation::ins;
-    Place from;
-    Place to;
-    if (has_source)
-        HV_STEP(operands_.resolve(in.segment, cut(regs.gpr[RSI], in.address_size), size, Access::read, from));
-    if (has_target)
-        HV_STEP(operands_.resolve(SegmentName::es, cut(regs.gpr[RDI], in.address_size), size,
-                                  writes ? Access::write : Access::read, to));
-
-    const auto port = static_cast<std::uint16_t>(regs.gpr[RDX]);
-    const std::uint64_t accumulator = cut(regs.gpr[RAX], size);
-    std::uint64_t value = 0;
-    switch (in.operation) {
-    case Operation::movs: operands_.write(to, operands_.read(from)); break;
-    case Operation::stos: operands_.write(to, accumulator); break;
-    case Operation::lods: set_gpr(in, RAX, size, operands_.read(from)); break;
-    case Operation::cmps:
-        value = operands_.read(from);
-        set_rflags(alu(Operation::cmp, value, operands_.read(to), size, regs.rflags).rflags);
-        break;
-    case Operation::scas:
-        set_rflags(alu(Operation::cmp, accumulator, operands_.read(to), size, regs.rflags).rflags);
-        break;
-    case Operation::ins:
-        if (!bus_.port_read(port, size, value))
-            value = ~std::uint64_t{0};
-        operands_.write(to, cut(value, size));
-        break;
-    case Operation::outs: bus_.port_write(port, size, operands_.read(from)); break;
-    default: return Outcome::unsupported;
-    }
-
-    const std::uint64_t step = (regs.rflags & RFLAGS_DF) != 0 ? std::uint64_t{0} - size : size;
-    const auto advance = [&](Gpr reg) { set_gpr(in, reg, in.address_size, regs.gpr[reg] + step); };
-    if (has_source)
-        advance(RSI);
-    if (has_target)
-        advance(RDI);
-    return Outcome::ok;
-}
-
 }  // namespace hv::x86
-
-#undef HV_STEP

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Executes the instruction at RIP in the processor's stead: when its memory operand is a device, or when it
-// is string I/O. Integer instructions that drivers and firmware use on memory are there; SIMD, x87, far
-// transfers, multiplication and division with memory operands are not.
+// is string I/O. docs/guest-platform.md lists the instructions. x87, vector arithmetic, EVEX, call gates,
+// task switches and far returns are not there.
 #pragma once
 
 #include "vmm/x86/event_queue.hpp"
@@ -27,7 +27,12 @@ public:
     /// All outlive the emulator.
     Emulator(const GuestCpu& cpu, VcpuBackend& backend, const GuestMemory& memory, GuestBus& bus,
              InstructionFetcher& fetcher, EventQueue& events)
-        : backend_{backend}, bus_{bus}, fetcher_{fetcher}, events_{events}, operands_{cpu, memory, bus} {}
+        : cpu_{cpu},
+          backend_{backend},
+          bus_{bus},
+          fetcher_{fetcher},
+          events_{events},
+          operands_{cpu, memory, bus} {}
 
     /// The instruction whose access caused `fault`. Cheap where it moves data between a register and one
     /// page.
@@ -48,6 +53,7 @@ private:
     Result conclude(const Instruction& instruction, Outcome outcome);
 
     Outcome execute(const Instruction& in);
+    Outcome execute_on_memory(const Instruction& in);
     Outcome move(const Instruction& in);
     Outcome load(const Instruction& in);
     Outcome store(const Instruction& in);
@@ -57,20 +63,48 @@ private:
     Outcome exchange(const Instruction& in);
     Outcome compare_exchange(const Instruction& in);
     Outcome compare_exchange_8b(const Instruction& in);
+    Outcome double_shift(const Instruction& in);
+    Outcome bit_count(const Instruction& in);
+    Outcome multiplication(const Instruction& in);
+    Outcome division(const Instruction& in);
     Outcome push(const Instruction& in);
     Outcome pop(const Instruction& in);
+    Outcome push_flags(const Instruction& in);
+    Outcome pop_flags(const Instruction& in);
+    Outcome enter(const Instruction& in);
+    Outcome leave(const Instruction& in);
     Outcome branch(const Instruction& in);
+    Outcome ret(const Instruction& in);
+    Outcome vector_move(const Instruction& in);
+    Outcome load_segment(const Instruction& in);
+    Outcome store_segment(const Instruction& in);
+    Outcome far_branch(const Instruction& in);
+    Outcome load_table(const Instruction& in);
+    Outcome store_table(const Instruction& in);
+    Outcome store_status_word(const Instruction& in);
     Outcome string(const Instruction& in);
     Outcome string_step(const Instruction& in);
 
     Outcome operand(const Instruction& in, Access access, Place& place);
-    Outcome push_value(std::uint64_t value, unsigned size);
     [[nodiscard]] unsigned stack_address_size() const;
+    void set_stack_pointer(std::uint64_t value);
+    Outcome push_place(unsigned size, Place& place, std::uint64_t& top);
+    Outcome push_value(std::uint64_t value, unsigned size);
+    Outcome pop_value(unsigned size, std::uint64_t& value, std::uint64_t& top);
+    [[nodiscard]] bool is_branch_target(std::uint64_t target) const;
+    void jump(std::uint64_t target);
+    Outcome check_vectors_enabled(VectorFile file);
+    [[nodiscard]] bool uses_descriptors() const;
+    Outcome read_descriptor(std::uint16_t selector, std::uint64_t& linear, Segment& segment);
+    Outcome mark_accessed(std::uint64_t linear, Segment& segment);
+    Outcome load_data_segment(SegmentName name, std::uint16_t selector);
+    Outcome code_segment(std::uint16_t selector, std::uint64_t target, Segment& segment);
     [[nodiscard]] std::uint64_t source(const Instruction& in) const;
     [[nodiscard]] std::uint64_t gpr(const Instruction& in, unsigned reg, unsigned size) const;
     void set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value);
     void set_rflags(std::uint64_t value) { backend_.regs.rflags = value; }
 
+    const GuestCpu& cpu_;
     VcpuBackend& backend_;
     GuestBus& bus_;
     InstructionFetcher& fetcher_;

@@ -55,12 +55,29 @@ enum class Operation : std::uint8_t {
     xadd,
     cmpxchg,
     cmpxchg8b,
+    shld,
+    shrd,
+    bsf,
+    bsr,
+    tzcnt,
+    lzcnt,
+    popcnt,
     set_cc,
     cmov,
     push,
     pop,
     call,
     jmp,
+    call_far,
+    jmp_far,
+    ret,
+    enter,
+    leave,
+    pushf,
+    popf,
+    mov_from_segment,
+    mov_to_segment,
+    vector_move,
     movs,
     cmps,
     stos,
@@ -85,6 +102,11 @@ enum class Operation : std::uint8_t {
     invlpg,
     xsetbv,
     clts,
+    // In the order of ModRM.reg of 0F 01, group 7.
+    sgdt,
+    sidt,
+    lgdt,
+    lidt,
     lmsw,
     smsw,
     mov_from_cr,
@@ -101,6 +123,8 @@ enum class Form : std::uint8_t {
     rm_reg,      ///< rm is the destination
     reg_rm,      ///< rm is the source
     reg_rm_imm,  ///< IMUL
+    rm_reg_imm,  ///< SHLD, SHRD
+    rm_reg_cl,   ///< SHLD, SHRD
     rm_imm,
     rm_one,  ///< shifts by one
     rm_cl,   ///< shifts by CL
@@ -138,6 +162,10 @@ struct Instruction {
     bool rex;     ///< a REX prefix: byte registers 4 to 7 are SPL, BPL, SIL, DIL
     bool lock;
     Repeat repeat;
+    VectorFile vector;    ///< which registers a vector_move names by `reg`
+    bool aligned;         ///< the memory operand of a vector_move has to be
+    bool half;            ///< a vector_move replaces one half of its register and leaves the other
+    bool high;            ///< a vector_move is about the register's bits 127:64
     SegmentName segment;  ///< of the memory operand, of a string instruction's source
     std::uint8_t base;
     std::uint8_t index;

@@ -148,15 +148,17 @@ constexpr std::array<Opcode, 256> make_one_byte() {
                           .flags = mb};
         t[0xfe + wide] = {.form = Form::rm, .group = wide == 0 ? Group::group4 : Group::group5, .flags = mb};
     }
-    t[0x8c] = {.form = Form::rm, .flags = M};  // MOV from and to a segment register
-    t[0x8e] = {.form = Form::rm, .flags = M};
+    t[0x8c] = {.operation = Operation::mov_from_segment, .form = Form::rm, .flags = M};
+    t[0x8e] = {.operation = Operation::mov_to_segment, .form = Form::rm, .flags = M};
     t[0x8d] = {.form = Form::reg_rm, .flags = M};  // LEA
     t[0x8f] = {.operation = Operation::pop, .form = Form::rm, .group = Group::pop, .flags = M | S};
     t[0x9a] = {.immediate = Immediate::far_pointer, .flags = N};
-    t[0xc2] = {.immediate = Immediate::word, .flags = S};
-    t[0xc3] = {.flags = S};
-    t[0xc8] = {.immediate = Immediate::enter, .flags = S};
-    t[0xc9] = {.flags = S};
+    t[0x9c] = {.operation = Operation::pushf, .flags = S};
+    t[0x9d] = {.operation = Operation::popf, .flags = S};
+    t[0xc2] = {.operation = Operation::ret, .form = Form::imm, .immediate = Immediate::word, .flags = S};
+    t[0xc3] = {.operation = Operation::ret, .flags = S};
+    t[0xc8] = {.operation = Operation::enter, .immediate = Immediate::enter, .flags = S};
+    t[0xc9] = {.operation = Operation::leave, .flags = S};
     t[0xca] = {.immediate = Immediate::word};
     t[0xcd] = {.immediate = Immediate::byte};
     t[0xce] = t[0xd6] = {.flags = N};
@@ -204,10 +206,16 @@ constexpr std::array<Opcode, 256> make_two_byte() {
         t[0x80 + i] = {.form = Form::relative, .immediate = Immediate::branch_z, .flags = S};
         t[0x90 + i] = {.operation = Operation::set_cc, .form = Form::rm, .flags = M | B};
     }
-    for (unsigned i : {0x70U, 0x71U, 0x72U, 0x73U, 0xa4U, 0xacU, 0xc2U, 0xc4U, 0xc5U, 0xc6U})
+    for (unsigned i : {0x70U, 0x71U, 0x72U, 0x73U, 0xc2U, 0xc4U, 0xc5U, 0xc6U})
         t[i].immediate = Immediate::byte;
     for (unsigned i : {0xa0U, 0xa1U, 0xa8U, 0xa9U})
         t[i] = {.flags = S};  // PUSH, POP of FS and GS
+    t[0xa4] = {
+        .operation = Operation::shld, .form = Form::rm_reg_imm, .immediate = Immediate::byte, .flags = M};
+    t[0xa5] = {.operation = Operation::shld, .form = Form::rm_reg_cl, .flags = M};
+    t[0xac] = {
+        .operation = Operation::shrd, .form = Form::rm_reg_imm, .immediate = Immediate::byte, .flags = M};
+    t[0xad] = {.operation = Operation::shrd, .form = Form::rm_reg_cl, .flags = M};
     t[0xa2] = {.operation = Operation::cpuid};
     t[0xa3] = {.operation = Operation::bt, .form = Form::rm_reg, .flags = M};
     t[0xab] = {.operation = Operation::bts, .form = Form::rm_reg, .flags = M};
@@ -217,6 +225,9 @@ constexpr std::array<Opcode, 256> make_two_byte() {
     t[0xb3] = {.operation = Operation::btr, .form = Form::rm_reg, .flags = M};
     t[0xb6] = t[0xb7] = {.operation = Operation::movzx, .form = Form::reg_rm, .flags = M};
     t[0xba] = {.form = Form::rm_imm, .immediate = Immediate::byte, .group = Group::group8, .flags = M};
+    t[0xb8] = {.operation = Operation::popcnt, .form = Form::reg_rm, .flags = M};  // with F3
+    t[0xbc] = {.operation = Operation::bsf, .form = Form::reg_rm, .flags = M};     // with F3: TZCNT
+    t[0xbd] = {.operation = Operation::bsr, .form = Form::reg_rm, .flags = M};     // with F3: LZCNT
     t[0xbb] = {.operation = Operation::btc, .form = Form::rm_reg, .flags = M};
     t[0xbe] = t[0xbf] = {.operation = Operation::movsx, .form = Form::reg_rm, .flags = M};
     t[0xc0] = {.operation = Operation::xadd, .form = Form::rm_reg, .flags = M | B};
@@ -227,6 +238,57 @@ constexpr std::array<Opcode, 256> make_two_byte() {
         t[i] = {.form = Form::reg};  // BSWAP
     return t;
 }
+
+/// A move between a vector register and memory: by map, opcode and the prefix that selects among
+/// instructions.
+struct VectorMove {
+    std::uint8_t map;  ///< 1: 0F, 2: 0F38
+    std::uint8_t opcode;
+    std::uint8_t prefixes;  ///< k* or-ed
+    std::uint8_t size;      ///< of the memory operand in bytes; kFull, kWord
+    std::uint8_t flags;
+
+    static constexpr std::uint8_t kBare = 1, k66 = 2, kF3 = 4, kF2 = 8;
+    static constexpr std::uint8_t kFull = 0;   ///< the whole register
+    static constexpr std::uint8_t kWord = 1;   ///< 4 bytes, 8 with REX.W
+    static constexpr std::uint8_t kStore = 1;  ///< else it loads
+    static constexpr std::uint8_t kAligned = 2;
+    static constexpr std::uint8_t kHalf = 4;  ///< a load leaves the other half alone
+    static constexpr std::uint8_t kHigh = 8;
+    static constexpr std::uint8_t kMmx = 16;  ///< without prefix the register is an MMX register
+};
+
+inline constexpr VectorMove kVectorMoves[] = {
+    {1, 0x10, VectorMove::kBare | VectorMove::k66, VectorMove::kFull, 0},  // MOVUPS, MOVUPD
+    {1, 0x11, VectorMove::kBare | VectorMove::k66, VectorMove::kFull, VectorMove::kStore},
+    {1, 0x10, VectorMove::kF3, 4, 0},  // MOVSS
+    {1, 0x11, VectorMove::kF3, 4, VectorMove::kStore},
+    {1, 0x10, VectorMove::kF2, 8, 0},  // MOVSD
+    {1, 0x11, VectorMove::kF2, 8, VectorMove::kStore},
+    {1, 0x12, VectorMove::kBare | VectorMove::k66, 8, VectorMove::kHalf},  // MOVLPS, MOVLPD
+    {1, 0x13, VectorMove::kBare | VectorMove::k66, 8, VectorMove::kStore},
+    {1, 0x16, VectorMove::kBare | VectorMove::k66, 8, VectorMove::kHalf | VectorMove::kHigh},  // MOVHPS
+    {1, 0x17, VectorMove::kBare | VectorMove::k66, 8, VectorMove::kStore | VectorMove::kHigh},
+    {1, 0x28, VectorMove::kBare | VectorMove::k66, VectorMove::kFull, VectorMove::kAligned},  // MOVAPS
+    {1, 0x29, VectorMove::kBare | VectorMove::k66, VectorMove::kFull,
+     VectorMove::kStore | VectorMove::kAligned},
+    {1, 0x2b, VectorMove::kBare | VectorMove::k66, VectorMove::kFull,
+     VectorMove::kStore | VectorMove::kAligned},                                          // MOVNTPS, MOVNTPD
+    {1, 0x6e, VectorMove::kBare | VectorMove::k66, VectorMove::kWord, VectorMove::kMmx},  // MOVD, MOVQ
+    {1, 0x7e, VectorMove::kBare | VectorMove::k66, VectorMove::kWord, VectorMove::kStore | VectorMove::kMmx},
+    {1, 0x7e, VectorMove::kF3, 8, 0},                                     // MOVQ
+    {1, 0xd6, VectorMove::k66, 8, VectorMove::kStore},                    // MOVQ
+    {1, 0x6f, VectorMove::kBare, 8, VectorMove::kMmx},                    // MOVQ
+    {1, 0x6f, VectorMove::k66, VectorMove::kFull, VectorMove::kAligned},  // MOVDQA
+    {1, 0x6f, VectorMove::kF3, VectorMove::kFull, 0},                     // MOVDQU
+    {1, 0x7f, VectorMove::kBare, 8, VectorMove::kStore | VectorMove::kMmx},
+    {1, 0x7f, VectorMove::k66, VectorMove::kFull, VectorMove::kStore | VectorMove::kAligned},
+    {1, 0x7f, VectorMove::kF3, VectorMove::kFull, VectorMove::kStore},
+    {1, 0xe7, VectorMove::kBare, 8, VectorMove::kStore | VectorMove::kMmx},                    // MOVNTQ
+    {1, 0xe7, VectorMove::k66, VectorMove::kFull, VectorMove::kStore | VectorMove::kAligned},  // MOVNTDQ
+    {1, 0xf0, VectorMove::kF2, VectorMove::kFull, 0},                                          // LDDQU
+    {2, 0x2a, VectorMove::k66, VectorMove::kFull, VectorMove::kAligned},                       // MOVNTDQA
+};
 
 inline constexpr std::array<Opcode, 256> kOneByte = make_one_byte();
 inline constexpr std::array<Opcode, 256> kTwoByte = make_two_byte();

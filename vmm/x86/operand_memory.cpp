@@ -56,6 +56,11 @@ Outcome OperandMemory::fail(std::uint8_t vector) {
     return Outcome::exception;
 }
 
+Outcome OperandMemory::fail(std::uint8_t vector, std::uint16_t error_code) {
+    exception_ = Event::exception(vector, error_code);
+    return Outcome::exception;
+}
+
 /// [sdm3 5.3 Limit Checking], [sdm3 5.4 Type Checking]
 bool OperandMemory::segment_allows(const Segment& segment, std::uint64_t offset, unsigned size,
                                    Access access) const {
@@ -74,13 +79,17 @@ bool OperandMemory::segment_allows(const Segment& segment, std::uint64_t offset,
     return segment.present() && (access == Access::write ? !code && bit1 : !code || bit1);
 }
 
-Outcome OperandMemory::translate(std::uint64_t linear, unsigned size, Access access, Place::Piece& piece) {
-    if (fault_ != nullptr && fault_->gpa.page_offset() == (linear & (kPageSize - 1))) {
+Outcome OperandMemory::translate(std::uint64_t linear, unsigned size, Access access, Accessor accessor,
+                                 Place::Piece& piece) {
+    // What the exit says that the access was has passed the guest's page tables already; a read that is to be
+    // followed by a write has not.
+    if (fault_ != nullptr && fault_->gpa.page_offset() == (linear & (kPageSize - 1)) &&
+        (access == Access::read || fault_->write)) {
         piece = {memory_.at(fault_->gpa, size), fault_->gpa, size};
         return Outcome::ok;
     }
-    const Translation result = walk(PagingState::of(*state_, rflags_), cpu_, memory_, linear, access,
-                                    state_->cpl() == 3 ? Accessor::user : Accessor::supervisor);
+    const Translation result =
+        walk(PagingState::of(*state_, rflags_), cpu_, memory_, linear, access, accessor);
     switch (result.status) {
     case Translation::Status::ok: break;
     case Translation::Status::page_fault:
@@ -102,19 +111,30 @@ Outcome OperandMemory::resolve(SegmentName segment, std::uint64_t offset, unsign
                              : segment_allows(state_->seg(segment), offset, size, access);
     if (!allowed)
         return fail(segment == SegmentName::ss ? EXCEPTION_SS : EXCEPTION_GP);
+    return translate_pages(address, size, access, state_->cpl() == 3 ? Accessor::user : Accessor::supervisor,
+                           place);
+}
+
+Outcome OperandMemory::resolve_system(std::uint64_t linear, unsigned size, Access access, Place& place) {
+    return translate_pages(linear, size, access, Accessor::implicit_supervisor, place);
+}
+
+Outcome OperandMemory::translate_pages(std::uint64_t address, unsigned size, Access access, Accessor accessor,
+                                       Place& place) {
     const auto room = static_cast<unsigned>(kPageSize - (address & (kPageSize - 1)));
     if (size <= room) [[likely]] {
         place.count = 1;
-        return translate(address, size, access, place.pieces[0]);
+        return translate(address, size, access, accessor, place.pieces[0]);
     }
     fault_ = nullptr;  // the exit's address may be that of either page
     place.count = 2;
-    if (const Outcome first = translate(address, room, access, place.pieces[0]); first != Outcome::ok)
+    if (const Outcome first = translate(address, room, access, accessor, place.pieces[0]);
+        first != Outcome::ok)
         return first;
     std::uint64_t next = address + room;
     if (mode_ != CodeMode::bits64)
         next = static_cast<std::uint32_t>(next);
-    return translate(next, size - room, access, place.pieces[1]);
+    return translate(next, size - room, access, accessor, place.pieces[1]);
 }
 
 std::uint64_t OperandMemory::read_device(Gpa gpa, unsigned size) {
@@ -161,6 +181,37 @@ void OperandMemory::write(const Place& place, std::uint64_t value) {
         else
             write_device(piece.gpa, piece.size, cut(value >> (done * 8), piece.size));
         done += piece.size;
+    }
+}
+
+void OperandMemory::read_bytes(const Place& place, void* out) {
+    auto* to = static_cast<std::byte*>(out);
+    for (unsigned i = 0; i < place.count; ++i) {
+        const Place::Piece& piece = place.pieces[i];
+        for (unsigned done = 0; done < piece.size; done += 8) {
+            const unsigned size = std::min(piece.size - done, 8U);
+            const std::uint64_t value = piece.host != nullptr ? read_ram(piece.host + done, size)
+                                                              : read_device(piece.gpa + done, size);
+            std::memcpy(to + done, &value, size);
+        }
+        to += piece.size;
+    }
+}
+
+void OperandMemory::write_bytes(const Place& place, const void* in) {
+    const auto* from = static_cast<const std::byte*>(in);
+    for (unsigned i = 0; i < place.count; ++i) {
+        const Place::Piece& piece = place.pieces[i];
+        for (unsigned done = 0; done < piece.size; done += 8) {
+            const unsigned size = std::min(piece.size - done, 8U);
+            std::uint64_t value = 0;
+            std::memcpy(&value, from + done, size);
+            if (piece.host != nullptr)
+                write_ram(piece.host + done, size, value);
+            else
+                write_device(piece.gpa + done, size, value);
+        }
+        from += piece.size;
     }
 }
 

@@ -23,6 +23,9 @@ enum class Outcome : std::uint8_t {
     unsupported,
 };
 
+/// The largest operand: a YMM register.
+inline constexpr unsigned kMaxOperand = 32;
+
 /// Where an operand lies: both pages of it are translated before any byte is touched.
 struct Place {
     struct Piece {
@@ -32,6 +35,10 @@ struct Place {
     };
     std::array<Piece, 2> pieces;
     unsigned count;
+
+    [[nodiscard]] bool touches_device() const {
+        return pieces[0].host == nullptr || (count == 2 && pieces[1].host == nullptr);
+    }
 };
 
 class OperandMemory {
@@ -49,10 +56,17 @@ public:
         fault_ = fault;
     }
 
-    /// Checks and translates `size` <= 8 bytes at segment:offset.
+    /// Checks and translates `size` <= kMaxOperand bytes at segment:offset.
     Outcome resolve(SegmentName segment, std::uint64_t offset, unsigned size, Access access, Place& place);
+    /// Of descriptor tables: the processor's own accesses, whatever the CPL [sdm3 4.6.1 Determination of
+    /// Access Rights].
+    Outcome resolve_system(std::uint64_t linear, unsigned size, Access access, Place& place);
+    /// At most 8 bytes.
     std::uint64_t read(const Place& place);
     void write(const Place& place, std::uint64_t value);
+    /// Any number of bytes, in accesses of at most 8.
+    void read_bytes(const Place& place, void* out);
+    void write_bytes(const Place& place, const void* in);
     /// Writes `value` if the operand is still `expected`; in aligned RAM atomically. False: another processor
     /// was faster.
     bool replace(const Place& place, std::uint64_t expected, std::uint64_t value);
@@ -62,6 +76,7 @@ public:
     [[nodiscard]] std::uint64_t fault_address() const { return fault_address_; }
     /// Raises `vector` with error code 0, which real mode does not push.
     Outcome fail(std::uint8_t vector);
+    Outcome fail(std::uint8_t vector, std::uint16_t error_code);
 
     /// The operand's linear address.
     [[nodiscard]] std::uint64_t linear(SegmentName segment, std::uint64_t offset) const {
@@ -73,7 +88,10 @@ public:
 private:
     [[nodiscard]] bool segment_allows(const Segment& segment, std::uint64_t offset, unsigned size,
                                       Access access) const;
-    Outcome translate(std::uint64_t linear, unsigned size, Access access, Place::Piece& piece);
+    Outcome translate(std::uint64_t linear, unsigned size, Access access, Accessor accessor,
+                      Place::Piece& piece);
+    Outcome translate_pages(std::uint64_t linear, unsigned size, Access access, Accessor accessor,
+                            Place& place);
     std::uint64_t read_device(Gpa gpa, unsigned size);
     void write_device(Gpa gpa, unsigned size, std::uint64_t value);
 

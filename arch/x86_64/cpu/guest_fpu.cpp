@@ -5,6 +5,7 @@
 #include "arch/x86_64/defs/cpuid.hpp"
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/bits.hpp"
+#include "vmm/base/bytes.hpp"
 
 #include <cstring>
 #include <new>
@@ -15,6 +16,7 @@ namespace {
 /// x87, SSE, AVX, AVX-512 opmask, ZMM_Hi256, Hi16_ZMM: what guests may be offered [sdm1 13.1 XSAVE-Supported
 /// Features].
 constexpr std::uint64_t kOfferedComponents = 0xe7;
+constexpr std::uint64_t kYmm = XCR0_SSE | XCR0_AVX;
 constexpr std::size_t kFxsaveSize = 512;
 constexpr std::size_t kXsaveHeaderSize = 64;
 
@@ -24,6 +26,24 @@ struct Xsave {
     std::size_t area_size;
 };
 constinit Xsave xsave_state{};
+
+// [sdm1 10.5.1 FXSAVE Area], [sdm1 13.4 XSAVE Area]
+constexpr std::size_t kStatusWord = 2, kTagByte = 4, kX87Registers = 32, kXmmRegisters = 160, kSlot = 16;
+constexpr std::size_t kZmmHighSlot = 32;
+
+/// All tags valid and TOP 0, as any access to an MMX register leaves them [sdm1 9.6.2 Effect of MMX, x87 FPU,
+/// FXSAVE, and FXRSTOR Instructions on the x87 FPU Tag Word].
+void turn_into_mmx(std::byte* area) {
+    auto status = hv::load<std::uint16_t>(area + kStatusWord);
+    const unsigned top = status >> 11 & 7;
+    // The image holds ST(0) first, which is the register that TOP names.
+    std::byte registers[8 * kSlot];
+    for (unsigned i = 0; i < 8; ++i)
+        std::memcpy(registers + i * kSlot, area + kX87Registers + ((i + 8 - top) & 7) * kSlot, kSlot);
+    std::memcpy(area + kX87Registers, registers, sizeof registers);
+    hv::store(area + kStatusWord, static_cast<std::uint16_t>(status & ~0x3800U));
+    area[kTagByte] = std::byte{0xff};
+}
 
 }  // namespace
 
@@ -114,6 +134,61 @@ void GuestFpu::set_xcr0(std::uint64_t value) {
 
 std::uint64_t GuestFpu::xcr0() const {
     return loaded_ && xsave_state.available ? xgetbv(0) : xcr0_;
+}
+
+// Single registers are reached in the image of all of them: MMX instructions of ours would raise what x87
+// exceptions the guest has pending, and no instruction of the hypervisor names a vector register
+// (docs/decisions/0011-guest-fpu.md). While the registers are loaded, nobody needs what is in the area.
+
+void GuestFpu::get_vector(VectorFile file, unsigned index, VectorValue& out) {
+    std::byte* const area = area_.get();
+    if (file == VectorFile::ymm) {
+        store_components(kYmm);
+        std::memcpy(out.part, area + kXmmRegisters + index * kSlot, kSlot);
+        std::memcpy(out.part + 2, area + cpuid(0xd, 2).ebx + index * kSlot, kSlot);
+        return;
+    }
+    asm volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+    if (file == VectorFile::xmm) {
+        std::memcpy(out.part, area + kXmmRegisters + index * kSlot, kSlot);
+        return;
+    }
+    turn_into_mmx(area);
+    std::memcpy(out.part, area + kX87Registers + index * kSlot, sizeof out.part[0]);
+    asm volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
+}
+
+void GuestFpu::set_vector(VectorFile file, unsigned index, const VectorValue& in) {
+    std::byte* const area = area_.get();
+    if (file == VectorFile::ymm) {
+        const std::uint64_t components = kYmm | (xgetbv(0) & XCR0_ZMM_HI256);
+        store_components(components);
+        std::memcpy(area + kXmmRegisters + index * kSlot, in.part, kSlot);
+        std::memcpy(area + cpuid(0xd, 2).ebx + index * kSlot, in.part + 2, kSlot);
+        if ((components & XCR0_ZMM_HI256) != 0)
+            std::memset(area + cpuid(0xd, 6).ebx + index * kZmmHighSlot, 0, kZmmHighSlot);
+        hv::store(area + kFxsaveSize, hv::load<std::uint64_t>(area + kFxsaveSize) | kYmm);
+        asm volatile("xrstor64 (%0)" ::"r"(area), "a"(static_cast<std::uint32_t>(components)), "d"(0)
+                     : "memory");
+        return;
+    }
+    asm volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+    if (file == VectorFile::xmm) {
+        std::memcpy(area + kXmmRegisters + index * kSlot, in.part, kSlot);
+    } else {
+        turn_into_mmx(area);
+        std::byte* const at = area + kX87Registers + index * kSlot;
+        std::memcpy(at, in.part, sizeof in.part[0]);
+        std::memset(at + sizeof in.part[0], 0xff, 2);  // sign and exponent
+    }
+    asm volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
+}
+
+/// XSAVE of components that XCR0 has on: their images, and in XSTATE_BV which of them are not in their
+/// initial configuration.
+void GuestFpu::store_components(std::uint64_t components) {
+    asm volatile("xsave64 (%0)" ::"r"(area_.get()), "a"(static_cast<std::uint32_t>(components)), "d"(0)
+                 : "memory");
 }
 
 }  // namespace hv::cpu

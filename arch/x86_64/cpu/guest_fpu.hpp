@@ -4,6 +4,7 @@
 #pragma once
 
 #include "vmm/base/expected.hpp"
+#include "vmm/core/cpu_state.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -25,11 +26,15 @@ public:
     /// While loaded. The caller has checked the value against what the processor and the policy allow.
     void set_xcr0(std::uint64_t value);
     [[nodiscard]] std::uint64_t xcr0() const;
+    /// VcpuBackend's calls, while loaded.
+    void get_vector(VectorFile file, unsigned index, VectorValue& out);
+    void set_vector(VectorFile file, unsigned index, const VectorValue& in);
 
 private:
     struct Free {
         void operator()(std::byte* area) const;
     };
+    void store_components(std::uint64_t components);
     explicit GuestFpu(std::unique_ptr<std::byte, Free> area) : area_{std::move(area)} {}
 
     void write_reset_state();

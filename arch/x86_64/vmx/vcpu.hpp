@@ -59,6 +59,12 @@ public:
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }
     void set_tsc_aux(std::uint64_t value) override;
     [[nodiscard]] std::uint64_t tsc_aux() const override { return tsc_aux_; }
+    void get_vector(VectorFile file, unsigned index, VectorValue& out) override {
+        fpu_.get_vector(file, index, out);
+    }
+    void set_vector(VectorFile file, unsigned index, const VectorValue& in) override {
+        fpu_.set_vector(file, index, in);
+    }
     void flush_guest_tlb() override { flush_linear_ = true; }
     void enter_cpu() override;
     void leave_cpu() override;

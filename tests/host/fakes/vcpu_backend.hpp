@@ -4,6 +4,8 @@
 
 #include "vmm/core/vcpu_backend.hpp"
 
+#include <algorithm>
+#include <array>
 #include <deque>
 #include <functional>
 #include <vector>
@@ -52,6 +54,14 @@ public:
     [[nodiscard]] std::uint64_t xcr0() const override { return xcr0_value; }
     void set_tsc_aux(std::uint64_t value) override { tsc_aux_value = value; }
     [[nodiscard]] std::uint64_t tsc_aux() const override { return tsc_aux_value; }
+    void get_vector(VectorFile file, unsigned index, VectorValue& out) override {
+        const auto& from = vectors.at(file == VectorFile::mmx ? 16 + index : index);
+        std::copy_n(from.part, file == VectorFile::mmx ? 1 : file == VectorFile::xmm ? 2 : 4, out.part);
+    }
+    void set_vector(VectorFile file, unsigned index, const VectorValue& in) override {
+        auto& to = vectors.at(file == VectorFile::mmx ? 16 + index : index);
+        std::copy_n(in.part, file == VectorFile::mmx ? 1 : file == VectorFile::xmm ? 2 : 4, to.part);
+    }
     void flush_guest_tlb() override { ++flushes; }
     void enter_cpu() override { ++entered; }
     void leave_cpu() override { ++left; }
@@ -83,6 +93,7 @@ public:
     }
 
     CpuState state{};
+    std::array<VectorValue, 24> vectors{};  ///< YMM0 to YMM15, MM0 to MM7
     std::uint64_t xcr0_value{1};
     std::uint64_t tsc_aux_value{0};
     std::int64_t tsc_offset{0};

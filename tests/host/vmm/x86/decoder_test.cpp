@@ -74,7 +74,7 @@ TEST_CASE("lengths and operations are those of the manual", "[x86]") {
         {k32, {0x62, 0x00}, Operation::other},                                // BOUND
         {k32, {0xea, 1, 2, 3, 4, 5, 6}, Operation::other},
         {k16, {0xea, 1, 2, 3, 4}, Operation::other},
-        {k64, {0xc8, 1, 2, 3}, Operation::other},
+        {k64, {0xc8, 1, 2, 3}, Operation::enter},
         {k64, {0x66, 0x0f, 0x84, 1, 2, 3, 4}, Operation::other},
         {k32, {0x66, 0x0f, 0x84, 1, 2}, Operation::other},
         {k64, {0xf3, 0xa4}, Operation::movs},

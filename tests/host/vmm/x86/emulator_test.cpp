@@ -7,6 +7,7 @@
 #include "vmm/x86/alu.hpp"
 #include "vmm/x86/emulator.hpp"
 
+#include <optional>
 #include <random>
 #include <sys/mman.h>
 
@@ -139,6 +140,11 @@ public:
             stack_[i] = static_cast<std::uint8_t>(random());
             guest.memory.at(Gpa{kStackGpa + i}, 1)[0] = std::byte{stack_[i]};
         }
+        if (seed_memory) {
+            const std::uint64_t seeds[2] = {*seed_memory, seed_high};
+            std::memcpy(data_ + (operand - kData), seeds, sizeof seeds);
+            std::memcpy(guest.bus.bytes.data() + (operand - kData), seeds, sizeof seeds);
+        }
         std::uint64_t real[17];
         std::copy_n(registers, 16, real);
         real[16] = rflags;
@@ -170,6 +176,9 @@ public:
 
     Guest guest;
     std::mt19937_64 random{42};
+    /// What the operand's first 16 bytes hold, instead of anything.
+    std::optional<std::uint64_t> seed_memory;
+    std::uint64_t seed_high{0};
 
 private:
     void write_code(const Bytes& bytes) {
@@ -565,14 +574,325 @@ TEST_CASE("string I/O moves between ports and memory, in batches", "[x86]") {
     }
 }
 
+TEST_CASE("double shifts, bit counts and multiplications match the processor", "[x86]") {
+    Twins twins;
+    const std::uint64_t shifted = kAf | kOf;
+    for (std::uint8_t opcode : {0xa4, 0xac})
+        for (std::uint8_t count : {0, 1, 5, 15})
+            for (const unsigned rex : {0u, 8u}) {
+                const std::uint64_t undefined = count == 1 ? kAf : shifted;
+                with_memory(twins, {}, rex, {0x0f, opcode}, 2, {count}, undefined);
+                if (rex == 0)
+                    with_memory(twins, {0x66}, rex, {0x0f, opcode}, 2, {count}, undefined);
+            }
+    for (std::uint8_t opcode : {0xa5, 0xad})
+        for (const unsigned rex : {0u, 8u})
+            with_memory(twins, {}, rex, {0x0f, opcode}, 2, {}, shifted);
+    for (std::uint8_t opcode : {0xbc, 0xbd})
+        all_sizes(twins, {0x0f, opcode}, 2, kCf | kPf | kAf | kSf | kOf, false);
+    for (std::uint8_t opcode : {0xb8, 0xbc, 0xbd})
+        for (const unsigned rex : {0u, 8u})
+            with_memory(twins, {0xf3}, rex, {0x0f, opcode}, 2, {},
+                        opcode == 0xb8 ? 0 : kPf | kAf | kSf | kOf);
+    const std::uint64_t product = kPf | kAf | kZf | kSf;
+    for (unsigned reg : {4u, 5u})
+        all_sizes(twins, {0xf6}, reg, product);
+    all_sizes(twins, {0x0f, 0xaf}, 2, product, false);
+    all_sizes(twins, {0x69}, 2, product, false, 4);
+    with_memory(twins, {}, 8, {0x6b}, 2, {0x9c}, product);
+}
+
+TEST_CASE("divisions match the processor where they do not fault", "[x86]") {
+    Twins twins;
+    for (const bool is_signed : {false, true})
+        for (const unsigned size : {1u, 2u, 4u, 8u})
+            for (unsigned round = 0; round < 200; ++round) {
+                // The divisor comes from memory, which compare() fills: a quotient that fits is made by a
+                // dividend whose high half is smaller than half of the smallest divisor, which is odd luck
+                // for random bytes; so the dividend is small, or the sign of a small number.
+                std::uint64_t registers[16]{};
+                registers[RBX] = kData + 0x40;
+                registers[RSP] = kStack + 0x800;
+                const bool negative = is_signed && round % 2 == 1;
+                const std::uint64_t small = twins.random() >> (65 - size * 8);
+                registers[RAX] = negative ? 0 - small : small;
+                registers[RDX] = negative ? ~0ull : 0;
+                if (size == 1)
+                    registers[RAX] &= 0xffff;
+                twins.seed_memory = twins.random() | std::uint64_t{2} << (round % (size * 8 - 1));
+                if (cut(*twins.seed_memory, size) == 0 || cut(*twins.seed_memory, size) == cut(~0ull, size))
+                    continue;  // #DE
+                Bytes bytes;
+                if (size == 2)
+                    bytes.push_back(0x66);
+                if (size == 8)
+                    bytes.push_back(0x48);
+                bytes.push_back(size == 1 ? 0xf6 : 0xf7);
+                bytes.push_back(is_signed ? 0x3b : 0x33);
+                CAPTURE(bytes, registers[RAX], *twins.seed_memory);
+                twins.compare(bytes, registers, twins.random_flags(), kStatusFlags, kData + 0x40);
+            }
+}
+
+TEST_CASE("divisions that overflow raise #DE", "[x86]") {
+    CHECK_FALSE(divide(Signedness::without, 0, 5, 0, 4));
+    CHECK_FALSE(divide(Signedness::without, 7, 0, 7, 4));
+    CHECK_FALSE(divide(Signedness::with, 0xffff'ffff, 0x8000'0000, 0xffff'ffff, 4));
+    CHECK_FALSE(divide(Signedness::with, 0, 0x80, 1, 1));
+    CHECK(divide(Signedness::with, 0xff, 0x80, 1, 1)->quotient == 0x80);
+    Twins twins;
+    Guest& guest = twins.guest;
+    guest.poke(kCodeGpa, {0xf7, 0x33});  // DIV dword [RBX]
+    guest.vcpu.regs.rip = kCode;
+    guest.vcpu.regs.gpr[RBX] = kData;
+    NestedFault fault{};
+    fault.gpa = Gpa{RecordingBus::kBase};
+    CHECK(guest.emulator.emulate_mmio(fault) == Emulator::Result::exception);
+    CHECK(guest.vcpu.regs.rip == kCode);
+    CHECK((guest.vcpu.regs.rflags & RFLAGS_RF) != 0);
+    CHECK(guest.events.deliver(guest.vcpu) == EventQueue::Delivery::delivered);
+    CHECK(guest.vcpu.injected.back().vector == EXCEPTION_DE);
+    CHECK_FALSE(guest.vcpu.injected.back().has_error_code);
+}
+
+TEST_CASE("a compare-and-exchange of 16 bytes matches the processor", "[x86]") {
+    Twins twins;
+    for (const bool equal : {false, true}) {
+        std::uint64_t registers[16];
+        for (auto& value : registers)
+            value = twins.random();
+        registers[RSP] = kStack + 0x800;
+        registers[RSI] = kData + 0x40;
+        twins.seed_memory = registers[RAX];
+        twins.seed_high = equal ? registers[RDX] : registers[RDX] + 1;
+        twins.compare({0xf0, 0x48, 0x0f, 0xc7, 0x0e}, registers, twins.random_flags(), 0, kData + 0x40);
+    }
+}
+
+TEST_CASE("instructions that reach memory by the stack pointer match the processor", "[x86]") {
+    Twins twins;
+    for (const Bytes& bytes : {Bytes{0x50}, Bytes{0x54}, Bytes{0x41, 0x57}, Bytes{0x66, 0x53},
+                               Bytes{0x6a, 0xf9}, Bytes{0x68, 1, 2, 3, 0x84}, Bytes{0x66, 0x68, 1, 0x92},
+                               Bytes{0x58}, Bytes{0x5c}, Bytes{0x66, 0x5b}, Bytes{0x41, 0x5f}, Bytes{0xc9},
+                               Bytes{0xc8, 0x38, 0x02, 0x00}, Bytes{0xff, 0xf1}, Bytes{0x8f, 0xc1}})
+        for (unsigned round = 0; round < 4; ++round) {
+            std::uint64_t registers[16];
+            for (auto& value : registers)
+                value = twins.random();
+            registers[RSP] = kStack + 0x800;
+            registers[RBP] = kStack + 0x900;
+            CAPTURE(bytes);
+            twins.compare(bytes, registers, twins.random_flags(), 0, 0);
+        }
+}
+
+TEST_CASE("near calls and returns use the stack, in a device as well", "[x86]") {
+    Twins twins;
+    Guest& guest = twins.guest;
+    VcpuRegs& regs = guest.vcpu.regs;
+    regs.rip = kCode;
+    regs.gpr[RSP] = kData + 0x100;
+    SECTION("CALL") {
+        guest.poke(kCodeGpa, {0xe8, 0x10, 0, 0, 0});
+        CHECK(guest.emulator.emulate() == Emulator::Result::done);
+        CHECK(regs.rip == kCode + 0x15);
+        CHECK(regs.gpr[RSP] == kData + 0xf8);
+        CHECK(load<std::uint64_t>(&guest.bus.bytes[0xf8]) == kCode + 5);
+    }
+    SECTION("RET 8") {
+        guest.poke(kCodeGpa, {0xc2, 0x08, 0x00});
+        store(&guest.bus.bytes[0x100], kCode + 0x40);
+        CHECK(guest.emulator.emulate() == Emulator::Result::done);
+        CHECK(regs.rip == kCode + 0x40);
+        CHECK(regs.gpr[RSP] == kData + 0x110);
+    }
+    SECTION("PUSHF hides RF") {
+        guest.poke(kCodeGpa, {0x9c});
+        regs.rflags = 0x1'0246;
+        CHECK(guest.emulator.emulate() == Emulator::Result::done);
+        CHECK(load<std::uint64_t>(&guest.bus.bytes[0xf8]) == 0x246);
+    }
+    SECTION("POPF at CPL 3 changes neither IF nor IOPL") {
+        guest.map(kData, RecordingBus::kBase, Guest::kPresent | Guest::kWritable | Guest::kUser);
+        guest.map(kCode, kCodeGpa, Guest::kPresent | Guest::kUser);
+        guest.vcpu.set_cpl(3);
+        guest.poke(kCodeGpa, {0x9d});
+        regs.rflags = 0x202;
+        store(&guest.bus.bytes[0x100], std::uint64_t{0x3cd5});
+        CHECK(guest.emulator.emulate() == Emulator::Result::done);
+        CHECK(regs.rflags == 0xed7);
+    }
+}
+
+TEST_CASE("vector registers move to and from devices", "[x86]") {
+    Twins twins;
+    Guest& guest = twins.guest;
+    VcpuRegs& regs = guest.vcpu.regs;
+    guest.vcpu.state.cr4 |= CR4_OSFXSR | CR4_OSXSAVE;
+    guest.vcpu.xcr0_value = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    for (unsigned i = 0; i < 64; ++i)
+        guest.bus.bytes[i] = static_cast<std::uint8_t>(i + 1);
+    const auto device = [&](unsigned offset) { return load<std::uint64_t>(&guest.bus.bytes[offset]); };
+    regs.gpr[RBX] = kData;
+    auto& vectors = guest.vcpu.vectors;
+    for (auto& vector : vectors)
+        vector = {{0xa0, 0xa1, 0xa2, 0xa3}};
+    const auto run = [&](std::initializer_list<int> bytes) {
+        guest.poke(kCodeGpa, bytes);
+        regs.rip = kCode;
+        NestedFault fault{};
+        fault.gpa = Gpa{RecordingBus::kBase + (regs.gpr[RBX] - kData)};
+        return guest.emulator.emulate_mmio(fault);
+    };
+    const auto holds = [&](unsigned index, std::uint64_t a, std::uint64_t b, std::uint64_t c,
+                           std::uint64_t d) {
+        const auto& part = vectors[index].part;
+        return part[0] == a && part[1] == b && part[2] == c && part[3] == d;
+    };
+    constexpr auto kDone = Emulator::Result::done;
+    SECTION("loads") {
+        CHECK(run({0xf3, 0x0f, 0x6f, 0x0b}) == kDone);  // MOVDQU XMM1: the upper half stays
+        CHECK(holds(1, device(0), device(8), 0xa2, 0xa3));
+        CHECK(run({0xc5, 0xfa, 0x6f, 0x13}) == kDone);  // VMOVDQU XMM2: it goes
+        CHECK(holds(2, device(0), device(8), 0, 0));
+        CHECK(run({0xc5, 0x7e, 0x6f, 0x03}) == kDone);  // VMOVDQU YMM8
+        CHECK(holds(8, device(0), device(8), device(16), device(24)));
+        CHECK(run({0xf3, 0x0f, 0x10, 0x1b}) == kDone);  // MOVSS
+        CHECK(holds(3, device(0) & 0xffff'ffff, 0, 0xa2, 0xa3));
+        CHECK(run({0x66, 0x48, 0x0f, 0x6e, 0x23}) == kDone);  // MOVQ by REX.W
+        CHECK(holds(4, device(0), 0, 0xa2, 0xa3));
+        CHECK(run({0x0f, 0x16, 0x2b}) == kDone);  // MOVHPS
+        CHECK(holds(5, 0xa0, device(0), 0xa2, 0xa3));
+        CHECK(run({0x0f, 0x6f, 0x33}) == kDone);  // MOVQ MM6
+        CHECK(holds(16 + 6, device(0), 0xa1, 0xa2, 0xa3));
+    }
+    SECTION("stores") {
+        CHECK(run({0x66, 0x0f, 0x7f, 0x0b}) == kDone);  // MOVDQA
+        CHECK((device(0) == 0xa0 && device(8) == 0xa1));
+        CHECK(device(16) == 0x1817'1615'1413'1211);
+        CHECK(run({0xc5, 0xfd, 0xe7, 0x0b}) == kDone);  // VMOVNTDQ YMM1
+        CHECK((device(16) == 0xa2 && device(24) == 0xa3));
+        regs.gpr[RBX] = kData + 32;
+        CHECK(run({0x66, 0x0f, 0xd6, 0x0b}) == kDone);  // MOVQ
+        CHECK((device(32) == 0xa0 && device(40) == 0x302f'2e2d'2c2b'2a29));
+    }
+    SECTION("across pages") {
+        regs.gpr[RBX] = kData + kPageSize - 5;
+        CHECK(run({0x0f, 0x11, 0x0b}) == kDone);  // MOVUPS
+        CHECK(device(kPageSize - 5) == 0xa0);
+        CHECK(device(kPageSize + 3) == 0xa1);
+    }
+    SECTION("aligned forms fault on what is not") {
+        regs.gpr[RBX] = kData + 8;
+        CHECK(run({0x66, 0x0f, 0x6f, 0x0b}) == Emulator::Result::exception);
+        CHECK(guest.events.deliver(guest.vcpu) == EventQueue::Delivery::delivered);
+        CHECK(guest.vcpu.injected.back().vector == EXCEPTION_GP);
+        CHECK(guest.bus.accesses == 0);
+    }
+    SECTION("what is switched off is undefined") {
+        guest.vcpu.xcr0_value = XCR0_X87 | XCR0_SSE;
+        CHECK(run({0xc5, 0xfa, 0x6f, 0x13}) == Emulator::Result::exception);
+        CHECK(guest.events.deliver(guest.vcpu) == EventQueue::Delivery::delivered);
+        CHECK(guest.vcpu.injected.back().vector == EXCEPTION_UD);
+    }
+}
+
+TEST_CASE("segment registers and descriptor tables load from devices", "[x86]") {
+    Twins twins;
+    Guest& guest = twins.guest;
+    VcpuRegs& regs = guest.vcpu.regs;
+    regs.rip = kCode;
+    regs.gpr[RBX] = kData;
+    auto& state = guest.vcpu.state;
+    state.gdtr = {kStack, 0x2f};
+    guest.memory.store(Gpa{kStackGpa + 0x18}, std::uint64_t{0x00cf'9200'0000'ffff}).value();  // data
+    guest.memory.store(Gpa{kStackGpa + 0x20}, std::uint64_t{0x00af'9a00'0000'ffff}).value();  // 64-bit code
+    guest.memory.store(Gpa{kStackGpa + 0x28}, std::uint64_t{0x00cf'1200'0000'ffff}).value();  // not present
+    const auto run = [&](std::initializer_list<int> bytes) {
+        guest.poke(kCodeGpa, bytes);
+        NestedFault fault{};
+        fault.gpa = Gpa{RecordingBus::kBase};
+        return guest.emulator.emulate_mmio(fault);
+    };
+    const auto faults = [&](std::uint16_t selector, std::uint8_t vector, std::uint32_t code) {
+        store(guest.bus.bytes.data(), selector);
+        CHECK(run({0x8e, 0x1b}) == Emulator::Result::exception);  // MOV DS, [RBX]
+        CHECK(guest.events.deliver(guest.vcpu) == EventQueue::Delivery::delivered);
+        CHECK(guest.vcpu.injected.back().vector == vector);
+        CHECK(guest.vcpu.injected.back().error_code == code);
+    };
+    SECTION("MOV DS") {
+        store(guest.bus.bytes.data(), std::uint16_t{0x18});
+        CHECK(run({0x8e, 0x1b}) == Emulator::Result::done);
+        CHECK(state.seg(SegmentName::ds).selector == 0x18);
+        CHECK(state.seg(SegmentName::ds).limit == 0xffff'ffff);
+        CHECK(state.seg(SegmentName::ds).attributes == 0xc93);
+        CHECK(guest.memory.load<std::uint8_t>(Gpa{kStackGpa + 0x1d}).value() == 0x93);  // accessed
+    }
+    SECTION("what the checks refuse") {
+        faults(0x28, EXCEPTION_NP, 0x28);
+        faults(0x33, EXCEPTION_GP, 0x30);  // beyond the limit
+        faults(0x1c, EXCEPTION_GP, 0x1c);  // no LDT
+        faults(0x1b, EXCEPTION_GP, 0x18);  // RPL 3 above DPL 0
+    }
+    SECTION("MOV SS of null in 64-bit mode needs RPL = CPL") {
+        store(guest.bus.bytes.data(), std::uint16_t{0});
+        CHECK(run({0x8e, 0x13}) == Emulator::Result::done);
+        CHECK_FALSE(state.seg(SegmentName::ss).present());
+        store(guest.bus.bytes.data(), std::uint16_t{3});
+        regs.rip = kCode;
+        CHECK(run({0x8e, 0x13}) == Emulator::Result::exception);
+    }
+    SECTION("MOV from a segment register stores two bytes") {
+        store(guest.bus.bytes.data(), ~0u);
+        CHECK(run({0x48, 0x8c, 0x1b}) == Emulator::Result::done);
+        CHECK(load<std::uint32_t>(guest.bus.bytes.data()) == 0xffff'0010);
+    }
+    SECTION("JMP FAR") {
+        store(guest.bus.bytes.data(), std::uint64_t{kCode + 0x80});
+        store(&guest.bus.bytes[8], std::uint16_t{0x20});
+        CHECK(run({0x48, 0xff, 0x2b}) == Emulator::Result::done);
+        CHECK(regs.rip == kCode + 0x80);
+        CHECK(state.seg(SegmentName::cs).selector == 0x20);
+        CHECK(state.seg(SegmentName::cs).attributes == 0xa9b);
+    }
+    SECTION("LGDT and SIDT") {
+        store(guest.bus.bytes.data(), std::uint16_t{0xf234});
+        store(&guest.bus.bytes[2], std::uint64_t{0x1234'5678'abcd});
+        CHECK(run({0x0f, 0x01, 0x13}) == Emulator::Result::done);
+        CHECK(state.gdtr.limit == 0xf234);
+        CHECK(state.gdtr.base == 0x1234'5678'abcd);
+        state.idtr = {0xffff'8000'0000'1000, 0xfff};
+        regs.rip = kCode;
+        CHECK(run({0x0f, 0x01, 0x0b}) == Emulator::Result::done);
+        CHECK(load<std::uint16_t>(guest.bus.bytes.data()) == 0xfff);
+        CHECK(load<std::uint64_t>(&guest.bus.bytes[2]) == 0xffff'8000'0000'1000);
+    }
+}
+
+TEST_CASE("LOCK where it does not belong is undefined", "[x86]") {
+    Twins twins;
+    Guest& guest = twins.guest;
+    guest.vcpu.regs.rip = kCode;
+    guest.vcpu.regs.gpr[RBX] = kData;
+    for (const auto& bytes :
+         {std::initializer_list<int>{0xf0, 0x89, 0x03}, {0xf0, 0x39, 0x03}, {0xf0, 0x03, 0x03}}) {
+        guest.poke(kCodeGpa, bytes);
+        CHECK(guest.emulator.emulate() == Emulator::Result::exception);
+        CHECK(guest.events.deliver(guest.vcpu) == EventQueue::Delivery::delivered);
+        CHECK(guest.vcpu.injected.back().vector == EXCEPTION_UD);
+        CHECK(guest.bus.accesses == 0);
+    }
+}
+
 TEST_CASE("what is not emulated is named by its bytes", "[x86]") {
     Guest guest;
     guest.vcpu.enter_protected_mode();
     guest.vcpu.regs.rip = 0x2000;
-    guest.poke(0x2000, {0x0f, 0x28, 0x03});  // MOVAPS
+    guest.poke(0x2000, {0x0f, 0x58, 0x03});  // ADDPS
     CHECK(guest.emulator.emulate() == Emulator::Result::unsupported);
     REQUIRE(guest.emulator.bytes().size() >= 3);
-    CHECK(guest.emulator.bytes()[1] == 0x28);
+    CHECK(guest.emulator.bytes()[1] == 0x58);
 }
 
 }  // namespace hv::x86

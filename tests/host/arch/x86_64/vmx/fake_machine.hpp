@@ -7,6 +7,7 @@
 #include "catch.hpp"
 #include "vmm/mm/frame_source.hpp"
 
+#include <array>
 #include <functional>
 #include <map>
 #include <optional>
@@ -45,8 +46,11 @@ public:
     void reset() { xcr0_ = 1; }
     void set_xcr0(std::uint64_t value) { xcr0_ = value; }
     [[nodiscard]] std::uint64_t xcr0() const { return xcr0_; }
+    void get_vector(VectorFile, unsigned index, VectorValue& out) { out = vectors_.at(index); }
+    void set_vector(VectorFile, unsigned index, const VectorValue& in) { vectors_.at(index) = in; }
 
 private:
+    std::array<VectorValue, 16> vectors_{};
     std::uint64_t xcr0_{1};
     bool loaded_{false};
 };
