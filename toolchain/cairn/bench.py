@@ -46,7 +46,7 @@ def over_limit() -> list[str]:
         figure = figures.get(row["key"])
         if figure is None:
             problems.append(f"{row['title']}: not measured")
-        elif figure > row["limit"]:
+        elif figure > row.get("limit", sys.maxsize):
             problems.append(f"{row['title']}: {_number(figure)}, the limit is {_number(row['limit'])}")
     return problems
 

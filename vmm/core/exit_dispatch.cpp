@@ -340,8 +340,8 @@ Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
     if (wakes_from_halt() || events_.wakes())
         return look_again();
     activity_ = Activity::halted;
-    // It waits in its place once, which saves the way out and in again. What an interrupt brought that was not
-    // for this vCPU finds the CPU free then; its kick came during the nap and does not come again.
+    // It waits in its place once, which saves the way out and in again. What an interrupt brought that was
+    // not for this vCPU finds the CPU free then; its kick came during the nap and does not come again.
     if (look_.load(std::memory_order_relaxed) || !loop_->nap())
         return Next::block;
     return loop_->wants_cpu() ? Next::leave_cpu : prepare();

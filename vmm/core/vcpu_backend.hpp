@@ -51,8 +51,8 @@ public:
     /// TSC_AUX as the guest sees it.
     virtual void set_tsc_aux(std::uint64_t value) = 0;
     [[nodiscard]] virtual std::uint64_t tsc_aux() const = 0;
-    /// A vector register, `index` < 16, of MMX < 8. YMM only while XCR0 has AVX. Any access to an MMX register
-    /// turns the x87 registers into MMX registers, as MMX instructions do.
+    /// A vector register, `index` < 16, of MMX < 8. YMM only while XCR0 has AVX. Any access to an MMX
+    /// register turns the x87 registers into MMX registers, as MMX instructions do.
     virtual void get_vector(VectorFile file, unsigned index, VectorValue& out) = 0;
     virtual void set_vector(VectorFile file, unsigned index, const VectorValue& in) = 0;
     /// Drops this vCPU's cached guest translations (the guest changed CR3, CR4, EFER or asked for it).

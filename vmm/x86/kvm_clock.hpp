@@ -44,7 +44,8 @@ struct PvclockScale {
 /// Immutable once built.
 class KvmClock {
 public:
-    /// `base` is the guest TSC that counts as time zero, `boot_time` the nanoseconds since 1970 at that moment.
+    /// `base` is the guest TSC that counts as time zero, `boot_time` the nanoseconds since 1970 at that
+    /// moment.
     KvmClock(std::uint64_t tsc_hz, std::uint64_t base, std::uint64_t boot_time)
         : scale_{PvclockScale::of(tsc_hz)}, base_{base}, boot_time_{boot_time} {}
 

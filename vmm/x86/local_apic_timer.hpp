@@ -20,8 +20,8 @@ public:
     static constexpr std::uint64_t kBusHz = 1'000'000'000;
     /// A periodic timer asks for the host's attention no more often than this; faster periods coalesce.
     static constexpr std::uint64_t kShortestWakeupNs = 5'000;
-    /// What the guest is owed of a periodic timer comes at this distance at least, or at half a period if that
-    /// is less. Periods shorter than twice kShortestOwedNs are not made up for.
+    /// What the guest is owed of a periodic timer comes at this distance at least, or at half a period if
+    /// that is less. Periods shorter than twice kShortestOwedNs are not made up for.
     static constexpr std::uint64_t kOwedDistanceNs = 100'000;
     static constexpr std::uint64_t kShortestOwedNs = 20'000;
 
