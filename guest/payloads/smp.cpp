@@ -52,17 +52,6 @@ void work(unsigned index) {
         wait_for_interrupt();
 }
 
-/// Exactly as many. QEMU's TCG now and then delivers an interrupt twice that VMRUN injected (it leaves the
-/// pending exception set, and takes it again when its thread is asked to yield): there surplus is dropped.
-bool reached(std::atomic<unsigned>& value, unsigned wanted) {
-    if (!is_amd())
-        return value.load() == wanted;
-    unsigned seen = value.load();
-    while (seen > wanted && !value.compare_exchange_weak(seen, wanted)) {
-    }
-    return seen >= wanted;
-}
-
 [[noreturn]] void give_up(unsigned value, unsigned wanted, const char* what) {
     for (unsigned id = 0; id < cpu_count(); ++id)
         print("CPU %u counts %u\n", id, counts[id].load());
@@ -71,7 +60,7 @@ bool reached(std::atomic<unsigned>& value, unsigned wanted) {
 
 void wait_until(std::atomic<unsigned>& value, unsigned wanted, const char* what) {
     enable_interrupts();
-    for (const std::uint64_t start = rdtsc(); !reached(value, wanted);) {
+    for (const std::uint64_t start = rdtsc(); value.load() != wanted;) {
         if (rdtsc() - start > kPatience)
             give_up(value.load(), wanted, what);
         cpu_pause();

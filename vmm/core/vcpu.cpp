@@ -107,7 +107,7 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     while (next == Next::enter) {
         backend_->run();
         next = handle(backend_->exit);
-        if (next == Next::enter)
+        if (must_prepare() && next == Next::enter) [[unlikely]]
             next = prepare();
     }
     backend_->leave_cpu();

@@ -109,6 +109,11 @@ private:
 
     // The run loop.
     Next run_guest(const CpuLoop& loop);
+    /// Whether something may have come that the guest has to be told before it goes on, so that prepare() is
+    /// needed. It stays so while an event cannot go in.
+    [[nodiscard]] bool must_prepare() const {
+        return look_.load(std::memory_order_relaxed) || events_.pending();
+    }
     Next prepare();
     void deliver_interrupt(bool may_inject);
     [[nodiscard]] bool wakes_from_halt();
@@ -206,7 +211,7 @@ private:
     // Written by other CPUs.
     alignas(64) std::atomic<std::uint32_t> running_on_{kNowhere};
     std::atomic<std::uint32_t> turn_{0};     ///< how often it was entered
-    std::atomic<bool> look_{false};          ///< something new came for prepare()
+    std::atomic<bool> look_{false};          ///< see must_prepare()
     std::atomic<std::uint32_t> signals_{0};  ///< kSignal* and, in bits 7:0, the start-up vector
     std::atomic<std::uint32_t> parked_epoch_{kFirstEpoch};  ///< of the stop that it has reported
 };

@@ -247,7 +247,7 @@ void TaskSwitcher::enter_new_task() {
         if (name == SegmentName::cs)  // VM entry wants code here
             segment.attributes =
                 static_cast<std::uint16_t>((segment.attributes & 0xf00U) | kPresent | kCodeOrData | kCode |
-                                           kReadableOrWritable | kAccessed | cpl << 5);
+                                           kReadableOrWritable | kAccessed | unsigned{cpl} << 5);
         else
             segment.attributes = static_cast<std::uint16_t>(cpl << 5);
     }

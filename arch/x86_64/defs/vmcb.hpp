@@ -218,6 +218,7 @@ struct VirtualInterrupt {
     using Priority = Bits<19, 16>;
     using IgnoreTpr = Bits<20>;
     using Masking = Bits<24>;  ///< V_INTR_MASKING: RFLAGS.IF masks virtual interrupts alone
+    using Vector = Bits<39, 32>;
 };
 
 /// EVENTINJ and EXITINTINFO [apm2 15.20 Event Injection].

@@ -89,6 +89,11 @@ void GuestVmcb::set_intercept(Intercept intercept, bool on) {
     dirty(Clean::intercepts);
 }
 
+bool GuestVmcb::intercepted(Intercept intercept) const {
+    const auto index = static_cast<unsigned>(intercept);
+    return (vmcb_.control.intercepts[index / 32] & 1U << index % 32) != 0;
+}
+
 void GuestVmcb::set_exception_intercepts(std::uint32_t vectors) {
     vmcb_.control.intercept_exceptions = vectors;
     dirty(Clean::intercepts);
@@ -107,6 +112,12 @@ void GuestVmcb::set_asid(std::uint32_t asid, TlbControl flush) {
 
 void GuestVmcb::leave_with_care(VcpuRegs& regs, VmExit& exit) {
     decode_exit(vmcb_, assists_, exit);
+    if (interrupt_goes_in()) {  // it did not: the exit came first, or its delivery was interrupted
+        if (!exit.interrupted.pending())
+            exit.interrupted = Event::interrupt(
+                static_cast<std::uint8_t>(VirtualInterrupt::Vector::get(vmcb_.control.virtual_interrupt)));
+        end_virtual_interrupt();
+    }
     if (nmi_blocking_ != NmiBlocking::none)
         settle_nmi_blocking(exit, regs);
     if (exit.reason == VmExit::Reason::interrupt_window)
@@ -186,16 +197,19 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
 // --- events
 // -----------------------------------------------------------------------------------------------------------------
 
+/// A maskable interrupt goes in as a virtual interrupt [apm2 15.21.4 Injecting Virtual (INTR) Interrupts],
+/// which the guest takes as one from its own interrupt controller; docs/decisions/0012 has the reason.
 bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
     VmcbControl& c = vmcb_.control;
-    if (EventInjection::Valid::test(c.event_injection))
+    if (EventInjection::Valid::test(c.event_injection) || interrupt_goes_in())
         return false;
     switch (event.type) {
     case Event::Type::none: return false;
     case Event::Type::external_interrupt:
         if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow(regs) || stepping())
             return false;
-        c.event_injection = EventInjection::Vector::make(event.vector) | EventInjection::Valid::kMask;
+        end_window_request();
+        begin_virtual_interrupt(event.vector);
         return true;
     case Event::Type::nmi:
         if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow(regs))
@@ -211,26 +225,54 @@ bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
     return true;
 }
 
-/// By a virtual interrupt that exits instead of being taken [apm2 15.21.4 Injecting Virtual (INTR)
-/// Interrupts]. That waits for IF, which an NMI does not: behind an injected event it comes at once. In the
-/// shadow of a MOV SS with IF clear it waits for IF or the next exit.
+/// By a virtual interrupt that exits instead of being taken. That waits for IF, which an NMI does not: behind
+/// an injected event it comes at once. In the shadow of a MOV SS with IF clear it waits for IF or the next
+/// exit.
 GuestVmcb::Window GuestVmcb::request_window(Event::Type type) {
+    VmcbControl& c = vmcb_.control;
     // The IRET intercept and the end of the step exit by themselves.
     if (stepping() || (type == Event::Type::nmi && nmi_blocking_ != NmiBlocking::none))
         return Window::exits;
-    if (type == Event::Type::nmi && EventInjection::Valid::test(vmcb_.control.event_injection))
+    if (interrupt_goes_in()) {  // there is one virtual interrupt only
+        c.event_injection = EventInjection::Vector::make(VirtualInterrupt::Vector::get(c.virtual_interrupt)) |
+                            EventInjection::Valid::kMask;
+        end_virtual_interrupt();
         return Window::at_once;
-    vmcb_.control.virtual_interrupt |= VirtualInterrupt::Pending::kMask | VirtualInterrupt::IgnoreTpr::kMask |
-                                       VirtualInterrupt::Priority::kMask;
-    dirty(Clean::tpr);
-    set_intercept(Intercept::vintr, true);
+    }
+    if (type == Event::Type::nmi && EventInjection::Valid::test(c.event_injection))
+        return Window::at_once;
+    if (!waits_for_window()) {
+        begin_virtual_interrupt(0);
+        set_intercept(Intercept::vintr, true);
+    }
     return Window::exits;
 }
 
 void GuestVmcb::end_window_request() {
+    if (!waits_for_window())
+        return;
+    end_virtual_interrupt();
+    set_intercept(Intercept::vintr, false);
+}
+
+bool GuestVmcb::waits_for_window() const {
+    return intercepted(Intercept::vintr);
+}
+
+bool GuestVmcb::interrupt_goes_in() const {
+    return VirtualInterrupt::Pending::test(vmcb_.control.virtual_interrupt) && !waits_for_window();
+}
+
+void GuestVmcb::begin_virtual_interrupt(std::uint8_t vector) {
+    vmcb_.control.virtual_interrupt = VirtualInterrupt::Masking::kMask | VirtualInterrupt::Pending::kMask |
+                                      VirtualInterrupt::IgnoreTpr::kMask | VirtualInterrupt::Priority::kMask |
+                                      VirtualInterrupt::Vector::make(vector);
+    dirty(Clean::tpr);
+}
+
+void GuestVmcb::end_virtual_interrupt() {
     vmcb_.control.virtual_interrupt &= ~VirtualInterrupt::Pending::kMask;
     dirty(Clean::tpr);
-    set_intercept(Intercept::vintr, false);
 }
 
 // --- registers
@@ -288,6 +330,7 @@ bool GuestVmcb::set_state(const CpuState& in, RegSet which) {
         vmcb_.control.interrupt_shadow = 0;
         unblock_nmis();
         end_window_request();
+        end_virtual_interrupt();
     }
     if (includes(which, RegSet::control)) {
         const std::uint64_t efer = in.efer | EFER_SVME;

@@ -68,6 +68,7 @@ public:
         vmcb.control.event_injection = 0;
         vmcb.control.clean = clean_after_exit_;
         if (nmi_blocking_ != NmiBlocking::none || EventInjection::Valid::test(vmcb.control.exit_int_info) ||
+            VirtualInterrupt::Pending::test(vmcb.control.virtual_interrupt) ||
             !decode_frequent_exit(vmcb, assists_, exit)) [[unlikely]]
             leave_with_care(regs, exit);
     }
@@ -81,8 +82,13 @@ private:
     void init_controls(const Setup& setup);
     void init_state();
     void set_intercept(Intercept intercept, bool on);
+    [[nodiscard]] bool intercepted(Intercept intercept) const;
     void set_exception_intercepts(std::uint32_t vectors);
     void end_window_request();
+    [[nodiscard]] bool waits_for_window() const;
+    [[nodiscard]] bool interrupt_goes_in() const;
+    void begin_virtual_interrupt(std::uint8_t vector);
+    void end_virtual_interrupt();
     void dirty(Clean bits) { vmcb_.control.clean &= ~static_cast<std::uint32_t>(bits); }
     void leave_with_care(VcpuRegs& regs, VmExit& exit);
     void settle_nmi_blocking(VmExit& exit, VcpuRegs& regs);

@@ -44,6 +44,14 @@ struct Fixture {
     [[nodiscard]] bool window_wanted() const {
         return VirtualInterrupt::Pending::test(c.virtual_interrupt) && intercepts(Intercept::vintr);
     }
+    /// The vector of the interrupt that the next VMRUN delivers, or -1.
+    [[nodiscard]] int going_in() const {
+        if (!VirtualInterrupt::Pending::test(c.virtual_interrupt) || intercepts(Intercept::vintr))
+            return -1;
+        return static_cast<int>(VirtualInterrupt::Vector::get(c.virtual_interrupt));
+    }
+    /// What the processor does when it takes it.
+    void take_interrupt() const { c.virtual_interrupt &= ~VirtualInterrupt::Pending::kMask; }
     /// An NMI is on its way to the guest's handler, which is at its IRET.
     void into_nmi_handler() {
         REQUIRE(guest.inject(Event::non_maskable(), regs));
@@ -219,6 +227,61 @@ TEST_CASE("events go in when the guest can take them", "[svm]") {
     }
 }
 
+TEST_CASE("an interrupt goes in as a virtual one, past the guest's TPR", "[svm]") {
+    Fixture f;
+    f.run(ExitCode::hlt);
+    REQUIRE(f.guest.inject(Event::interrupt(0x31), f.regs));
+    CHECK(f.going_in() == 0x31);
+    CHECK_FALSE(EventInjection::Valid::test(f.c.event_injection));
+    CHECK(VirtualInterrupt::IgnoreTpr::test(f.c.virtual_interrupt));
+    CHECK(VirtualInterrupt::Masking::test(f.c.virtual_interrupt));
+    CHECK_FALSE(f.clean(Clean::tpr));
+    SECTION("taken") {
+        CHECK_FALSE(f.run(ExitCode::cpuid, [&] { f.take_interrupt(); }).interrupted.pending());
+        CHECK(f.going_in() == -1);
+    }
+    SECTION("an exit came first: it goes in again") {
+        const VmExit exit = f.run(ExitCode::intr);
+        CHECK(exit.reason == VmExit::Reason::host_interrupt);
+        CHECK(test::same_event(exit.interrupted, Event::interrupt(0x31)));
+        CHECK(f.going_in() == -1);
+        CHECK_FALSE(f.clean(Clean::tpr));
+        CHECK(f.guest.inject(exit.interrupted, f.regs));
+        CHECK(f.going_in() == 0x31);
+    }
+    SECTION("its delivery was interrupted, by a processor that says still pending and one that does not") {
+        const bool pending = GENERATE(true, false);
+        const VmExit exit = f.run(ExitCode::npf, [&] {
+            f.c.exit_int_info = encode_event(Event::interrupt(0x31));
+            if (!pending)
+                f.take_interrupt();
+        });
+        CHECK(test::same_event(exit.interrupted, Event::interrupt(0x31)));
+        CHECK(f.going_in() == -1);
+    }
+    SECTION("nothing else goes in with it") {
+        CHECK_FALSE(f.guest.inject(Event::interrupt(0x32), f.regs));
+        CHECK_FALSE(f.inject_nmi());
+        CHECK(f.going_in() == 0x31);
+    }
+    SECTION("what waits behind it: the run ends when it is delivered") {
+        const auto type = GENERATE(Event::Type::external_interrupt, Event::Type::nmi);
+        CHECK(f.guest.request_window(type) == GuestVmcb::Window::at_once);
+        CHECK(f.going_in() == -1);
+        CHECK_FALSE(f.window_wanted());
+        f.run(ExitCode::intr);
+        CHECK(f.injected == 0x8000'0031);
+    }
+    SECTION("it takes the place of a window") {
+        f.run(ExitCode::cpuid, [&] { f.take_interrupt(); });
+        f.guest.request_window(Event::Type::external_interrupt);
+        REQUIRE(f.window_wanted());
+        CHECK(f.guest.inject(Event::interrupt(0x33), f.regs));
+        CHECK_FALSE(f.intercepts(Intercept::vintr));
+        CHECK(f.going_in() == 0x33);
+    }
+}
+
 TEST_CASE("NMIs are blocked until the handler's IRET has been executed", "[svm]") {
     Fixture f;
     f.into_nmi_handler();
@@ -353,6 +416,7 @@ TEST_CASE("a new start forgets what was blocked, asked for or on its way", "[svm
     f.guest.get_state(state, RegSet::all);
     static_cast<void>(f.guest.set_state(state, RegSet::all));
     CHECK_FALSE(f.window_wanted());
+    CHECK(f.going_in() == -1);
     CHECK(f.c.event_injection == 0);
     CHECK(f.inject_nmi());
 }
