@@ -112,8 +112,6 @@ Emulator::Result Emulator::emulate_mmio_slowly(const NestedFault& fault) {
     const Instruction* in = fetch(failure);
     if (in == nullptr)
         return failure;
-    if (quick_move(*in, fault))
-        return Result::done;
     const bool address_known =
         !fault.during_walk && !fault.execute && in->form != Form::string && has_one_operand(in->operation);
     return run(*in, address_known ? &fault : nullptr);
@@ -251,7 +249,7 @@ Outcome Emulator::execute_on_memory(const Instruction& in) {
 // --- registers and operands
 // ----------------------------------------------------------------------------------------------
 
-std::uint64_t Emulator::gpr(const Instruction& in, unsigned reg, unsigned size) const {
+std::uint64_t Emulator::gpr_part(const Instruction& in, unsigned reg, unsigned size) const {
     const std::uint64_t* gprs = backend_.regs.gpr;
     return is_high_byte(in, reg, size) ? (gprs[reg - 4] >> 8) & 0xff : cut(gprs[reg], size);
 }
@@ -264,8 +262,7 @@ void Emulator::set_gpr_part(const Instruction& in, unsigned reg, unsigned size, 
         gprs[reg] = (gprs[reg] & ~cut(~std::uint64_t{0}, size)) | cut(value, size);
 }
 
-/// The operand that is not memory.
-std::uint64_t Emulator::source(const Instruction& in) const {
+std::uint64_t Emulator::other_source(const Instruction& in) const {
     switch (in.form) {
     case Form::rm_imm: return cut(in.immediate, in.operand_size);
     case Form::rm_one: return 1;

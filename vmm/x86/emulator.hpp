@@ -100,8 +100,16 @@ private:
     Outcome mark_accessed(std::uint64_t linear, Segment& segment);
     Outcome load_data_segment(SegmentName name, std::uint16_t selector);
     Outcome code_segment(std::uint16_t selector, std::uint64_t target, Segment& segment);
-    [[nodiscard]] std::uint64_t source(const Instruction& in) const;
-    [[nodiscard]] std::uint64_t gpr(const Instruction& in, unsigned reg, unsigned size) const;
+    /// The operand that is not memory.
+    [[nodiscard]] std::uint64_t source(const Instruction& in) const {
+        return in.form == Form::rm_reg ? gpr(in, in.reg, in.operand_size) : other_source(in);
+    }
+    [[nodiscard]] std::uint64_t other_source(const Instruction& in) const;
+    [[nodiscard]] std::uint64_t gpr(const Instruction& in, unsigned reg, unsigned size) const {
+        const std::uint64_t value = backend_.regs.gpr[reg];
+        return size == 4 ? static_cast<std::uint32_t>(value) : size == 8 ? value : gpr_part(in, reg, size);
+    }
+    [[nodiscard]] std::uint64_t gpr_part(const Instruction& in, unsigned reg, unsigned size) const;
     void set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value) {
         if (size == 4)
             backend_.regs.gpr[reg] = static_cast<std::uint32_t>(value);  // zero-extended
