@@ -53,6 +53,15 @@ public:
         if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]]
             wait_for(ticket);
     }
+    /// False, at once: somebody has it.
+    [[nodiscard]] bool try_lock() {
+        std::uint32_t ticket = serving_.load(std::memory_order_acquire);
+        if (!next_.compare_exchange_strong(ticket, ticket + 1, std::memory_order_acquire,
+                                           std::memory_order_relaxed))
+            return false;
+        note_lock_taken(rank_);
+        return true;
+    }
     void unlock() {
         serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
         note_lock_released(rank_);

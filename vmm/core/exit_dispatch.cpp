@@ -19,6 +19,11 @@ namespace {
 /// A VM that is restarted when it crashes can do so all the time.
 constinit log::RateLimit crash_log;
 
+/// Of WRMSR: EDX:EAX.
+std::uint64_t written_value(const VcpuRegs& regs) {
+    return regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
+}
+
 }  // namespace
 
 const char* to_string(VmExit::Reason reason) {
@@ -201,16 +206,24 @@ Vcpu::Next Vcpu::handle_rdmsr(const VmExit& exit) {
 }
 
 Vcpu::Next Vcpu::handle_wrmsr(const VmExit& exit) {
-    VcpuRegs& regs = backend_->regs;
+    const VcpuRegs& regs = backend_->regs;
+    const auto msr = static_cast<std::uint32_t>(regs.gpr[RCX]);
+    if (msr == static_cast<std::uint32_t>(Msr::IA32_TSC_DEADLINE))  // the most frequent one
+        return handle_tsc_deadline(exit);
     const unsigned length = length_of<Operation::wrmsr>(exit);
     if (length == 0) [[unlikely]]
         return Next::enter;
-    const std::uint64_t value = regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
-    const auto msr = static_cast<std::uint32_t>(regs.gpr[RCX]);
-    if (msr == static_cast<std::uint32_t>(Msr::IA32_TSC_DEADLINE))  // the most frequent one
-        apic_.set_tsc_deadline(value);
-    else if (!msrs_.write(msr, value))
+    if (!msrs_.write(msr, written_value(regs)))
         return raise_general_protection();
+    x86::finish_instruction(*backend_, events_, length);
+    return Next::enter;
+}
+
+Vcpu::Next Vcpu::handle_tsc_deadline(const VmExit& exit) {
+    const unsigned length = length_of<Operation::wrmsr>(exit);
+    if (length == 0) [[unlikely]]
+        return Next::enter;
+    apic_.set_tsc_deadline(written_value(backend_->regs));
     x86::finish_instruction(*backend_, events_, length);
     return Next::enter;
 }

@@ -116,6 +116,8 @@ private:
     }
     Next prepare();
     void deliver_interrupt(bool may_inject);
+    [[gnu::noinline]] Next triple_fault();
+    [[gnu::noinline]] void reach(std::uint32_t cpu);
     [[nodiscard]] bool wakes_from_halt();
     void take_signals();
     void start_up(std::uint8_t vector);
@@ -142,6 +144,7 @@ private:
     Next answer_cpuid(const CpuidRegs& answer, unsigned length);
     Next handle_rdmsr(const VmExit& exit);
     Next handle_wrmsr(const VmExit& exit);
+    [[gnu::noinline]] Next handle_tsc_deadline(const VmExit& exit);
     Next handle_vmcall(const VmExit& exit);
     Next handle_cr_access(const VmExit& exit);
     Expected<void> access_control_register(const x86::Instruction& in);

@@ -44,6 +44,19 @@ public:
         }
         lock_.unlock();
     }
+    /// arm() where that is least work: `timer` is the only one here and is to fire later than so far. False:
+    /// it is not so, or the queue is in use.
+    [[nodiscard]] bool postpone(Timer& timer, std::uint64_t deadline) {
+        if (!lock_.try_lock()) [[unlikely]]
+            return false;
+        const bool possible = root_ == &timer && timer.child_ == nullptr && deadline >= timer.deadline_;
+        if (possible) {
+            timer.deadline_ = deadline;
+            earliest_.store(deadline, std::memory_order_relaxed);
+        }
+        lock_.unlock();
+        return possible;
+    }
     /// Takes `timer` out of the queue that it is in, if any.
     static void disarm(Timer& timer);
     /// Deadline of the first timer, or kNever.

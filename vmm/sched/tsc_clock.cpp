@@ -16,7 +16,12 @@ Expected<std::unique_ptr<TscClock>> TscClock::create(TimerHardware& hardware, st
 }
 
 void TscClock::arm(Timer& timer, std::uint64_t deadline) {
-    Cpu& self = cpu();
+    // A later deadline leaves the hardware as it is, see program().
+    if (Cpu& self = cpu(); !self.queue.postpone(timer, deadline))
+        arm_anywhere(self, timer, deadline);
+}
+
+void TscClock::arm_anywhere(Cpu& self, Timer& timer, std::uint64_t deadline) {
     self.queue.arm(timer, deadline);
     if (!self.expiring)
         program(self);

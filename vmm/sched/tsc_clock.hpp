@@ -48,6 +48,7 @@ private:
     TscClock(TimerHardware& hardware, std::unique_ptr<Cpu[]> cpus)
         : hardware_{hardware}, cpus_{std::move(cpus)} {}
     [[nodiscard]] Cpu& cpu() const { return cpus_.get()[machine::cpu_index()]; }
+    [[gnu::noinline]] void arm_anywhere(Cpu& self, Timer& timer, std::uint64_t deadline);
     void program(Cpu& cpu);
 
     TimerHardware& hardware_;

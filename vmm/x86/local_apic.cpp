@@ -164,10 +164,14 @@ void LocalApic::catch_up_timer(bool expired) {
 
 void LocalApic::deliver_local(std::uint32_t lvt_index) {
     const std::uint32_t entry = lvt(lvt_index);
+    static_assert(static_cast<unsigned>(DeliveryMode::fixed) == 0);
+    if ((entry & (Lvt::Masked::kMask | Lvt::Delivery::kMask)) == 0) [[likely]] {
+        accept_local(static_cast<std::uint8_t>(entry), TriggerMode::edge);
+        return;
+    }
     if (Lvt::Masked::test(entry))
         return;
     switch (static_cast<DeliveryMode>(Lvt::Delivery::get(entry))) {
-    case DeliveryMode::fixed: accept_local(static_cast<std::uint8_t>(entry), TriggerMode::edge); break;
     case DeliveryMode::nmi: owner_.nmi(); break;
     case DeliveryMode::init: owner_.init(); break;
     default: break;  // ExtINT follows the line's level; the rest is invalid
@@ -356,11 +360,6 @@ void LocalApic::write_lvt(std::uint32_t index, std::uint32_t value) {
 std::uint64_t LocalApic::tsc_deadline() {
     advance_timer();
     return timer_.deadline();
-}
-
-void LocalApic::set_tsc_deadline(std::uint64_t value) {
-    if (timer_.set_deadline(value))
-        deliver_local(LVT_TIMER);
 }
 
 }  // namespace hv

@@ -126,11 +126,14 @@ public:
     Expected<void> set_apic_base(std::uint64_t value);
     /// IA32_TSC_DEADLINE.
     [[nodiscard]] std::uint64_t tsc_deadline();
-    void set_tsc_deadline(std::uint64_t value);
-    /// Guest TSC = host TSC + offset.
+    void set_tsc_deadline(std::uint64_t value) {
+        if (timer_.set_deadline(value)) [[unlikely]]
+            deliver_local(apic::LVT_TIMER);
+    }
     /// The vCPU runs again; `preempted`: it wanted to all the time. Periodic ticks that it could not take
     /// meanwhile are made up for.
     void resume(bool preempted);
+    /// Guest TSC = host TSC + offset.
     void set_tsc_offset(std::int64_t offset) { timer_.set_tsc_offset(offset); }
 
     // --- life cycle --------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@
 #include "vmm/x86/local_apic_registers.hpp"
 
 #include <algorithm>
-#include <limits>
 
 namespace hv {
 
@@ -135,19 +134,6 @@ void LocalApicTimer::set_divide(std::uint32_t value) {
         start(count, clock_.now());
 }
 
-bool LocalApicTimer::set_deadline(std::uint64_t guest_tsc) {
-    if (mode_ != Mode::tsc_deadline)
-        return false;
-    const std::uint64_t now = clock_.now();
-    const bool expired = running_ && now >= expiry_;
-    deadline_ = guest_tsc;
-    if (guest_tsc == 0)
-        stop();
-    else
-        place_deadline(now);
-    return expired;
-}
-
 void LocalApicTimer::set_tsc_offset(std::int64_t offset) {
     tsc_offset_ = offset;
     if (deadline_ != 0)
@@ -176,18 +162,6 @@ void LocalApicTimer::arm() {
         clock_.disarm(*this);
     else if (running_)
         clock_.arm(*this, next_event());
-}
-
-void LocalApicTimer::place_deadline(std::uint64_t now) {
-    const std::uint64_t guest_now = now + static_cast<std::uint64_t>(tsc_offset_);
-    running_ = true;
-    if (deadline_ <= guest_now) {
-        expiry_ = now;
-        client_.timer_due();
-        return;
-    }
-    expiry_ = now + std::min(deadline_ - guest_now, std::numeric_limits<std::uint64_t>::max() - now);
-    arm();
 }
 
 }  // namespace hv

@@ -11,6 +11,7 @@
 #include "vmm/devices/clock_ratio.hpp"
 
 #include <cstdint>
+#include <limits>
 
 namespace hv {
 
@@ -66,7 +67,18 @@ public:
     [[nodiscard]] std::uint32_t divide() const { return divide_; }
     /// IA32_TSC_DEADLINE in guest TSC ticks; ignored, and 0, outside TSC-deadline mode. Returns as
     /// set_initial_count().
-    bool set_deadline(std::uint64_t guest_tsc);
+    bool set_deadline(std::uint64_t guest_tsc) {
+        if (mode_ != Mode::tsc_deadline)
+            return false;
+        const std::uint64_t now = clock_.now();
+        const bool expired = running_ && now >= expiry_;
+        deadline_ = guest_tsc;
+        if (guest_tsc == 0) [[unlikely]]
+            stop();
+        else
+            place_deadline(now);
+        return expired;
+    }
     [[nodiscard]] std::uint64_t deadline() const { return deadline_; }
     /// Guest TSC = host TSC + offset.
     void set_tsc_offset(std::int64_t offset);
@@ -88,7 +100,22 @@ private:
     }
     /// Makes the host timer agree with mask and expiry.
     void arm();
-    void place_deadline(std::uint64_t now);
+    void place_deadline(std::uint64_t now) {
+        const std::uint64_t guest_now = now + static_cast<std::uint64_t>(tsc_offset_);
+        running_ = true;
+        if (deadline_ <= guest_now) [[unlikely]] {
+            expiry_ = now;
+            client_.timer_due();
+            return;
+        }
+        expiry_ = now + (deadline_ - guest_now);
+        if (expiry_ < now) [[unlikely]]
+            expiry_ = std::numeric_limits<std::uint64_t>::max();
+        if (masked_) [[unlikely]]
+            clock_.disarm(*this);
+        else
+            clock_.arm(*this, expiry_);  // nothing is owed in this mode
+    }
 
     Clock& clock_;
     Client& client_;

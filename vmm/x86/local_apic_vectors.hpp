@@ -21,6 +21,7 @@ public:
     [[nodiscard]] std::uint32_t register_value(unsigned index) const {
         return static_cast<std::uint32_t>(words_[index / 2] >> (index % 2 * 32));
     }
+    [[nodiscard]] bool empty() const { return (words_[0] | words_[1] | words_[2] | words_[3]) == 0; }
     void set_word(unsigned index, std::uint64_t value) { words_[index] = value; }
     void assign(std::uint8_t vector, bool member) {
         const std::uint64_t mask = std::uint64_t{1} << (vector % 64);
@@ -48,7 +49,7 @@ public:
     void clear(std::uint8_t vector) {
         bits_.assign(vector, false);
         if (vector == highest_)
-            highest_ = search(vector / 64);
+            highest_ = bits_.empty() ? -1 : search(vector / 64);
     }
     /// Adds 64 vectors, not all of them 0.
     void merge_word(unsigned index, std::uint64_t value) {
