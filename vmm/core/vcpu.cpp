@@ -133,6 +133,11 @@ Vcpu::Next Vcpu::prepare() {
     case x86::EventQueue::Delivery::blocked: deliver_interrupt(false); return Next::enter;
     case x86::EventQueue::Delivery::shutdown: break;
     }
+    return triple_fault();
+}
+
+// Out of line, as Vcpu::raise() is.
+Vcpu::Next Vcpu::triple_fault() {
     return crash("triple fault", VmExit{});
 }
 
@@ -147,12 +152,13 @@ void Vcpu::deliver_interrupt(bool may_inject) {
             return;
         vector = -1;
     }
-    if (may_inject && (backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
-        if (vector < 0) {
+    if (may_inject) {
+        if (vector >= 0) {
+            if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector))))
+                apic_.accept(static_cast<std::uint8_t>(vector));
+        } else if ((backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
             apic_.accept_ext_int();
             backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
-        } else if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector)))) {
-            apic_.accept(static_cast<std::uint8_t>(vector));
         }
         // Another one may wait behind it.
         if (apic_.pending_vector() < 0 && !apic_.ext_int_pending())
@@ -257,10 +263,14 @@ void Vcpu::poke() {
     // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was
     // posted.
     look_.store(true, std::memory_order_seq_cst);
-    const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst);
+    if (const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst); cpu != machine::cpu_index())
+        reach(cpu);
+}
+
+void Vcpu::reach(std::uint32_t cpu) {
     if (cpu == kNowhere)
         environment_.scheduler.wake(*this);
-    else if (cpu != machine::cpu_index())
+    else
         machine::kick_cpu(cpu);
 }
 

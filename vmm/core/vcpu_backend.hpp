@@ -30,7 +30,7 @@ public:
     /// Makes the next run() deliver `event`. False, and nothing happens: the guest cannot take it now
     /// (interrupt flag, interrupt shadow, NMI blocking, another event already injected). Exceptions are
     /// always taken, replacing nothing.
-    virtual bool inject(const Event& event) = 0;
+    virtual bool inject(Event event) = 0;
     /// Makes run() return (interrupt_window, nmi_window) as soon as the guest can take such an event.
     virtual void request_window(Event::Type type) = 0;
     /// True while an STI or MOV SS shadow blocks interrupts. It ends when the VMM completes the instruction

@@ -58,7 +58,11 @@ public:
 
     /// Before each entry: hands over what goes first [sdm3 6.9 Prioritization of Concurrent Events].
     Delivery deliver(VcpuBackend& backend) {
-        const Delivery delivery = empty() ? Delivery::idle : deliver_pending(backend);
+        if (empty()) [[likely]] {
+            pending_ = false;
+            return Delivery::idle;
+        }
+        const Delivery delivery = deliver_pending(backend);
         pending_ = !empty();
         return delivery;
     }

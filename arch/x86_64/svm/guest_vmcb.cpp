@@ -86,11 +86,6 @@ void GuestVmcb::set_intercept(Intercept intercept, bool on) {
     dirty(Clean::intercepts);
 }
 
-bool GuestVmcb::intercepted(Intercept intercept) const {
-    const auto index = static_cast<unsigned>(intercept);
-    return (vmcb_.control.intercepts[index / 32] & 1U << index % 32) != 0;
-}
-
 void GuestVmcb::set_exception_intercepts(std::uint32_t vectors) {
     vmcb_.control.intercept_exceptions = vectors;
     dirty(Clean::intercepts);
@@ -196,7 +191,7 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
 
 /// A maskable interrupt goes in as a virtual interrupt [apm2 15.21.4 Injecting Virtual (INTR) Interrupts],
 /// which the guest takes as one from its own interrupt controller; docs/decisions/0012 has the reason.
-bool GuestVmcb::inject(const Event& event, const VcpuRegs& regs) {
+bool GuestVmcb::inject(Event event, const VcpuRegs& regs) {
     VmcbControl& c = vmcb_.control;
     if (EventInjection::Valid::test(c.event_injection) || interrupt_goes_in())
         return false;
@@ -245,15 +240,9 @@ GuestVmcb::Window GuestVmcb::request_window(Event::Type type) {
     return Window::exits;
 }
 
-void GuestVmcb::end_window_request() {
-    if (!waits_for_window())
-        return;
+void GuestVmcb::close_window() {
     end_virtual_interrupt();
     set_intercept(Intercept::vintr, false);
-}
-
-bool GuestVmcb::waits_for_window() const {
-    return intercepted(Intercept::vintr);
 }
 
 bool GuestVmcb::interrupt_goes_in() const {

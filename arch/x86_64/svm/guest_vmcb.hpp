@@ -29,7 +29,7 @@ public:
     void get_state(CpuState& out, RegSet which) const;
     /// True: translations that were cached for the guest are void.
     [[nodiscard]] bool set_state(const CpuState& in, RegSet which);
-    bool inject(const Event& event, const VcpuRegs& regs);
+    bool inject(Event event, const VcpuRegs& regs);
     enum class Window : std::uint8_t {
         exits,    ///< the guest's run ends when it can take the event
         at_once,  ///< when it has taken what is injected: the caller makes a physical interrupt pending,
@@ -94,10 +94,17 @@ private:
     void init_controls(const Setup& setup);
     void init_state();
     void set_intercept(Intercept intercept, bool on);
-    [[nodiscard]] bool intercepted(Intercept intercept) const;
+    [[nodiscard]] bool intercepted(Intercept intercept) const {
+        const auto index = static_cast<unsigned>(intercept);
+        return (vmcb_.control.intercepts[index / 32] & 1U << index % 32) != 0;
+    }
     void set_exception_intercepts(std::uint32_t vectors);
-    void end_window_request();
-    [[nodiscard]] bool waits_for_window() const;
+    void end_window_request() {
+        if (waits_for_window()) [[unlikely]]
+            close_window();
+    }
+    void close_window();
+    [[nodiscard]] bool waits_for_window() const { return intercepted(Intercept::vintr); }
     [[nodiscard]] bool interrupt_goes_in() const;
     void begin_virtual_interrupt(std::uint8_t vector);
     void end_virtual_interrupt();

@@ -20,7 +20,7 @@ public:
     void run() override;
     void get_state(CpuState& out, RegSet which) const override;
     void set_state(const CpuState& in, RegSet which) override;
-    bool inject(const Event& event) override { return vmcb_.inject(event, regs); }
+    bool inject(Event event) override { return vmcb_.inject(event, regs); }
     void request_window(Event::Type type) override;
     void set_nmi_blocking(bool blocked) override { vmcb_.set_nmi_blocking(blocked); }
     [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(regs); }

@@ -43,7 +43,7 @@ public:
     void run() override;
     void get_state(CpuState& out, RegSet which) const override;
     void set_state(const CpuState& in, RegSet which) override;
-    bool inject(const Event& event) override;
+    bool inject(Event event) override;
     void request_window(Event::Type type) override;
     [[nodiscard]] bool interrupt_shadow() const override;
     [[nodiscard]] unsigned cpl() const override {

@@ -158,7 +158,7 @@ void BasicVcpu<Machine>::restore_nmi_blocking(bool unblocked_by_iret) {
 }
 
 template <VmxMachine Machine>
-bool BasicVcpu<Machine>::inject(const Event& event) {
+bool BasicVcpu<Machine>::inject(Event event) {
     if (injected_)
         return false;
     switch (event.type) {

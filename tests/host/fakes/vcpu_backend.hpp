@@ -2,6 +2,7 @@
 // A vCPU without a processor: its state is what tests put there, and what is injected is recorded.
 #pragma once
 
+#include "arch/x86_64/defs/cr.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 
 #include <algorithm>
@@ -27,8 +28,9 @@ public:
     }
     void get_state(CpuState& out, RegSet which) const override { copy(state, out, which); }
     void set_state(const CpuState& in, RegSet which) override { copy(in, state, which); }
-    bool inject(const Event& event) override {
-        if (event.type == Event::Type::external_interrupt && !takes_interrupts)
+    bool inject(Event event) override {
+        if (event.type == Event::Type::external_interrupt &&
+            (!takes_interrupts || (regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow()))
             return false;
         if (event.type == Event::Type::nmi && !takes_nmis)
             return false;
