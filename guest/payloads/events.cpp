@@ -16,7 +16,7 @@ using namespace payload;
 namespace {
 
 constexpr std::uint64_t kDr6Clear = 0xffff'0ff0, kSingleStep = 1 << 14, kGeneralDetect = 1 << 13;
-constexpr std::uint64_t kDr7Clear = 0x400, kDr7GeneralDetect = 1 << 13;
+constexpr std::uint64_t kDr7Clear = 0x400;
 constexpr std::uint64_t kResumeFlag = 1 << 16;
 constexpr std::uint8_t kDebug = 1, kNmi = 2, kUndefined = 6, kVector = 0x50;
 constexpr std::uint32_t kNmiIpi = 0x4400;
