@@ -312,7 +312,7 @@ Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
 }
 
 Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
-    if (environment_.memory.contains(exit.fault.gpa, 1)) [[unlikely]]
+    if (environment_.memory.at(exit.fault.gpa, 1) != nullptr) [[unlikely]]
         return crash("RAM that is not mapped", exit);
     if (exit.fault.execute)
         return crash("instruction fetch outside RAM", exit);
@@ -348,28 +348,25 @@ Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
 }
 
 // The buses answer for what nobody claims.
-bool Vcpu::mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) {
-    value = apic_.mmio_enabled() && gpa.page() == apic_.base() ? apic_.mmio_read(gpa.page_offset(), size)
-                                                               : environment_.mmio.read(gpa.raw, size);
-    return true;
+std::uint64_t Vcpu::mmio_read(Gpa gpa, unsigned size) {
+    if (apic_.answers_at(gpa))
+        return apic_.mmio_read(gpa.page_offset(), size);
+    return environment_.mmio.read(gpa.raw, size);
 }
 
-bool Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
-    if (apic_.mmio_enabled() && gpa.page() == apic_.base())
+void Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
+    if (apic_.answers_at(gpa))
         apic_.mmio_write(gpa.page_offset(), size, value);
     else
         environment_.mmio.write(gpa.raw, size, value);
-    return true;
 }
 
-bool Vcpu::port_read(std::uint16_t port, unsigned size, std::uint64_t& value) {
-    value = environment_.ports.read(port, size);
-    return true;
+std::uint64_t Vcpu::port_read(std::uint16_t port, unsigned size) {
+    return environment_.ports.read(port, size);
 }
 
-bool Vcpu::port_write(std::uint16_t port, unsigned size, std::uint64_t value) {
+void Vcpu::port_write(std::uint16_t port, unsigned size, std::uint64_t value) {
     environment_.ports.write(port, size, value);
-    return true;
 }
 
 Vcpu::Next Vcpu::crash(std::string_view what, const VmExit& exit) {

@@ -183,10 +183,10 @@ private:
     }
 
     // x86::GuestBus
-    bool mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) override;
-    bool mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
-    bool port_read(std::uint16_t port, unsigned size, std::uint64_t& value) override;
-    bool port_write(std::uint16_t port, unsigned size, std::uint64_t value) override;
+    std::uint64_t mmio_read(Gpa gpa, unsigned size) override;
+    void mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
+    std::uint64_t port_read(std::uint16_t port, unsigned size) override;
+    void port_write(std::uint16_t port, unsigned size, std::uint64_t value) override;
 
     static constexpr std::uint32_t kFirstEpoch = 1;  ///< the VM has not run yet
     static constexpr std::uint32_t kNowhere = ~0U;

@@ -47,6 +47,7 @@ private:
     /// Iterations of a repeated string instruction before the guest can take an interrupt.
     static constexpr unsigned kBatch = 256;
 
+    [[gnu::noinline]] Result emulate_mmio_slowly(const NestedFault& fault);
     bool quick_move(const Instruction& in, const NestedFault& fault);
     const Instruction* fetch(Result& failure);
     Result run(const Instruction& instruction, const NestedFault* fault);
@@ -101,7 +102,15 @@ private:
     Outcome code_segment(std::uint16_t selector, std::uint64_t target, Segment& segment);
     [[nodiscard]] std::uint64_t source(const Instruction& in) const;
     [[nodiscard]] std::uint64_t gpr(const Instruction& in, unsigned reg, unsigned size) const;
-    void set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value);
+    void set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value) {
+        if (size == 4)
+            backend_.regs.gpr[reg] = static_cast<std::uint32_t>(value);  // zero-extended
+        else if (size == 8)
+            backend_.regs.gpr[reg] = value;
+        else
+            set_gpr_part(in, reg, size, value);
+    }
+    void set_gpr_part(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value);
     void set_rflags(std::uint64_t value) { backend_.regs.rflags = value; }
 
     const GuestCpu& cpu_;

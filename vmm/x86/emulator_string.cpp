@@ -67,11 +67,7 @@ Outcome Emulator::string_step(const Instruction& in) {
     case Operation::scas:
         set_rflags(alu(Operation::cmp, accumulator, operands_.read(to), size, regs.rflags).rflags);
         break;
-    case Operation::ins:
-        if (!bus_.port_read(port, size, value))
-            value = ~std::uint64_t{0};
-        operands_.write(to, cut(value, size));
-        break;
+    case Operation::ins: operands_.write(to, cut(bus_.port_read(port, size), size)); break;
     case Operation::outs: bus_.port_write(port, size, operands_.read(from)); break;
     default: return Outcome::unsupported;
     }

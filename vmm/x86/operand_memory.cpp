@@ -3,7 +3,6 @@
 
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/bytes.hpp"
-#include "vmm/core/io_device.hpp"
 #include "vmm/x86/alu.hpp"
 
 #include <algorithm>
@@ -141,10 +140,7 @@ std::uint64_t OperandMemory::read_device(Gpa gpa, unsigned size) {
     std::uint64_t value = 0;
     for (unsigned done = 0; done < size;) {
         const unsigned part = widest(size - done);
-        std::uint64_t bytes = 0;
-        if (!bus_.mmio_read(gpa + done, part, bytes))
-            bytes = all_ones(part);
-        value |= cut(bytes, part) << (done * 8);
+        value |= cut(bus_.mmio_read(gpa + done, part), part) << (done * 8);
         done += part;
     }
     return value;
@@ -153,8 +149,7 @@ std::uint64_t OperandMemory::read_device(Gpa gpa, unsigned size) {
 void OperandMemory::write_device(Gpa gpa, unsigned size, std::uint64_t value) {
     for (unsigned done = 0; done < size;) {
         const unsigned part = widest(size - done);
-        bus_.mmio_write(gpa + done, part,
-                        cut(value >> (done * 8), part));  // nobody there: lost, as on a real bus
+        bus_.mmio_write(gpa + done, part, cut(value >> (done * 8), part));
         done += part;
     }
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "arch/x86_64/svm/guest_vmcb.hpp"
 
-#include "arch/x86_64/defs/cr.hpp"
-
 #include <cstring>
 
 namespace hv::svm {
@@ -28,13 +26,12 @@ constexpr std::uint32_t kAllExceptions = ~(1U << EXCEPTION_NMI);
 constexpr std::uint16_t kPauseFilterCount = 3000;
 constexpr std::uint16_t kPauseFilterThreshold = 128;
 constexpr std::uint16_t kCodeReset = 0x9b, kDataReset = 0x93, kLdtReset = 0x82, kTssReset = 0x8b;
-constexpr std::uint16_t kPackedAttributes = 0xfff;
 
 Segment from_vmcb(const VmcbSegment& s) {
-    return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base};
+    return {s.selector, static_cast<std::uint16_t>(s.attributes & VmcbSegment::kAttributes), s.limit, s.base};
 }
 VmcbSegment to_vmcb(const Segment& s) {
-    return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base};
+    return {s.selector, static_cast<std::uint16_t>(s.attributes & VmcbSegment::kAttributes), s.limit, s.base};
 }
 
 }  // namespace

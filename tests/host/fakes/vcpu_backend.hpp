@@ -43,6 +43,10 @@ public:
         rip_ = regs.rip;
     }
     [[nodiscard]] unsigned cpl() const override { return state.cpl(); }
+    [[nodiscard]] std::uint64_t segment_base(SegmentName name) const override { return state.seg(name).base; }
+    [[nodiscard]] bool runs_in(const CodeContext& context) const override {
+        return context == CodeContext::of(state);
+    }
     void set_nmi_blocking(bool blocked) override { takes_nmis = !blocked; }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
     void reset() override {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "arch/x86_64/code_context_check.hpp"
 #include "arch/x86_64/defs/cr.hpp"
 #include "arch/x86_64/exit_scenarios.hpp"
 #include "arch/x86_64/svm/guest_vmcb.hpp"
@@ -126,10 +127,14 @@ TEST_CASE("registers go in and come out", "[svm]") {
     CHECK(out.pat == in.pat);
     CHECK(f.s.cpl == 3);
     CHECK(out.cpl() == 3);
+    check_code_context(out, [&](const CodeContext& context) { return f.guest.runs_in(context); });
+    for (unsigned i = 0; i < 6; ++i)
+        CHECK(f.guest.segment(static_cast<SegmentName>(i)).base == in.segment[i].base);
     SECTION("CPL rules, not SS.DPL") {
         f.s.cpl = 0;
         f.guest.get_state(out, RegSet::segments);
         CHECK(out.cpl() == 0);
+        CHECK(f.guest.runs_in(CodeContext::of(out)));
     }
     SECTION("the upper halves of DR6 and DR7 would make VMRUN fail") {
         in.dr6 = in.dr7 = ~std::uint64_t{0};
