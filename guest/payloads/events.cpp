@@ -257,6 +257,7 @@ void debug_exceptions(bool tcg) {
 std::atomic<unsigned> interrupts, nmis, nmi_depth, nested_at_once;
 std::uint64_t interrupted_rip;
 std::atomic<unsigned> wanted;  ///< NMIs that the other CPU shall have sent
+std::atomic<unsigned> round;   ///< of two_senders()
 
 void send_nmi(std::uint32_t apic_id) {
     apic::write(apic::Register::icr_high, apic_id << 24);
@@ -294,26 +295,75 @@ void on_undefined(Frame& frame) {
     check("an NMI in an exception's handler comes at once", before == 1);
 }
 
+/// With an NMI waiting for the IRET, interrupts still come, and HLT waits for them.
+void on_halting_nmi(Frame&) {
+    nmis = nmis + 1;
+    if (nmis != 1)
+        return;
+    send_nmi(apic::id());
+    apic::send_self_ipi(kVector);
+    enable_interrupts();
+    while (interrupts == 0)
+        cpu_pause();
+    disable_interrupts();
+    apic::arm_timer(rdtsc() + 100'000);
+    wait_for_interrupt();
+}
+
+/// [sdm3 6.7.1 Handling Multiple NMIs]
+constexpr unsigned kRounds = 200;
+constexpr unsigned kWantedBefore = 20;
+
+void send_at_once(std::uint32_t target) {
+    for (unsigned done = 0; done < kRounds; ++done) {
+        while (round == done)
+            cpu_pause();
+        send_nmi(target);
+        while (nmis < 2 && round == done + 1)
+            cpu_pause();
+    }
+}
+
+void two_senders() {
+    constexpr std::uint64_t kPatience = 1'000'000'000;
+    set_handler(kNmi, on_nmi);
+    unsigned wrong = 0;
+    while (round < kRounds && wrong == 0) {
+        nmis = 0;
+        round = round + 1;
+        send_nmi(apic::id());
+        for (const std::uint64_t start = rdtsc(); nmis < 2 && wrong == 0;)
+            wrong += rdtsc() - start > kPatience ? 1 : 0;
+        wrong += nmis > 2 ? 1 : 0;
+    }
+    check("two NMIs at once come one after the other", wrong == 0);
+}
+
 void send_to_first(unsigned) {
     apic::enable(false);
     const std::uint32_t target = apic_id_of(0);
     unsigned sent = 0;
-    for (;;) {
+    while (sent < kWantedBefore) {
         while (sent == wanted)
             cpu_pause();
         for (unsigned i = 0; i < 2000; ++i)
             cpu_pause();
         send_nmi(target);
         ++sent;
-        while (nmis < sent)
+        while (sent < kWantedBefore && nmis < sent)
             cpu_pause();
     }
+    send_at_once(target);
 }
 
 void non_maskable_interrupts(bool tcg) {
     set_handler(kNmi, on_nesting_nmi);
     send_nmi(apic::id());
     check("NMIs are blocked until IRET, and one is kept", nmis == 2 && nested_at_once == 0);
+    nmis = interrupts = 0;
+    set_handler(kNmi, on_halting_nmi);
+    send_nmi(apic::id());
+    check("an NMI handler takes interrupts and halts while the next NMI waits", nmis == 2 && interrupts == 2);
     set_handler(kNmi, on_nmi);
     nmis = 0;
     set_handler(kUndefined, on_undefined);
@@ -324,13 +374,14 @@ void non_maskable_interrupts(bool tcg) {
     while (nmis == 0)
         asm volatile("hlt" : : : "memory");
     check("an NMI ends HLT with IF clear", nmis == 1);
-    wanted = 20;
-    while (nmis < 20 &&
+    wanted = kWantedBefore;
+    while (nmis < kWantedBefore &&
            tcg)  // every interrupt of the host comes behind MOV SS there, and so finds its shadow
         cpu_pause();
-    while (nmis < 20)
+    while (nmis < kWantedBefore)
         asm volatile("movl %%ss, %%eax; movl %%eax, %%ss; nop" : : : "eax", "memory");
-    check("NMIs reach a guest that spins with IF clear", nmis == 20);
+    check("NMIs reach a guest that spins with IF clear", nmis == kWantedBefore);
+    two_senders();
 }
 
 void maskable_interrupts() {

@@ -337,14 +337,14 @@ Vcpu::Next Vcpu::handle_emulation(x86::Emulator::Result result, const VmExit& ex
 Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
     if (!skip<Operation::hlt>(exit)) [[unlikely]]
         return Next::enter;
-    if (wakes_from_halt() || events_.wakes())
+    if (wakes_from_halt())
         return look_again();
     activity_ = Activity::halted;
     // It waits in its place once, which saves the way out and in again. What an interrupt brought that was
     // not for this vCPU finds the CPU free then; its kick came during the nap and does not come again.
     if (look_.load(std::memory_order_relaxed) || !loop_->nap())
         return Next::block;
-    return loop_->wants_cpu() ? Next::leave_cpu : prepare();
+    return loop_->wants_cpu() ? Next::leave_cpu : look_again();
 }
 
 // The buses answer for what nobody claims.

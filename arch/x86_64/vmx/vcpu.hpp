@@ -50,6 +50,9 @@ public:
         return read_segment(machine_, static_cast<unsigned>(SegmentName::ss)).dpl();
     }
     void set_nmi_blocking(bool blocked) override;
+    [[nodiscard]] bool nmi_blocking() const override {
+        return Interruptibility::BlockingByNmi::test(interruptibility());
+    }
     void set_tsc_offset(std::int64_t offset) override;
     void reset() override {
         fpu_.reset();

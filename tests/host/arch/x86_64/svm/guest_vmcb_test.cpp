@@ -374,7 +374,9 @@ TEST_CASE("an NMI waits for no IF", "[svm]") {
 
 TEST_CASE("NMI blocking can be set where the VMM did the work", "[svm]") {
     Fixture f;
+    CHECK_FALSE(f.guest.nmi_blocking());
     f.guest.set_nmi_blocking(true);
+    CHECK(f.guest.nmi_blocking());
     CHECK_FALSE(f.inject_nmi());
     CHECK(f.intercepts(Intercept::iret));
     f.guest.set_nmi_blocking(false);
