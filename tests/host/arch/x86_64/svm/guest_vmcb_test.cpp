@@ -306,7 +306,8 @@ TEST_CASE("NMIs are blocked until the handler's IRET has been executed", "[svm]"
         CHECK(exit.reason == VmExit::Reason::nmi_window);
         CHECK(f.s.dr6 == DR6_RESET);
         CHECK(f.regs.rflags == 0x202);
-        CHECK(f.c.intercept_exceptions == (1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC));
+        CHECK(f.c.intercept_exceptions ==
+              (1U << EXCEPTION_DB | 1U << EXCEPTION_UD | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC));
         CHECK(f.inject_nmi());
     }
     SECTION("a physical interrupt before it: the IRET is still to come") {
