@@ -47,10 +47,8 @@ public:
     /// Whether something has been left to be delivered since deliver() last said idle. An NMI that
     /// request_nmi() asked for is first seen by deliver().
     [[nodiscard]] bool pending() const { return pending_; }
-    /// Since wakes() was last asked. Any CPU.
-    [[nodiscard]] bool nmi_requested() const {
-        return (nmis_.load(std::memory_order_seq_cst) & kNewNmi) != 0;
-    }
+    /// Whether one waits that wakes() has not been asked about. Any CPU.
+    [[nodiscard]] bool nmi_requested() const { return nmis_.load(std::memory_order_seq_cst) > kNewNmi; }
     [[nodiscard]] bool empty() const {
         return !interrupted_.pending() && !exception_.pending() && !shutdown_ && waiting_nmis() == 0;
     }
@@ -82,7 +80,7 @@ private:
     Event exception_{};
     bool shutdown_{false};
     bool pending_{false};
-    std::atomic<std::uint8_t> nmis_{0};  ///< how many wait, and kNewNmi
+    std::atomic<std::uint8_t> nmis_{0};  ///< how many wait, and kNewNmi above
 };
 
 /// What happens when an exception meets another that is being delivered [sdm3 6.15 Interrupt 8--Double Fault

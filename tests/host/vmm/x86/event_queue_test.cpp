@@ -107,6 +107,7 @@ TEST_CASE("of NMIs that come while they are open, one is behind the first", "[x8
     vcpu.set_nmi_blocking(false);
     CHECK(events.deliver(vcpu) == Delivery::delivered);
     CHECK_FALSE(events.pending());
+    CHECK_FALSE(events.nmi_requested());
     vcpu.set_nmi_blocking(true);
     CHECK(events.deliver(vcpu) == Delivery::idle);
     CHECK(vcpu.injected.size() == 2);
