@@ -9,6 +9,7 @@
 #include "vmm/core/cpu_loop.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/x86/finish_instruction.hpp"
+#include "vmm/x86/hypercalls.hpp"
 
 namespace hv {
 
@@ -215,13 +216,17 @@ Vcpu::Next Vcpu::handle_wrmsr(const VmExit& exit) {
     return Next::enter;
 }
 
-/// KVM's hypercalls, as Linux' documentation of them numbers their results. None of the optional ones is
-/// offered.
 Vcpu::Next Vcpu::handle_vmcall(const VmExit& exit) {
-    constexpr std::int64_t kNotPermitted = -1, kNoSuchCall = -1000;
+    using x86::HypercallResult;
     if (!skip<Operation::vmmcall>(exit)) [[unlikely]]
         return Next::enter;
-    backend_->regs.gpr[RAX] = static_cast<std::uint64_t>(backend_->cpl() != 0 ? kNotPermitted : kNoSuchCall);
+    std::uint64_t& rax = backend_->regs.gpr[RAX];
+    const auto number = static_cast<std::uint32_t>(rax);
+    rax = static_cast<std::uint64_t>(backend_->cpl() != 0 ? HypercallResult::not_permitted
+                                                          : HypercallResult::unknown);
+    if (number == x86::kSendIpi && static_cast<HypercallResult>(rax) == HypercallResult::unknown) [[unlikely]]
+        rax = static_cast<std::uint64_t>(
+            x86::send_ipis(environment_.cpuid.cpu(), *backend_, environment_.fabric));
     return Next::enter;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the VMM does about each kind of exit.
 #include "vmm/core/vcpu_fixture.hpp"
+#include "vmm/x86/hypercalls.hpp"
 
 using namespace hv;
 using namespace hv::test;
@@ -72,9 +73,20 @@ TEST_CASE("hypercalls answer as KVM's, and are for the kernel alone", "[core]") 
     f.regs().gpr[RAX] = 5;
     f.run({exit_of(Reason::vmcall, 3)});
     CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1000);
-    f.backend().set_cpl(3);
+    f.enable_apic();
+    f.regs().gpr[RAX] = x86::kSendIpi;
+    f.regs().gpr[RBX] = 1;
+    f.regs().gpr[RCX] = f.regs().gpr[RDX] = 0;
+    f.regs().gpr[RSI] = 0x4041;
     f.run({exit_of(Reason::vmcall, 3)});
-    CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1);
+    CHECK(f.regs().gpr[RAX] == 1);
+    CHECK(f.injected(Event::interrupt(0x41)));
+    f.backend().set_cpl(3);
+    for (const std::uint64_t number : {5U, x86::kSendIpi}) {
+        f.regs().gpr[RAX] = number;
+        f.run({exit_of(Reason::vmcall, 3)});
+        CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1);
+    }
 }
 
 TEST_CASE("XSETBV is checked", "[core]") {
