@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import case as cases
@@ -133,6 +134,8 @@ def _run(case: Case) -> Result:
         problems = _attend(case, work)
     except Failure as failure:
         problems = str(failure).splitlines()
+    except Exception:  # of a check.py: the other cases go on
+        problems = traceback.format_exc().splitlines()
     seconds = f"{time.monotonic() - began:.1f} s"
     for name in ("bundle.tar", "cairn.iso", "cairn.usb", "OVMF_VARS.fd"):
         (work / name).unlink(missing_ok=True)
