@@ -58,6 +58,7 @@ public:
     /// Starts what has `autostart`. Error::no_memory: the list itself could not be made.
     Expected<void> init();
     [[nodiscard]] std::span<Entry> entries() { return entries_.span(); }
+    [[nodiscard]] const VmServices& services() const { return services_; }
     /// nullptr: there is no VM of that name.
     [[nodiscard]] Entry* find(std::string_view name);
 
