@@ -96,7 +96,8 @@ def _guest_boot() -> dict[str, float]:
 
 
 def _host_boot() -> dict[str, float]:
-    return _first(_observe(_hardware(), config.demo(headless=True)), _FIRST_ENTRY, "host-boot", 1e6)
+    lines = _observe(_hardware(), config.demo(headless=True), until=_FIRST_ENTRY)
+    return _first(lines, _FIRST_ENTRY, "host-boot", 1e6)
 
 
 def _cloud_boot() -> dict[str, float]:
