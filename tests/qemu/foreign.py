@@ -79,7 +79,7 @@ def debian_kernel(image: str, architecture: str, init: str, modules: tuple[str, 
 
     def make(work: Path) -> dict[str, bytes]:
         root = apt.unpack(kernel, work)
-        files = _init_and_busybox(apt, init, work)
+        files = _init_and_busybox(apt, init.encode(), work)
         drivers = {path.name.removesuffix(".ko").replace("-", "_"): path for path in root.rglob("*.ko")}
         for number, name in enumerate(_in_order(modules, drivers)):
             files[f"modules/{number:02}-{name}.ko"] = drivers[name].read_bytes()
@@ -90,19 +90,19 @@ def debian_kernel(image: str, architecture: str, init: str, modules: tuple[str, 
     return kept(image, parts, make)
 
 
-def initramfs(init: str) -> Path:
-    """busybox and the script INIT."""
+def initramfs(init: bytes) -> Path:
+    """busybox and the program or script INIT."""
     apt = Apt(packages.guest_debian().ARCHITECTURE)
 
     def make(work: Path) -> dict[str, bytes]:
         return {"initrd.cpio": _archive(_init_and_busybox(apt, init, work))}
 
-    return kept("initramfs", [apt.version("busybox-static"), init], make)["initrd.cpio"]
+    return kept("initramfs", [apt.version("busybox-static"), hashlib.sha256(init).hexdigest()], make)["initrd.cpio"]
 
 
-def _init_and_busybox(apt: Apt, init: str, work: Path) -> dict[str, bytes]:
+def _init_and_busybox(apt: Apt, init: bytes, work: Path) -> dict[str, bytes]:
     [busybox] = apt.unpack("busybox-static", work).rglob("bin/busybox")
-    return {"init": init.encode(), "bin/busybox": busybox.read_bytes()}
+    return {"init": init, "bin/busybox": busybox.read_bytes()}
 
 
 def _in_order(wanted: tuple[str, ...], drivers: dict[str, Path]) -> list[str]:

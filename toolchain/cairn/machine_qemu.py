@@ -57,13 +57,17 @@ def start(hardware: Hardware, medium: "Path", words: str, work: Path, monitor: P
     return QemuMachine(command, work)
 
 
-def start_bare(kernel: Path, words: str, disk: Path, work: Path) -> Machine:
-    """A Linux kernel with a virtio disk on svm's hardware, instructions counted, without Cairn: to compare with."""
-    command = ["qemu-system-x86_64", "-M", "q35", *_PROCESSORS["svm"], "-smp", 1, "-m", "128M", "-nodefaults", "-no-user-config",
+def start_bare(kernel: Path, words: str, memory: str, more: list, work: Path) -> Machine:
+    """A Linux kernel on svm's hardware, instructions counted, without Cairn: to compare with. MORE: options of QEMU."""
+    command = ["qemu-system-x86_64", "-M", "q35", *_PROCESSORS["svm"], "-smp", 1, "-m", memory, "-nodefaults", "-no-user-config",
                "-display", "none", "-no-reboot", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-               *_DETERMINISTIC, "-kernel", kernel, "-append", words,
-               "-drive", f"if=none,id=disk,format=raw,readonly=on,file={disk}", "-device", "virtio-blk-pci,disable-legacy=on,drive=disk"]
+               *_DETERMINISTIC, "-kernel", kernel, "-append", words, *more]
     return QemuMachine(command, work)
+
+
+def virtio_disk(file: Path) -> list:
+    """Options of a machine for start_bare()."""
+    return ["-drive", f"if=none,id=disk,format=raw,readonly=on,file={file}", "-device", "virtio-blk-pci,disable-legacy=on,drive=disk"]
 
 
 class QemuMachine(Machine):

@@ -57,7 +57,7 @@ def prepare(folder: Path, case) -> None:
         for name, path in foreign.debian_kernel("linux-image-amd64", "amd64", _INIT, _MODULES).items():
             (folder / name).symlink_to(path)
     else:
-        (folder / "initrd.cpio").symlink_to(foreign.initramfs(_INIT))
+        (folder / "initrd.cpio").symlink_to(foreign.initramfs(_INIT.encode()))
 
 
 def check(session) -> list[str]:
