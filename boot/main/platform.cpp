@@ -314,7 +314,7 @@ void Platform::start_monitor() {
     monitor_ = must(Monitor::create(*mux_), "no memory for the monitor");
     vms_.emplace(*manager_, *consoles_, *mux_);
     monitor_->add(create<VmCommand>(*vms_));
-    monitor_->add(create<StatsCommand>(*vms_));
+    monitor_->add(create<StatsCommand>(*this, *vms_));
     monitor_->add(create<MemCommand>(*this, *vms_));
     monitor_->add(create<CpuCommand>(*this));
     monitor_->add(create<LogCommand>());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What an exit costs, as a guest sees it: TSC ticks of a round trip, less those of measuring nothing. Where
 // the machine counts one tick an instruction, these are instructions. Each row is `bench: NAME MINIMUM
-// MEDIAN`.
+// MEDIAN`. after=N: sleeps first until its TSC is N; brief=1: only some rows, those of a host full of VMs.
 #include "lib/cpu.hpp"
 #include "lib/interrupts.hpp"
 #include "lib/local_apic.hpp"
@@ -89,11 +89,22 @@ void measure(const char* name, Operation operation) {
     report(name, kSamples);
 }
 
-void exits() {
+void measure_nothing() {
     measure_raw([] {});
     std::sort(samples, samples + kSamples);
     nothing = samples[0];
+}
+
+void cpuid_exit() {
     measure("cpuid", [] { static_cast<void>(cpuid(0)); });
+}
+
+void x2apic_end_of_interrupt() {
+    measure("x2apic-eoi", [] { wrmsr(0x80b, 0); });
+}
+
+void exits() {
+    cpuid_exit();
     std::uint64_t rax = ~std::uint64_t{0};
     if (try_hypercall(rax) == kNoFault) {
         if (is_amd())
@@ -120,7 +131,7 @@ void local_apic(bool x2apic) {
     // Spelled out, so as not to measure how the library picks the mode.
     constexpr auto kCount = static_cast<std::uint32_t>(kFar >> 10);
     if (x2apic) {
-        measure("x2apic-eoi", [] { wrmsr(0x80b, 0); });
+        x2apic_end_of_interrupt();
         measure("x2apic-timer-count", [] { wrmsr(0x838, kCount); });
     } else {
         measure("xapic-eoi", [] { write<std::uint32_t>(apic::kXapic + 0xb0, 0); });
@@ -167,6 +178,33 @@ void timer_lateness(const char* name, std::uint64_t ahead, Waiting waiting) {
         enable_interrupts();
     }
     report(name, kSlowSamples);
+}
+
+void short_timers() {
+    timer_lateness("timer-running", 100'000, Waiting::running);
+    timer_lateness("hlt-wake-100us", 100'000, Waiting::halted);
+}
+
+void sleep_until(std::uint64_t tsc) {
+    while (rdtsc() < tsc) {
+        apic::arm_timer(tsc);
+        wait_for_interrupt();
+    }
+}
+
+/// What a host full of other VMs may make dearer.
+int brief(std::uint64_t after) {
+    apic::enable(apic::x2apic_offered());
+    set_gate(kTimerVector, apic::in_x2apic_mode() ? note_time_x2apic : note_time_xapic);
+    apic::prepare_timer(kTimerVector);
+    sleep_until(after);
+    measure_nothing();
+    cpuid_exit();
+    if (apic::in_x2apic_mode())
+        x2apic_end_of_interrupt();
+    short_timers();
+    print("bench: end\n");
+    return 0;
 }
 
 void doorbell() {
@@ -225,7 +263,10 @@ void cross_ipi() {
 }  // namespace
 
 int payload_main() {
+    if (argument("brief", 0) != 0)
+        return brief(argument("after", 0));
     apic::enable(false);
+    measure_nothing();
     exits();
     if (!apic::in_x2apic_mode())
         local_apic(false);
@@ -239,8 +280,7 @@ int payload_main() {
     apic::arm_timer(rdtsc() + 1000);  // in place of the far ones
     enable_interrupts();
     self_ipi(apic::in_x2apic_mode());
-    timer_lateness("timer-running", 100'000, Waiting::running);
-    timer_lateness("hlt-wake-100us", 100'000, Waiting::halted);
+    short_timers();
     timer_lateness("hlt-wake-2ms", 2'000'000, Waiting::halted);
     if (argument("disk", 1) != 0)
         doorbell();

@@ -79,8 +79,7 @@ def debian_kernel(image: str, architecture: str, init: str, modules: tuple[str, 
 
     def make(work: Path) -> dict[str, bytes]:
         root = apt.unpack(kernel, work)
-        busybox = next(path for path in apt.unpack("busybox-static", work).rglob("bin/busybox"))
-        files = {"init": init.encode(), "bin/busybox": busybox.read_bytes()}
+        files = _init_and_busybox(apt, init.encode(), work)
         drivers = {path.name.removesuffix(".ko").replace("-", "_"): path for path in root.rglob("*.ko")}
         for number, name in enumerate(_in_order(modules, drivers)):
             files[f"modules/{number:02}-{name}.ko"] = drivers[name].read_bytes()
@@ -89,6 +88,21 @@ def debian_kernel(image: str, architecture: str, init: str, modules: tuple[str, 
 
     parts = [kernel, apt.version(kernel), apt.version("busybox-static"), init, *modules]
     return kept(image, parts, make)
+
+
+def initramfs(init: bytes) -> Path:
+    """busybox and the program or script INIT."""
+    apt = Apt(packages.guest_debian().ARCHITECTURE)
+
+    def make(work: Path) -> dict[str, bytes]:
+        return {"initrd.cpio": _archive(_init_and_busybox(apt, init, work))}
+
+    return kept("initramfs", [apt.version("busybox-static"), hashlib.sha256(init).hexdigest()], make)["initrd.cpio"]
+
+
+def _init_and_busybox(apt: Apt, init: bytes, work: Path) -> dict[str, bytes]:
+    [busybox] = apt.unpack("busybox-static", work).rglob("bin/busybox")
+    return {"init": init, "bin/busybox": busybox.read_bytes()}
 
 
 def _in_order(wanted: tuple[str, ...], drivers: dict[str, Path]) -> list[str]:

@@ -2,18 +2,18 @@
 """Runs the boot tests: each case on svm and vmx, and on kvm where the host's KVM nests."""
 
 import concurrent.futures
-import os
 import re
 import shutil
 import socket
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import case as cases
 from case import Case
 
-from cairn import build, config, packages, paths
+from cairn import build, config, packages, paths, stopping
 from cairn import run as runs
 from cairn.console import Outcome, Relay, Transcript, Watcher
 from cairn.errors import Failure
@@ -119,7 +119,7 @@ def run(pattern: str, report: Report) -> None:
     say(f"{len(wanted)} boot tests; transcripts are kept in {paths.shown(paths.BUILD / 'test')}")
     # The long ones first, so that none is left alone at the end.
     wanted.sort(key=lambda case: -case.timeout)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with stopping.pool() as pool:
         for done in concurrent.futures.as_completed([pool.submit(_run, case) for case in wanted]):
             report.add(done.result())
 
@@ -133,6 +133,8 @@ def _run(case: Case) -> Result:
         problems = _attend(case, work)
     except Failure as failure:
         problems = str(failure).splitlines()
+    except Exception:  # of a check.py: the other cases go on
+        problems = traceback.format_exc().splitlines()
     seconds = f"{time.monotonic() - began:.1f} s"
     for name in ("bundle.tar", "cairn.iso", "cairn.usb", "OVMF_VARS.fd"):
         (work / name).unlink(missing_ok=True)
@@ -158,7 +160,7 @@ def _attend(case: Case, work: Path) -> list[str]:
 
 
 def _config_path(case: Case, work: Path) -> Path:
-    """A case whose files have to be made first gets a folder for them, with the config in it."""
+    """A case whose files have to be made first gets a folder for them, with the config in it: its own, or one made too."""
     original = (case.folder / case.config).resolve()
     hooks = case.hooks()
     if not hasattr(hooks, "prepare"):
@@ -166,4 +168,5 @@ def _config_path(case: Case, work: Path) -> Path:
     folder = work / "files"
     folder.mkdir()
     hooks.prepare(folder, case)
-    return Path(shutil.copy(original, folder))
+    made = folder / case.config
+    return made if made.exists() else Path(shutil.copy(original, folder))

@@ -5,92 +5,190 @@ On svm with --icount all figures are exact and repeat: one instruction is one ti
 though not its devices; there the figures are for comparison.
 """
 
+import functools
+import json
 import re
 import shutil
 import sys
 import tomllib
 from pathlib import Path
 
-from cairn import build, config, machine_qemu, media, packages, paths, run
+from cairn import build, config, machine_qemu, media, packages, paths, run, stopping
 from cairn.console import Outcome
 from cairn.errors import FAILED, OK, Failure
 from cairn.machine import Hardware
-from cairn.shell import say
+from cairn.shell import lock, say
+from cairn.shell import run as shell_run
 
 _FOLDER = Path(__file__).resolve().parent / "bench"
 _TIMEOUT = 600
+_VMS = (1, 8, 64)           # of 16 MB, all but one idle
+_MANY_MEMORY = 1536 << 20   # of the host that they are on
 
 _MEASURED = re.compile(r"^\[bench\] bench: (\S+) (\d+) (\d+)$")
+_MEASURED_LAST = re.compile(r"^\[bench\] bench: end$")
 _FIRST_ENTRY = re.compile(r"^\[cairn\] .*first guest entry after (\d+) ticks")
-_BESIDE = re.compile(r"^\[cairn\] .*linux starts: .* (\d+) KiB beside")
+_BESIDE = re.compile(r"^\[cairn\] .* starts: .* (\d+) KiB beside")
 _TO_INIT = re.compile(r"boot-time: ok (\d+) us")
+_LASTED = re.compile(r"^\[cairn\] .* lasted for (\d+) ticks")
+_INIT_RUNS = re.compile(r"init: (\d+) ticks")
 
 
 def command() -> int:
     packages.ensure("qemu", "bochs", "iso")
-    build.hypervisor()
-    build.guest()
-    columns = {"svm": _svm(), "vmx": _vmx()}
-    print(_table(tomllib.loads((_FOLDER / "rows.toml").read_text()), columns))
+    columns = {"svm": _svm([*_LIMITED, _bare_guest_boot, _bare_cloud_boot]), "vmx": _exits(_vmx("exits.toml"))}
+    rows = _rows()
+    print(_table(rows, columns))
+    print()
+    print(_scaling_table(rows, columns["svm"]))
     return OK
 
 
 def over_limit() -> list[str]:
     """What costs more on svm than the limit that its row in rows.toml sets; each figure repeats exactly."""
     packages.ensure("qemu")
-    build.hypervisor()
-    build.guest()
-    figures = _svm()
+    figures = _svm(_LIMITED)
+    rows = _rows()
     problems = []
-    for row in tomllib.loads((_FOLDER / "rows.toml").read_text())["row"]:
-        figure = figures.get(row["key"])
-        if figure is None:
-            problems.append(f"{row['title']}: not measured")
-        elif figure > row.get("limit", sys.maxsize):
-            problems.append(f"{row['title']}: {_number(figure)}, the limit is {_number(row['limit'])}")
+    for row in rows["row"]:
+        if row.get("unlimited"):
+            continue
+        problems += _judged(row["title"], figures.get(row["key"]), row["limit"])
+    for row in rows["scaling"]:
+        for count in _VMS:
+            problems += _judged(f"{row['title']} with {count} VMs", figures.get(_of(row["key"], count)), _scaling_limit(row, figures))
     return problems
 
 
-def _svm() -> dict[str, float]:
-    hardware = Hardware("svm", icount=True, headless=True)
-    say("measuring exits on svm")
-    figures = _exits(_lines(hardware, "exits.toml"))
-    say("measuring boots on svm")
-    lines = _lines(hardware, "boot.toml")
-    figures |= _first(lines, _TO_INIT, "guest-boot") | _first(lines, _BESIDE, "vm-memory")
-    figures |= {"host-boot": ticks / 1e6 for ticks in _first(_demo(hardware), _FIRST_ENTRY, "ticks").values()}
-    figures |= _first(_bare(), _TO_INIT, "guest-boot-bare")
+def _judged(title: str, figure: float | None, limit: float) -> list[str]:
+    if figure is None:
+        return [f"{title}: not measured"]
+    return [f"{title}: {_number(figure)}, the limit is {_number(limit)}"] if figure > limit else []
+
+
+def _rows() -> dict:
+    return tomllib.loads((_FOLDER / "rows.toml").read_text())
+
+
+# --- what is measured: each function is one run of a machine, and returns the figures of its rows ----------------------------
+
+def _svm(runs: list) -> dict[str, float]:
+    """All figures of these runs. They count instructions, so they may share the computer."""
+    build.hypervisor()
+    build.guest()
+    build.config_tool()
+    say(f"{len(runs)} runs on svm")
+    figures = {}
+    with stopping.pool() as pool:
+        for one in pool.map(lambda measure: measure(), runs):
+            figures |= one
     figures["image"] = media.hypervisor_file().stat().st_size / 1024
     return figures
 
 
-def _vmx() -> dict[str, float]:
+def _exit_costs() -> dict[str, float]:
+    return _exits(_counted(_FOLDER / "exits.toml"))
+
+
+def _guest_boot() -> dict[str, float]:
+    lines = _counted(_FOLDER / "boot.toml")
+    return _first(lines, _TO_INIT, "guest-boot") | _first(lines, _BESIDE, "vm-memory")
+
+
+def _host_boot() -> dict[str, float]:
+    lines = _observe(_hardware(), config.demo(headless=True), until=_FIRST_ENTRY)
+    return _first(lines, _FIRST_ENTRY, "host-boot", 1e6)
+
+
+def _cloud_boot() -> dict[str, float]:
+    return _first(_counted(_cloud_kernel() / "cloud.toml"), _LASTED, "cloud-boot", 1e6)
+
+
+def _many(count: int) -> dict[str, float]:
+    """One VM is measured when the others have long begun to idle."""
+    folder = paths.BUILD / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"vms-{count}.toml"
+    idle, measured = (tomllib.loads((_FOLDER / "many.toml").read_text())["vm"])
+    vms = [{**idle, "name": f"{idle['name']}{number}"} for number in range(1, count)] + [measured]
+    file.write_text("\n".join(_toml(vm) for vm in vms))
+    lines = _counted(file, memory=_MANY_MEMORY, until=_MEASURED_LAST)
+    beside = max((int(match[1]) for line in lines if (match := _BESIDE.search(line))), default=None)
+    figures = {**_exits(lines), **({"memory": beside} if beside is not None else {})}
+    return {_of(key, count): figure for key, figure in figures.items()}
+
+
+def _bare_guest_boot() -> dict[str, float]:
+    """The guest of boot.toml as QEMU's own, with the same virtual disk and no hypervisor in between."""
+    vm = tomllib.loads((_FOLDER / "boot.toml").read_text())["vm"][0]
+    drive = machine_qemu.virtio_disk(paths.GUEST / "rootfs.erofs")
+    return _first(_bare(paths.GUEST / "vmlinux", vm, drive, _TO_INIT), _TO_INIT, "guest-boot-bare")
+
+
+def _bare_cloud_boot() -> dict[str, float]:
+    folder = _cloud_kernel()
+    vm = tomllib.loads((folder / "cloud.toml").read_text())["vm"][0]
+    lines = _bare(folder / vm["kernel"], vm, ["-initrd", folder / vm["initrd"]], _INIT_RUNS)
+    return _first(lines, _INIT_RUNS, "cloud-boot-bare", 1e6)
+
+
+_LIMITED = [_cloud_boot, _exit_costs, *(functools.partial(_many, count) for count in reversed(_VMS)), _guest_boot, _host_boot]
+
+
+# --- how -------------------------------------------------------------------------------------------------------------------
+
+@functools.cache
+def _cloud_kernel() -> Path:
+    """A folder with cloud.toml and the files that it names: Debian's kernel for clouds, init.c as its first process."""
+    sys.path.insert(0, str(paths.ROOT / "tests" / "qemu"))
+    import foreign
+    folder = paths.BUILD / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    init = folder / "init"
+    with lock(folder / ".lock"):
+        shell_run(["gcc", "-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-Wl,--build-id=none", "-s",
+                   "-o", init, _FOLDER / "init.c"])
+        files = {"vmlinuz": foreign.debian_kernel("linux-image-cloud-amd64", "amd64", "", ())["vmlinuz"],
+                 "initrd.cpio": foreign.initramfs(init.read_bytes()), "cloud.toml": _FOLDER / "cloud.toml"}
+        for name, path in files.items():
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(path)
+    return folder
+
+
+def _of(key: str, count: int) -> str:
+    return f"{key} of {count}"
+
+
+def _toml(vm: dict) -> str:
+    return "[[vm]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in vm.items())
+
+
+def _hardware(memory: int = 1 << 30) -> Hardware:
+    return Hardware("svm", icount=True, headless=True, memory=memory)
+
+
+def _counted(file: Path, memory: int = 1 << 30, until: re.Pattern | None = None) -> list[str]:
+    return _observe(_hardware(memory), config.load(file), until)
+
+
+def _vmx(name: str) -> list[str]:
     say("measuring exits on vmx")
-    return _exits(_lines(Hardware("vmx", headless=True), "exits.toml"))
+    return _observe(Hardware("vmx", headless=True), config.load(_FOLDER / name))
 
 
-def _lines(hardware: Hardware, name: str) -> list[str]:
-    return _observe(hardware, config.load(_FOLDER / name))
-
-
-def _demo(hardware: Hardware) -> list[str]:
-    return _observe(hardware, config.demo(headless=True))
-
-
-def _observe(hardware: Hardware, cfg: config.Config) -> list[str]:
-    outcome, lines = run.observe(hardware, cfg, _TIMEOUT)
+def _observe(hardware: Hardware, cfg: config.Config, until: re.Pattern | None = None) -> list[str]:
+    outcome, lines = run.observe(hardware, cfg, _TIMEOUT, until)
     _require(outcome, lines, f"{cfg.path.name} on {hardware.machine}")
     return lines
 
 
-def _bare() -> list[str]:
-    """The guest of boot.toml as QEMU's own, with the same virtual disk and no hypervisor in between."""
-    words = tomllib.loads((_FOLDER / "boot.toml").read_text())["vm"][0]["cmdline"]
+def _bare(kernel: Path, vm: dict, more: list, until: re.Pattern) -> list[str]:
     work = run.work_folder()
     try:
-        outcome, lines = run.watch(machine_qemu.start_bare(paths.GUEST / "vmlinux", words, paths.GUEST / "rootfs.erofs", work),
-                                   work, _TIMEOUT, until=_TO_INIT)
-        _require(outcome, lines, "vmlinux without a hypervisor")
+        machine = machine_qemu.start_bare(kernel, vm["cmdline"], vm["memory"], more, work)
+        outcome, lines = run.watch(machine, work, _TIMEOUT, until)
+        _require(outcome, lines, f"{kernel.name} without a hypervisor")
         return lines
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -105,8 +203,11 @@ def _exits(lines: list[str]) -> dict[str, float]:
     return {match[1]: int(match[3]) for line in lines if (match := _MEASURED.match(line))}
 
 
-def _first(lines: list[str], pattern: re.Pattern, key: str) -> dict[str, float]:
-    return next(({key: int(match[1])} for line in lines if (match := pattern.search(line))), {})
+def _first(lines: list[str], pattern: re.Pattern, key: str, unit: float = 1) -> dict[str, float]:
+    return next(({key: int(match[1]) / unit} for line in lines if (match := pattern.search(line))), {})
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------------
 
 
 def _table(data: dict, columns: dict[str, dict[str, float]]) -> str:
@@ -119,6 +220,23 @@ def _table(data: dict, columns: dict[str, dict[str, float]]) -> str:
         budget = row.get("budget")
         table.append([row["title"], *map(_number, ours), _number(budget) + (" OVER" if over else ""),
                       *(_number(row.get(peer)) for peer in peers)])
+    return _aligned(table)
+
+
+def _scaling_table(data: dict, figures: dict[str, float]) -> str:
+    table = [["on svm, with so many VMs of 16 MB, all but one idle", *map(str, _VMS), "limit"]]
+    for row in data["scaling"]:
+        ours = [figures.get(_of(row["key"], count)) for count in _VMS]
+        table.append([row["title"], *map(_number, ours), _number(_scaling_limit(row, figures))])
+    return _aligned(table)
+
+
+def _scaling_limit(row: dict, figures: dict[str, float]) -> float:
+    """A limit, or so many per cent above the figure of one VM by itself."""
+    return row["limit"] if "limit" in row else figures.get(_of(row["key"], 1), 0) * (1 + row["within"] / 100)
+
+
+def _aligned(table: list[list[str]]) -> str:
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     return "\n".join("  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))])
                      for line in table)

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from cairn import build, machine, packages, run
+from cairn import build, machine, packages, run, stopping
 from cairn.errors import OK, ConfigError, Failure, usage
 from cairn.machine import Disk, Hardware, Nic
 from cairn.shell import say
@@ -104,7 +104,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
 
 def main(words: list[str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    stopping.install()
     try:
         return _dispatch(_parser().parse_args(words))
     except ConfigError as error:
@@ -113,8 +113,5 @@ def main(words: list[str]) -> int:
     except Failure as failure:
         say(str(failure))
         return failure.status
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         return 128 + signal.SIGPIPE

@@ -4,11 +4,10 @@
 import dataclasses
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 
-from cairn import paths
+from cairn import paths, stopping
 from cairn.errors import usage
 
 MACHINES = ("svm", "vmx", "kvm")
@@ -67,13 +66,14 @@ class Hardware:
     nics: tuple[Nic, ...] = ()
     headless: bool = False
     icount: bool = False
+    instruction_ns: int = 0  # of the machine's time for each instruction, a power of two; 0: the emulator's own pace
     gdb: bool = False
 
     def complete(self) -> "Hardware":
         boot = self.boot
         if boot is None:
             boot = "direct" if self.machine != "vmx" and self.firmware == "bios" else "iso"
-        cpus = self.cpus if self.cpus is not None else 1 if self.icount else 2
+        cpus = self.cpus if self.cpus is not None else 1 if self.icount or self.instruction_ns else 2
         return dataclasses.replace(self, boot=boot, cpus=cpus)
 
     def allow(self, option: str, allowed: tuple, value, why: str) -> None:
@@ -109,8 +109,8 @@ class Machine:
         pipes = console_out is None
         (work / "command").write_text(" ".join(map(str, command)) + "\n")
         with self._errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [str(word) for word in command], cwd=work, stderr=errors, start_new_session=True,
+            self.process = stopping.start(
+                [str(word) for word in command], cwd=work, stderr=errors,
                 stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipes else (work / "emulator.out").open("wb"))
         self.console_out = self.process.stdout.fileno() if pipes else console_out
@@ -141,8 +141,4 @@ class Machine:
 
     def kill(self) -> None:
         """Pulls the plug: ends the emulator and all that it started."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
+        stopping.kill(self.process)

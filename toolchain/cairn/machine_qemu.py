@@ -16,8 +16,8 @@ _PROCESSORS = {
     "svm": ["-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,+npt"],
     "kvm": ["-accel", "kvm", "-cpu", "host"],
 }
-# One instruction is one nanosecond of virtual time, and nothing of the outside gets in.
-_DETERMINISTIC = ["-icount", "shift=0,sleep=off,align=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"]
+# Nothing of the outside gets in.
+_DETERMINISTIC = ["-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"]
 _NIC_DEVICES = {"virtio": "virtio-net-pci,disable-legacy=on", "e1000": "e1000", "e1000e": "e1000e"}
 
 
@@ -43,8 +43,9 @@ def start(hardware: Hardware, medium: "Path", words: str, work: Path, monitor: P
                "-m", f"{hardware.memory >> 20}M", "-nodefaults", "-no-user-config", "-vga", "std", "-display", "none",
                "-no-reboot", "-d", "cpu_reset", "-D", work / "resets",
                "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
-    if hardware.icount:
-        command += _DETERMINISTIC
+    if hardware.icount or hardware.instruction_ns:
+        shift = max(hardware.instruction_ns, 1).bit_length() - 1
+        command += ["-icount", f"shift={shift},sleep=off,align=off", *_DETERMINISTIC]
     command += _firmware(hardware, work)
     command += _boot(hardware, medium, words)
     command += _disks(hardware)
@@ -56,13 +57,17 @@ def start(hardware: Hardware, medium: "Path", words: str, work: Path, monitor: P
     return QemuMachine(command, work)
 
 
-def start_bare(kernel: Path, words: str, disk: Path, work: Path) -> Machine:
-    """A Linux kernel with a virtio disk on svm's hardware, instructions counted, without Cairn: to compare with."""
-    command = ["qemu-system-x86_64", "-M", "q35", *_PROCESSORS["svm"], "-smp", 1, "-m", "128M", "-nodefaults", "-no-user-config",
+def start_bare(kernel: Path, words: str, memory: str, more: list, work: Path) -> Machine:
+    """A Linux kernel on svm's hardware, instructions counted, without Cairn: to compare with. MORE: options of QEMU."""
+    command = ["qemu-system-x86_64", "-M", "q35", *_PROCESSORS["svm"], "-smp", 1, "-m", memory, "-nodefaults", "-no-user-config",
                "-display", "none", "-no-reboot", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-               *_DETERMINISTIC, "-kernel", kernel, "-append", words,
-               "-drive", f"if=none,id=disk,format=raw,readonly=on,file={disk}", "-device", "virtio-blk-pci,disable-legacy=on,drive=disk"]
+               *_DETERMINISTIC, "-kernel", kernel, "-append", words, *more]
     return QemuMachine(command, work)
+
+
+def virtio_disk(file: Path) -> list:
+    """Options of a machine for start_bare()."""
+    return ["-drive", f"if=none,id=disk,format=raw,readonly=on,file={file}", "-device", "virtio-blk-pci,disable-legacy=on,drive=disk"]
 
 
 class QemuMachine(Machine):

@@ -87,11 +87,12 @@ def command(hardware: Hardware, config_path: Path | None, timeout: float | None)
         shutil.rmtree(work, ignore_errors=True)
 
 
-def observe(hardware: Hardware, cfg: config.Config, timeout: float) -> tuple[Outcome, list[str]]:
-    """Runs without showing anything; the transcript's lines."""
+def observe(hardware: Hardware, cfg: config.Config, timeout: float,
+            until: re.Pattern | None = None) -> tuple[Outcome, list[str]]:
+    """Runs without showing anything; the transcript's lines. One with UNTIL is a good end."""
     work = work_folder()
     try:
-        return watch(start(prepare(hardware), cfg, work), work, timeout)
+        return watch(start(prepare(hardware), cfg, work), work, timeout, until)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

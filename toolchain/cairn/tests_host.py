@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Tests that need no machine: unit tests, fuzz targets, both compilers, the image, format and lint."""
 
-import concurrent.futures
 import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from cairn import build, packages, paths
+from cairn import build, packages, paths, stopping
 from cairn.errors import Failure
 from cairn.report import Report, Result, excerpt, verdict
 from cairn.shell import say
@@ -24,7 +24,7 @@ def run(pattern: str, report: Report) -> None:
     packages.ensure("host tests")
     for name, test in [("format", _format), ("build kernel-gcc", lambda: _build("kernel-gcc", ["all", "headers"])),
                        ("build kernel-clang", lambda: _build("kernel-clang", ["all", "headers"])),
-                       ("image", _image), ("command line", _command_line)]:
+                       ("image", _image), ("command line", _command_line), ("stopping", _stopping)]:
         if pattern in name:
             report.add(verdict(name, test))
     _programs("host-asan", _unit_programs(), _unit, pattern, report)
@@ -73,6 +73,43 @@ def _command_line() -> list[str]:
     return problems
 
 
+# Two threads, each with a program that never ends, and a third piece of work that has to wait for one of them.
+_NEVER_ENDS = """
+import os
+from cairn import stopping
+def work(_):
+    process = stopping.start(["sleep", "600"])
+    print(process.pid, flush=True)
+    process.wait()
+stopping.install()
+os.cpu_count = lambda: 2
+with stopping.pool() as pool:
+    list(pool.map(work, range(3)))
+"""
+
+
+def _stopping() -> list[str]:
+    """Ctrl-C and SIGTERM end ./cairn at once, with all that it started."""
+    problems = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen([sys.executable, "-c", _NEVER_ENDS], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              cwd=paths.ROOT / "toolchain", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as python:
+            started = [int(python.stdout.readline()) for _ in range(2)]
+            python.send_signal(number)
+            try:
+                more, said = python.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                python.kill()
+                more, said = "", "does not end"
+        if python.returncode != 128 + number or more or said:
+            problems.append(f"{number.name}: status {python.returncode}, not {128 + number}: {more}{said}")
+        for process in started:
+            if Path(f"/proc/{process}").exists():
+                problems.append(f"{number.name}: left behind: process {process}")
+                os.kill(process, signal.SIGKILL)
+    return problems
+
+
 def _unit_programs() -> set[str]:
     """One for each folder with tests, as tests/host/CMakeLists.txt names them."""
     folder = paths.ROOT / "tests" / "host"
@@ -94,7 +131,7 @@ def _programs(preset: str, names: set[str], test, pattern: str, report: Report) 
         report.add(Result("FAIL", f"build {preset}", detail=excerpt(str(failure))))
         return
     folder = paths.BUILD / preset / "tests" / "host"
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with stopping.pool() as pool:
         for result in pool.map(lambda name: test(folder / name), wanted):
             report.add(result)
 
@@ -142,7 +179,7 @@ def _lint(pattern: str, report: Report) -> None:
     stamps.mkdir(exist_ok=True)
     depends = _dependencies()
     say(f"clang-tidy looks at {len(files)} files")
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with stopping.pool() as pool:
         found = pool.map(lambda file: _tidy(file, depends.get(file, []), stamps), files)
         problems = list(dict.fromkeys(line for lines in found for line in lines))
     report.add(Result("FAIL", "lint", detail=excerpt("\n".join(problems))) if problems else Result("PASS", "lint", f"{len(files)} files"))

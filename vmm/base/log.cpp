@@ -12,13 +12,17 @@ namespace {
 constexpr std::size_t kLineSize = 240;
 
 /// The latest lines, each cut to kLineSize.
+struct Line {
+    char text[kLineSize];
+    std::size_t size;
+};
+
+constexpr std::size_t kLines = 256;
+/// Under the lock of `ring`. Not in it: the lock's rank is no zero, and would take all of this into the
+/// image.
+constinit std::array<Line, kLines> lines{};
+
 struct Ring {
-    static constexpr std::size_t kLines = 256;
-    struct Line {
-        char text[kLineSize];
-        std::size_t size;
-    };
-    std::array<Line, kLines> lines{};
     std::size_t written{0};
 
     void add(std::string_view text) {
@@ -79,10 +83,10 @@ void set_level(Level level) {
 
 void for_each_kept_line(void (*line)(void* context, std::string_view text), void* context) {
     const std::size_t end = ring.with([](Ring& r) { return r.written; });
-    for (std::size_t i = end > Ring::kLines ? end - Ring::kLines : 0; i < end; ++i) {
+    for (std::size_t i = end > kLines ? end - kLines : 0; i < end; ++i) {
         char text[kLineSize];
-        const auto size = ring.with([&](Ring& r) {
-            const auto& kept = r.lines[i % Ring::kLines];
+        const auto size = ring.with([&](Ring&) {
+            const Line& kept = lines[i % kLines];
             return std::string_view{kept.text, kept.size}.copy(text, kLineSize);
         });
         line(context, {text, size});

@@ -14,9 +14,9 @@ void CpuLoop::run() {
 bool CpuLoop::nap() const {
     if (wants_cpu() || !scheduler_.alone(cpu_))
         return false;
-    const std::uint64_t start = clock_.now();
+    scheduler_.sleeps(cpu_, clock_.now());
     machine::sleep_until_interrupt();
-    scheduler_.slept(cpu_, clock_.now() - start);
+    scheduler_.slept(cpu_, clock_.now());
     return true;
 }
 

@@ -155,6 +155,10 @@ private:
     Next handle_task_switch(const VmExit& exit);
     Next handle_int1(const VmExit& exit);
     Next handle_invlpg(const VmExit& exit);
+    Next handle_exception(const VmExit& exit);
+    [[gnu::noinline]] Next handle_string_io(const VmExit& exit);
+    [[gnu::noinline]] void meet_port_breakpoints(const IoExit& io);
+    Next load_status_word(const x86::Instruction& instruction, const VmExit& exit);
     /// The instruction that exited, or nullptr: then `failure` is what to do.
     const x86::Instruction* fetch_instruction(const VmExit& exit, Next& failure);
     Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);

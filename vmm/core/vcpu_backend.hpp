@@ -45,6 +45,7 @@ public:
     /// NMIs are blocked, as after the delivery of one, or no longer: the VMM did the work of delivery or
     /// IRET.
     virtual void set_nmi_blocking(bool blocked) = 0;
+    [[nodiscard]] virtual bool nmi_blocking() const = 0;
     /// Guest TSC = host TSC + offset.
     virtual void set_tsc_offset(std::int64_t offset) = 0;
     /// RESET of what CpuState and `regs` do not hold: the x87, SSE and AVX registers, XCR0, TSC_AUX.

@@ -78,6 +78,7 @@ Expected<void> VmManager::start(Entry& entry) {
                    static_cast<int>(name.size()), name.data());
         return Unexpected{Error::invalid_argument};
     }
+    entry.started_at = services_.clock.now();
     const Vm::Consoles consoles = HV_TRY(consoles_.open(index, name));
     auto vm = Vm::create(*entry.config, services_, consoles);
     if (!vm) {
@@ -164,6 +165,7 @@ void VmManager::finish(Entry& entry) {
 }
 
 void VmManager::end(Entry& entry, VmStop reason) {
+    const std::uint64_t lasted = services_.clock.now() - entry.started_at;
     consoles_.close(static_cast<std::size_t>(&entry - entries_.begin()));
     entry.vm.reset();
     entry.state = VmState::ended;
@@ -171,6 +173,8 @@ void VmManager::end(Entry& entry, VmStop reason) {
     const auto name = entry.config->name;
     if (!worth_a_line(entry))
         return;
+    log::debug(Topic::vm, "%.*s lasted for %llu ticks", static_cast<int>(name.size()), name.data(),
+               static_cast<unsigned long long>(lasted));
     if (reason == VmStop::exit_code)
         log::info(Topic::vm, "%.*s ended: debug exit with code %u", static_cast<int>(name.size()),
                   name.data(), entry.exit_code);

@@ -45,6 +45,7 @@ public:
         VmState state{VmState::stopped};
         VmStop reason{VmStop::none};  ///< why it ended last
         std::uint32_t exit_code{0};   ///< with VmStop::exit_code
+        std::uint64_t started_at{0};  ///< TSC before it was built
         std::uint32_t resets{0};      ///< by the guest, by the monitor, or by its restart policy
         bool failed_to_start{false};
         /// Whether it ended as it should: by power-off, by the host, or with exit code 0.
@@ -57,6 +58,7 @@ public:
     /// Starts what has `autostart`. Error::no_memory: the list itself could not be made.
     Expected<void> init();
     [[nodiscard]] std::span<Entry> entries() { return entries_.span(); }
+    [[nodiscard]] const VmServices& services() const { return services_; }
     /// nullptr: there is no VM of that name.
     [[nodiscard]] Entry* find(std::string_view name);
 

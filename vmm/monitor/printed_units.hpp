@@ -47,4 +47,14 @@ inline PrintedUnit printed_time(std::uint64_t nanoseconds) {
     return out;
 }
 
+/// "12.3 us", and from 10 ms on "12.3 ms".
+inline PrintedUnit printed_delay(std::uint64_t nanoseconds) {
+    PrintedUnit out;
+    const bool long_one = nanoseconds >= 10'000'000;
+    const std::uint64_t tenths = nanoseconds / (long_one ? 100'000 : 100);
+    out.append("%llu.%llu %s", static_cast<unsigned long long>(tenths / 10),
+               static_cast<unsigned long long>(tenths % 10), long_one ? "ms" : "us");
+    return out;
+}
+
 }  // namespace hv

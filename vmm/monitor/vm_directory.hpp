@@ -30,8 +30,13 @@ public:
     /// What a vCPU has done since its VM was built.
     struct VcpuStatistics {
         std::uint64_t exits[VmExit::kReasons];
-        std::uint64_t run_ns;   ///< ran on a CPU
-        std::uint64_t wait_ns;  ///< wanted to, while others ran
+        std::uint64_t run_ticks;     ///< ran on a CPU, in TSC ticks
+        std::uint64_t run_ns;        ///< the same
+        std::uint64_t wait_ns;       ///< wanted to, while others ran
+        std::uint64_t wakes;         ///< how often it ran after it was woken from its sleep,
+        std::uint64_t wake_ns;       ///< how long after, in all,
+        std::uint64_t most_wake_ns;  ///< and at most
+        std::uint64_t age_ns;        ///< since its VM was built
     };
 
     [[nodiscard]] virtual std::size_t size() const = 0;

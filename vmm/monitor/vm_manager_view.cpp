@@ -41,8 +41,15 @@ std::optional<VmDirectory::VcpuStatistics> VmManagerView::vcpu(std::size_t index
     const auto nanoseconds = [](std::uint64_t ticks) {
         return Clock::scale(ticks, 1'000'000'000, machine::tsc_hz());
     };
-    statistics.run_ns = nanoseconds(vcpu.run_ticks());
-    statistics.wait_ns = nanoseconds(vcpu.wait_ticks());
+    const VmServices& services = manager_.services();
+    const Scheduler::Times times = services.scheduler.times(vcpu);
+    statistics.run_ticks = times.ran;
+    statistics.run_ns = nanoseconds(times.ran);
+    statistics.wait_ns = nanoseconds(times.waited);
+    statistics.wakes = vcpu.wakes();
+    statistics.wake_ns = nanoseconds(vcpu.wake_ticks());
+    statistics.most_wake_ns = nanoseconds(vcpu.most_wake_ticks());
+    statistics.age_ns = nanoseconds(services.clock.now() - entry.started_at);
     return statistics;
 }
 

@@ -50,11 +50,22 @@ void RunQueue::remove(SchedEntity& entity, std::uint64_t now) {
 void RunQueue::start(SchedEntity& entity, std::uint64_t now) {
     remove(entity, now);
     load_ += entity.load_;
+    if (entity.woken_ != 0)
+        note_wake(entity, now);
     entity.since_ = now;
     entity.yields_ = false;
     entity.state_.store(SchedEntity::State::running, std::memory_order_release);
     current_ = &entity;
     advance();
+}
+
+void RunQueue::note_wake(SchedEntity& entity, std::uint64_t now) {
+    const std::uint64_t took = elapsed(entity.woken_, now);
+    entity.woken_ = 0;
+    count(entity.wakes_, 1);
+    count(entity.wake_ticks_, took);
+    if (took > entity.most_wake_ticks())
+        entity.most_wake_ticks_.store(took, std::memory_order_relaxed);
 }
 
 SchedEntity* RunQueue::stop(std::uint64_t now) {

@@ -43,6 +43,7 @@ public:
 
 private:
     void advance();
+    static void note_wake(SchedEntity& entity, std::uint64_t now);
 
     Waiting waiting_;
     Waiting throttled_;

@@ -34,8 +34,15 @@ public:
     [[nodiscard]] std::uint32_t cpu() const { return cpu_.load(std::memory_order_relaxed); }
     [[nodiscard]] SchedGroup& group() const { return group_; }
     /// TSC ticks that it ran, up to when it was charged last, and that it waited although it wanted to run.
+    /// Scheduler::times() counts up to now.
     [[nodiscard]] std::uint64_t run_ticks() const { return run_ticks_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t wait_ticks() const { return wait_ticks_.load(std::memory_order_relaxed); }
+    /// How often it ran after a wake-up, and the ticks from the one to the other: of all, and the most.
+    [[nodiscard]] std::uint64_t wakes() const { return wakes_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t wake_ticks() const { return wake_ticks_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t most_wake_ticks() const {
+        return most_wake_ticks_.load(std::memory_order_relaxed);
+    }
     /// How often it changed the CPU.
     [[nodiscard]] std::uint64_t migrations() const { return migrations_.load(std::memory_order_relaxed); }
 
@@ -51,11 +58,15 @@ private:
     ListLink link_;
     VirtualTime virtual_time_{0};  ///< on the scale of cpu()'s run queue
     std::uint64_t since_{0};       ///< when it began to run or to wait
+    std::uint64_t woken_{0};       ///< when it was woken, if it has not run since; else 0
     std::uint64_t release_{0};     ///< throttled: until when
     std::uint32_t load_{0};        ///< what it counts in cpu()'s load
     bool yields_{false};           ///< somebody else shall run first
     std::atomic<std::uint64_t> run_ticks_{0};
     std::atomic<std::uint64_t> wait_ticks_{0};
+    std::atomic<std::uint64_t> wakes_{0};
+    std::atomic<std::uint64_t> wake_ticks_{0};
+    std::atomic<std::uint64_t> most_wake_ticks_{0};
     std::atomic<std::uint64_t> migrations_{0};
 };
 

@@ -121,8 +121,26 @@ bool Scheduler::claim_blocked(SchedEntity& entity) {
 }
 
 void Scheduler::wake(SchedEntity& entity) {
-    if (claim_blocked(entity))
-        place(entity, machine::tsc());
+    if (!claim_blocked(entity))
+        return;
+    const std::uint64_t now = machine::tsc();
+    entity.woken_ = now;
+    place(entity, now);
+}
+
+Scheduler::Times Scheduler::times(const SchedEntity& entity) const {
+    for (;; machine::pause()) {
+        const std::uint32_t index = entity.cpu();
+        const LockGuard guard{at(index).lock};
+        const State state = entity.state();
+        if (entity.cpu() != index || state == State::moving)
+            continue;
+        const std::uint64_t asleep = at(index).asleep_since.load(std::memory_order_relaxed);
+        const std::uint64_t until = state == State::running && asleep != 0 ? asleep : machine::tsc();
+        const std::uint64_t since = until > entity.since_ ? until - entity.since_ : 0;
+        return {entity.run_ticks() + (state == State::running ? since : 0),
+                entity.wait_ticks() + (state == State::queued ? since : 0)};
+    }
 }
 
 Expected<void> Scheduler::set_affinity(SchedEntity& entity, const CpuSet& affinity) {

@@ -55,10 +55,15 @@ public:
     /// Whether nobody waits on any CPU, so that whoever runs on `cpu` may sleep in its place instead of
     /// blocking. Somebody who begins to wait kicks it.
     [[nodiscard]] bool alone(std::uint32_t cpu) const { return alone_.contains(cpu); }
-    /// Who runs on `cpu` has slept in its place: that was no time of a processor.
-    void slept(std::uint32_t cpu, std::uint64_t ticks) {
+    /// Who runs on `cpu` sleeps in its place from `now` on,
+    void sleeps(std::uint32_t cpu, std::uint64_t now) {
+        at(cpu).asleep_since.store(now, std::memory_order_relaxed);
+    }
+    /// and until `now`: that was no time of a processor.
+    void slept(std::uint32_t cpu, std::uint64_t now) {
         const LockGuard guard{at(cpu).lock};
-        at(cpu).queue.slept(ticks);
+        at(cpu).queue.slept(now - at(cpu).asleep_since.load(std::memory_order_relaxed));
+        at(cpu).asleep_since.store(0, std::memory_order_relaxed);
     }
     /// Lets others run before `current`, which only waits for them: one of its own group if possible.
     void yield(SchedEntity& current);
@@ -75,6 +80,13 @@ public:
     /// more.
     bool retire(SchedEntity& entity);
 
+    /// TSC ticks that `entity` has run, and waited although it wanted to run.
+    struct Times {
+        std::uint64_t ran;
+        std::uint64_t waited;
+    };
+    [[nodiscard]] Times times(const SchedEntity& entity) const;
+
     [[nodiscard]] std::uint32_t cpu_count() const { return cpu_count_; }
     [[nodiscard]] bool idle(std::uint32_t cpu) const { return idle_.contains(cpu); }
 
@@ -85,6 +97,7 @@ private:
         bool unsliced{false};  ///< its current entity runs without a slice's end: under the lock, see alone_
         std::atomic<bool> resched{false};
         std::atomic<std::uint64_t> deadline{kNever};
+        std::atomic<std::uint64_t> asleep_since{0};  ///< or 0: see sleeps()
         // What others look at without the lock. A virtual time of this queue plus `offset` is comparable
         // among CPUs.
         std::atomic<VirtualTime> offset{0};

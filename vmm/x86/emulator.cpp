@@ -123,6 +123,29 @@ Emulator::Result Emulator::emulate() {
     return in == nullptr ? failure : run(*in, nullptr);
 }
 
+Emulator::Result Emulator::emulate_watched() {
+    CpuState state;
+    backend_.get_state(state, RegSet::control | RegSet::debug);
+    breakpoints_.begin(state);
+    operands_.watch(&breakpoints_);
+    const Result result = emulate();
+    operands_.watch(nullptr);
+    if (result == Result::done)
+        breakpoints_.raise(backend_, events_);
+    return result;
+}
+
+Emulator::Result Emulator::read_operand(const Instruction& in, std::uint64_t& value) {
+    backend_.get_state(state_, RegSet::control | RegSet::segments);
+    mode_ = code_mode(state_);
+    operands_.begin(state_, backend_.regs.rflags, mode_, nullptr);
+    Place place;
+    if (const Outcome outcome = operand(in, Access::read, place); outcome != Outcome::ok)
+        return conclude(in, outcome);
+    value = operands_.read(place);
+    return Result::done;
+}
+
 Emulator::Result Emulator::run(const Instruction& in, const NestedFault* fault) {
     operands_.begin(state_, backend_.regs.rflags, mode_, fault);
     jumped_ = unfinished_ = false;

@@ -40,6 +40,12 @@ public:
     /// The instruction at RIP, whatever it is: string I/O.
     Result emulate();
 
+    /// Either of them in a guest that has breakpoints enabled, which it meets.
+    Result emulate_watched();
+    /// Reads the memory operand of `in`, the instruction at RIP, which somebody else executes. Result::done:
+    /// it is in `value`.
+    Result read_operand(const Instruction& in, std::uint64_t& value);
+
     /// The bytes at RIP after Result::unsupported.
     [[nodiscard]] std::span<const std::uint8_t> bytes() const { return std::span{bytes_}.first(byte_count_); }
 
@@ -127,6 +133,7 @@ private:
     InstructionFetcher& fetcher_;
     EventQueue& events_;
     OperandMemory operands_;
+    Breakpoints breakpoints_{};
     CpuState state_{};
     CodeMode mode_{};
     bool jumped_{false};      ///< RIP is set already

@@ -17,7 +17,8 @@ Outcome Emulator::string(const Instruction& in) {
     const bool compares = in.operation == Operation::cmps || in.operation == Operation::scas;
     std::uint64_t& rcx = backend_.regs.gpr[RCX];
     const auto count = [&] { return cut(rcx, in.address_size); };
-    const unsigned limit = (backend_.regs.rflags & RFLAGS_TF) != 0 ? 1 : kBatch;
+    const bool traps = (backend_.regs.rflags & RFLAGS_TF) != 0 || operands_.watcher() != nullptr;
+    const unsigned limit = traps ? 1 : kBatch;
     for (unsigned done = 0; count() != 0; ++done) {
         if (done == limit) {
             unfinished_ = true;
@@ -54,6 +55,9 @@ Outcome Emulator::string_step(const Instruction& in) {
                                   writes ? Access::write : Access::read, to));
 
     const auto port = static_cast<std::uint16_t>(regs.gpr[RDX]);
+    const bool port_access = in.operation == Operation::ins || in.operation == Operation::outs;
+    if (Breakpoints* watcher = operands_.watcher(); watcher != nullptr && port_access) [[unlikely]]
+        watcher->note_port(port, size);
     const std::uint64_t accumulator = cut(regs.gpr[RAX], size);
     std::uint64_t value = 0;
     switch (in.operation) {

@@ -110,6 +110,8 @@ Outcome OperandMemory::resolve(SegmentName segment, std::uint64_t offset, unsign
                              : segment_allows(state_->seg(segment), offset, size, access);
     if (!allowed)
         return fail(segment == SegmentName::ss ? EXCEPTION_SS : EXCEPTION_GP);
+    if (breakpoints_ != nullptr) [[unlikely]]
+        breakpoints_->note_memory(address, size, access);
     return translate_pages(address, size, access, state_->cpl() == 3 ? Accessor::user : Accessor::supervisor,
                            place);
 }

@@ -19,8 +19,9 @@ constexpr Intercept kIntercepts[] = {
 constexpr std::uint16_t kCrWrites = 1U << 0 | 1U << 4 | 1U << 8;
 constexpr std::uint16_t kCrReads = 1U << 8;
 /// #DB and #AC: a guest that makes their delivery fault again would keep the processor in microcode for ever.
-/// #MC is ours.
-constexpr std::uint32_t kExceptions = 1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC;
+/// #UD: it may have been VMCALL. #MC is ours.
+constexpr std::uint32_t kExceptions =
+    1U << EXCEPTION_DB | 1U << EXCEPTION_UD | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC;
 constexpr std::uint32_t kAllExceptions = ~(1U << EXCEPTION_NMI);
 
 constexpr std::uint16_t kPauseFilterCount = 3000;

@@ -37,6 +37,7 @@ public:
     };
     Window request_window(Event::Type type);
     void set_nmi_blocking(bool blocked);
+    [[nodiscard]] bool nmi_blocking() const { return nmi_blocking_ != NmiBlocking::none; }
     [[nodiscard]] bool interrupt_shadow(const VcpuRegs& regs) const {
         return (vmcb_.control.interrupt_shadow & 1) != 0 && regs.rip == vmcb_.save.rip;
     }

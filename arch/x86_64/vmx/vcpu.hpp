@@ -56,6 +56,9 @@ public:
         return is_code_context(machine_, context);
     }
     void set_nmi_blocking(bool blocked) override;
+    [[nodiscard]] bool nmi_blocking() const override {
+        return Interruptibility::BlockingByNmi::test(interruptibility());
+    }
     void set_tsc_offset(std::int64_t offset) override;
     void reset() override {
         fpu_.reset();

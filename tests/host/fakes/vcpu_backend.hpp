@@ -32,7 +32,7 @@ public:
         if (event.type == Event::Type::external_interrupt &&
             (!takes_interrupts || (regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow()))
             return false;
-        if (event.type == Event::Type::nmi && !takes_nmis)
+        if (event.type == Event::Type::nmi && (!takes_nmis || shadows_nmis))
             return false;
         injected.push_back(event);
         return true;
@@ -50,6 +50,7 @@ public:
         return context == CodeContext::of(state);
     }
     void set_nmi_blocking(bool blocked) override { takes_nmis = !blocked; }
+    [[nodiscard]] bool nmi_blocking() const override { return !takes_nmis; }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
     void reset() override {
         xcr0_value = 1;
@@ -106,6 +107,7 @@ public:
     bool shadow{false};
     bool takes_interrupts{true};
     bool takes_nmis{true};
+    bool shadows_nmis{false};  ///< as MOV SS does
     std::vector<Event> injected;
     std::vector<Event::Type> windows;
     std::deque<VmExit> exits;      ///< what run() returns, in order

@@ -51,8 +51,13 @@ public:
         VcpuStatistics statistics{};
         statistics.exits[static_cast<unsigned>(VmExit::Reason::hlt)] = 30 + vcpu;
         statistics.exits[static_cast<unsigned>(VmExit::Reason::cpuid)] = 10;
-        statistics.run_ns = 1'500'000'000;
+        statistics.run_ticks = 41'000;
+        statistics.run_ns = run_ns;
         statistics.wait_ns = 250'000'000;
+        statistics.wakes = 4 * vcpu;
+        statistics.wake_ns = 50'000 * vcpu;
+        statistics.most_wake_ns = 12'345'678;
+        statistics.age_ns = age_ns;
         return statistics;
     }
     Expected<void> start(std::size_t index) override { return note("start", index); }
@@ -70,6 +75,8 @@ public:
 
     std::vector<config::VmConfig> vms;
     std::vector<bool> running;
+    std::uint64_t run_ns{1'500'000'000};
+    std::uint64_t age_ns{6'000'000'000};
     std::vector<std::string> calls;
     std::optional<Error> failure;
 };
@@ -83,10 +90,11 @@ public:
     [[nodiscard]] std::string_view virtualization() const override { return "VT-x"; }
     [[nodiscard]] FrameStatistics frames() const override { return {2 * kGiB, kGiB, 18}; }
     [[nodiscard]] HeapStatistics heap() const override { return {42, 5 * kMiB, 6 * kMiB}; }
-    [[nodiscard]] std::uint64_t uptime_ns() const override { return 12'345'000'000; }
+    [[nodiscard]] std::uint64_t uptime_ns() const override { return uptime; }
     void power_off() override { ended = "off"; }
     void reboot() override { ended = "reboot"; }
     std::string ended;
+    std::uint64_t uptime{12'345'000'000};
 };
 
 struct Answer {
@@ -206,22 +214,73 @@ TEST_CASE("vm completes subcommands and names", "[monitor]") {
 TEST_CASE("stats shows what runs", "[monitor]") {
     FakeVms vms;
     vms.running[0] = true;
-    StatsCommand command{vms};
+    FakeHost host;
+    StatsCommand command{host, vms};
     const auto [result, text] = run(command, "");
     CHECK(result == Result::done);
-    CHECK(text == "VCPU                                RAN         WAITED          EXITS\n"
-                  "web/0                           1.500 s        0.250 s             40\n"
-                  "web/1                           1.500 s        0.250 s             41\n");
+    CHECK(text ==
+          "PER CENT OF A CPU              GOT       DUE     CAP            RAN         WAITED\n"
+          "web                         50.0 %   200.0 %       -        3.000 s        0.500 s\n"
+          "web/0                       25.0 %   100.0 %                1.500 s        0.250 s\n"
+          "web/1                       25.0 %   100.0 %                1.500 s        0.250 s\n"
+          "VCPU                      WAKE-UPS   MEAN LATE   MOST LATE          EXITS     TICKS/EXIT\n"
+          "web/0                            0      0.0 us     12.3 ms             40           1025\n"
+          "web/1                            4     12.5 us     12.3 ms             41           1000\n");
     const std::string web = run(command, "web").text;
     CHECK(contains(web, std::string{to_string(VmExit::Reason::hlt)} +
                             std::string(24 - std::string{to_string(VmExit::Reason::hlt)}.size(), ' ') +
                             "             61            753\n"));
     CHECK(contains(web, "             20            246\n"));
-    CHECK(std::count(web.begin(), web.end(), '\n') == 6);
+    CHECK(std::count(web.begin(), web.end(), '\n') == 10);
     CHECK(run(command, "db").text == "db does not run\n");
     CHECK(contains(run(command, "x").text, "there are: web db"));
     CHECK(run(command, "web db").result == Result::wrong_arguments);
     CHECK(completions(command, "") == std::vector<std::string>{"web", "db"});
+}
+
+TEST_CASE("stats shows shares since it was asked last", "[monitor]") {
+    FakeVms vms;
+    vms.running = {false, true};
+    FakeHost host;
+    StatsCommand command{host, vms};
+    CHECK(contains(run(command, "db").text, "db                          25.0 %   100.0 %"));
+    const auto later = [&](std::uint64_t ns, std::uint64_t ran) {
+        host.uptime += ns;
+        vms.age_ns += ns;
+        vms.run_ns += ran;
+        return run(command, "").text;
+    };
+    CHECK(contains(later(1'000'000'000, 999'000'000), "db                          99.9 %"));
+    CHECK(contains(later(2'000'000'000, 0), "db                           0.0 %"));
+    // Its VM was built anew, and counts from then on.
+    vms.age_ns = 0;
+    vms.run_ns = 0;
+    CHECK(contains(later(1'000'000'000, 750'000'000), "db                          75.0 %"));
+}
+
+TEST_CASE("stats shows what each VM is owed", "[monitor]") {
+    FakeVms vms;
+    vms.add("heavy", 8, 16 * kMiB);
+    vms.running = {true, true, true};
+    FakeHost host;  // of 3 CPUs
+    StatsCommand command{host, vms};
+    const auto due = [&](std::string_view vm) {
+        const std::string text = run(command, vm).text;
+        return text.substr(text.find('\n') + 1 + 35, 10);
+    };
+    CHECK(due("web") == "  100.0 % ");
+    vms.vms[2].weight = 300;
+    CHECK(due("web") == "   60.0 % ");
+    CHECK(due("heavy") == "  180.0 % ");
+    vms.vms[2].cap = 150;  // what it may not have, the others get
+    CHECK(due("web") == "   75.0 % ");
+    CHECK(due("heavy") == "  150.0 % ");
+    CHECK(contains(run(command, "heavy").text, "  150.0 %   150 % "));
+    REQUIRE(vms.vms[0].pin.push(2));
+    vms.vms[2].cap = 20;
+    CHECK(due("web") == "  100.0 % ");
+    CHECK(due("db") == "  100.0 % ");
+    CHECK(due("heavy") == "   20.0 % ");
 }
 
 TEST_CASE("mem shows the host's memory and that of the VMs", "[monitor]") {
@@ -283,7 +342,7 @@ TEST_CASE("each usage names the command on every line", "[monitor]") {
     FakeVms vms;
     FakeHost host;
     VmCommand vm{vms};
-    StatsCommand stats{vms};
+    StatsCommand stats{host, vms};
     MemCommand mem{host, vms};
     CpuCommand cpu{host};
     LogCommand log;

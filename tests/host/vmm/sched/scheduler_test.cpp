@@ -471,6 +471,54 @@ TEST_CASE("accounting adds up", "[sched]") {
     CHECK_THAT(static_cast<double>(waited), near(3.0 * kSecond, 0.02));
 }
 
+TEST_CASE("times and wake-ups are known at any moment", "[sched]") {
+    fake::set_cpu(0);
+    fake::set_tsc(1'000);
+    auto scheduler = Scheduler::create(1).value();
+    SchedGroup group;
+    SchedEntity a{group}, b{group};
+    const auto times = [&](const SchedEntity& entity) {
+        const auto [ran, waited] = scheduler->times(entity);
+        return std::pair{ran, waited};
+    };
+    using Times = std::pair<std::uint64_t, std::uint64_t>;
+    CHECK(times(a) == Times{0, 0});
+    scheduler->wake(a);
+    fake::set_tsc(1'300);
+    CHECK(times(a) == Times{0, 300});
+    CHECK(a.wakes() == 0);
+    REQUIRE(scheduler->pick_next(0) == &a);
+    CHECK(a.wakes() == 1);
+    CHECK(a.wake_ticks() == 300);
+    // Nobody else wants to run, so it is charged late.
+    fake::set_tsc(2'000);
+    CHECK(times(a) == Times{700, 300});
+    scheduler->sleeps(0, 2'000);
+    fake::set_tsc(5'000);
+    CHECK(times(a) == Times{700, 300});
+    scheduler->slept(0, 5'000);
+    fake::set_tsc(5'100);
+    CHECK(times(a) == Times{800, 300});
+    scheduler->wake(b);
+    fake::set_tsc(5'200);
+    REQUIRE(scheduler->block(a, [] { return true; }));
+    CHECK(times(a) == Times{900, 300});
+    REQUIRE(scheduler->pick_next(0) == &b);
+    CHECK(b.wake_ticks() == 100);
+    fake::set_tsc(6'000);
+    scheduler->wake(a);
+    fake::set_tsc(6'050);
+    REQUIRE(scheduler->block(b, [] { return true; }));
+    REQUIRE(scheduler->pick_next(0) == &a);
+    CHECK(a.wakes() == 2);
+    CHECK(a.wake_ticks() == 350);
+    CHECK(a.most_wake_ticks() == 300);
+    // Being preempted is no wake-up.
+    REQUIRE(scheduler->pick_next(0) == &a);
+    CHECK(a.wakes() == 2);
+    REQUIRE(scheduler->block(a, [] { return true; }));
+}
+
 TEST_CASE("CPUs schedule, wake, pin and retire at once without losing anybody", "[sched]") {
     constexpr unsigned kCpus = 4, kEntities = 10;
     auto scheduler = Scheduler::create(kCpus).value();

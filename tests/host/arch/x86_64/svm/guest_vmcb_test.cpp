@@ -311,7 +311,8 @@ TEST_CASE("NMIs are blocked until the handler's IRET has been executed", "[svm]"
         CHECK(exit.reason == VmExit::Reason::nmi_window);
         CHECK(f.s.dr6 == DR6_RESET);
         CHECK(f.regs.rflags == 0x202);
-        CHECK(f.c.intercept_exceptions == (1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC));
+        CHECK(f.c.intercept_exceptions ==
+              (1U << EXCEPTION_DB | 1U << EXCEPTION_UD | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC));
         CHECK(f.inject_nmi());
     }
     SECTION("a physical interrupt before it: the IRET is still to come") {
@@ -379,7 +380,9 @@ TEST_CASE("an NMI waits for no IF", "[svm]") {
 
 TEST_CASE("NMI blocking can be set where the VMM did the work", "[svm]") {
     Fixture f;
+    CHECK_FALSE(f.guest.nmi_blocking());
     f.guest.set_nmi_blocking(true);
+    CHECK(f.guest.nmi_blocking());
     CHECK_FALSE(f.inject_nmi());
     CHECK(f.intercepts(Intercept::iret));
     f.guest.set_nmi_blocking(false);

@@ -216,7 +216,9 @@ TEST_CASE("an NMI waits for the end of a MOV SS shadow, and ends one of STI", "[
     CHECK(bench.vcpu->inject(Event::non_maskable()));
     CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
     bench.run(ExitReason::HLT);
+    CHECK_FALSE(bench.vcpu->nmi_blocking());
     bench.vcpu->set_nmi_blocking(true);
+    CHECK(bench.vcpu->nmi_blocking());
     CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == kNmiBlocked);
     bench.vcpu->set_nmi_blocking(false);
     CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
