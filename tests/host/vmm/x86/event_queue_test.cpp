@@ -49,6 +49,7 @@ TEST_CASE("a fault while an exception was being delivered becomes #DF, and one m
 
 TEST_CASE("an interrupt whose delivery faulted goes in after the exception", "[x86]") {
     fake::FakeVcpuBackend vcpu;
+    vcpu.regs.rflags = RFLAGS_FIXED | RFLAGS_IF;
     EventQueue events;
     events.reinject(Event::interrupt(0x31));
     events.raise_page_fault(vcpu, 2, 0x1234);
