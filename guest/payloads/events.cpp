@@ -97,6 +97,8 @@ extern const std::uint64_t step_exits_traps[], step_sti_traps[], step_mov_ss_tra
     code_breakpoint_traps[], data_breakpoint_traps[], step_rare_traps[], device_breakpoint_traps[],
     port_breakpoint_traps[];
 extern const char shadowed_cpuid_end[];
+void open_and_close();
+extern const char behind_sti[];
 std::uint32_t watched;
 }
 
@@ -265,6 +267,13 @@ shadowed_cpuid_end:
     popq %rbx
     ret
 
+open_and_close:
+    sti
+behind_sti:
+    nop
+    cli
+    ret
+
     .section .rodata
     .balign 8
 step_exits_traps: .quad .Le0, .Le1, .Le2, .Le3, .Le4, .Le5, .Le6, .Le7, .Le8, .Le9
@@ -342,6 +351,7 @@ void double_fault() {
 
 std::atomic<unsigned> interrupts, nmis, nmi_depth, nested_at_once;
 std::uint64_t interrupted_rip;
+std::atomic<unsigned> under_sti;
 std::atomic<unsigned> wanted;  ///< NMIs that the other CPU shall have sent
 std::atomic<unsigned> round;   ///< of two_senders()
 
@@ -358,6 +368,11 @@ void on_interrupt(Frame& frame) {
 
 void on_nmi(Frame&) {
     nmis = nmis + 1;
+}
+void on_nmi_behind_sti(Frame& frame) {
+    nmis = nmis + 1;
+    if (frame.rip == reinterpret_cast<std::uint64_t>(behind_sti))
+        under_sti = under_sti + 1;
 }
 
 /// Sends itself two more: one is kept, and comes after IRET.
@@ -423,6 +438,16 @@ void send_at_once(std::uint32_t target) {
     }
 }
 
+/// The hypervisor gets an NMI's notice at any instruction, under the shadow as well.
+void nmis_and_sti() {
+    set_handler(kNmi, on_nmi_behind_sti);
+    nmis = 0;
+    round = round + 1;
+    while (nmis < kRounds)
+        open_and_close();
+    check("no NMI comes in STI's shadow", under_sti == 0);
+}
+
 void two_senders() {
     constexpr std::uint64_t kPatience = 1'000'000'000;
     set_handler(kNmi, on_nmi);
@@ -453,6 +478,13 @@ void send_to_first(unsigned) {
             cpu_pause();
     }
     send_at_once(target);
+    while (round == kRounds)
+        cpu_pause();
+    for (unsigned i = 0; i < kRounds; ++i) {
+        send_nmi(target);
+        while (nmis <= i)
+            cpu_pause();
+    }
 }
 
 void non_maskable_interrupts(bool tcg) {
@@ -487,6 +519,8 @@ void non_maskable_interrupts(bool tcg) {
         asm volatile("movl %%ss, %%eax; movl %%eax, %%ss; nop" : : : "eax", "memory");
     check("NMIs reach a guest that spins with IF clear", nmis == kWantedBefore);
     two_senders();
+    if (!tcg)  // which loses the shadow at VMRUN
+        nmis_and_sti();
 }
 
 void maskable_interrupts() {

@@ -168,12 +168,10 @@ bool BasicVcpu<Machine>::inject(Event event) {
             return false;
         break;
     case Event::Type::nmi:
-        if (const std::uint32_t state = interruptibility();
-            Interruptibility::BlockingByNmi::test(state) || Interruptibility::BlockingByMovSs::test(state))
+        // Whether STI's shadow blocks NMIs is the processor's choice [sdm2 4.3 STI--Set Interrupt Flag]; some
+        // refuse to inject one under it [sdm3 27.3.1.5 Checks on Guest Non-Register State], so it does.
+        if (nmi_blocking() || interrupt_shadow())
             return false;
-        // An STI shadow does not block NMIs, and the NMI-window exit does not wait for its end; but some
-        // processors refuse to inject one under it [sdm3 27.3.1.5 Checks on Guest Non-Register State].
-        clear_interrupt_shadow();
         break;
     case Event::Type::exception:
         if (event.vector == EXCEPTION_DB && event.instruction_length == 0)
@@ -193,8 +191,12 @@ bool BasicVcpu<Machine>::inject(Event event) {
 
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::request_window(Event::Type type) {
-    set_primary_control(
-        type == Event::Type::nmi ? primary::NMI_WINDOW_EXITING : primary::INTERRUPT_WINDOW_EXITING, true);
+    // The NMI-window exit does not wait for the end of STI's shadow, under which IF is set.
+    const bool under_sti = type == Event::Type::nmi && !injected_ && regs.rip == written_.rip &&
+                           Interruptibility::BlockingBySti::test(interruptibility()) && !nmi_blocking();
+    set_primary_control(type == Event::Type::nmi && !under_sti ? primary::NMI_WINDOW_EXITING
+                                                               : primary::INTERRUPT_WINDOW_EXITING,
+                        true);
 }
 
 template <VmxMachine Machine>

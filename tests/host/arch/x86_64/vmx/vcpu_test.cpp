@@ -207,15 +207,27 @@ TEST_CASE("NMIs wait while one is being handled, and have a window", "[vmx]") {
     bench.vcpu->leave_cpu();
 }
 
-TEST_CASE("an NMI waits for the end of a MOV SS shadow, and ends one of STI", "[vmx]") {
+TEST_CASE("an NMI waits for the end of a shadow, of STI's by the interrupt window", "[vmx]") {
+    constexpr std::uint32_t kWindows = primary::NMI_WINDOW_EXITING | primary::INTERRUPT_WINDOW_EXITING;
     Bench bench;
     bench.vcpu->enter_cpu();
-    bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 2);
-    CHECK_FALSE(bench.vcpu->inject(Event::non_maskable()));
-    bench.vmcs().set(GUEST_INTERRUPTIBILITY_STATE, 1);
-    CHECK(bench.vcpu->inject(Event::non_maskable()));
-    CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
-    bench.run(ExitReason::HLT);
+    const auto window = [&](std::uint32_t state) {
+        bench.run(ExitReason::HLT, [&](FakeVmcs& vmcs) { vmcs.set(GUEST_INTERRUPTIBILITY_STATE, state); });
+        CHECK_FALSE(bench.vcpu->inject(Event::non_maskable()));
+        bench.vcpu->request_window(Event::Type::nmi);
+        const std::uint32_t wanted = bench.vmcs().read(PRIMARY_PROCESSOR_BASED_CONTROLS) & kWindows;
+        bench.run(ExitReason::NMI_WINDOW);
+        bench.run(ExitReason::INTERRUPT_WINDOW);
+        return wanted;
+    };
+    CHECK(window(2) == primary::NMI_WINDOW_EXITING);
+    CHECK(window(1) == primary::INTERRUPT_WINDOW_EXITING);
+    CHECK(window(1 | kNmiBlocked) == primary::NMI_WINDOW_EXITING);
+    bench.run(ExitReason::HLT, [](FakeVmcs& vmcs) { vmcs.set(GUEST_INTERRUPTIBILITY_STATE, 1); });
+    CHECK(bench.vcpu->inject(Event::exception(EXCEPTION_UD)));  // which ends it
+    bench.vcpu->request_window(Event::Type::nmi);
+    CHECK((bench.vmcs().read(PRIMARY_PROCESSOR_BASED_CONTROLS) & kWindows) == primary::NMI_WINDOW_EXITING);
+    bench.run(ExitReason::HLT, [](FakeVmcs& vmcs) { vmcs.set(GUEST_INTERRUPTIBILITY_STATE, 0); });
     CHECK_FALSE(bench.vcpu->nmi_blocking());
     bench.vcpu->set_nmi_blocking(true);
     CHECK(bench.vcpu->nmi_blocking());
