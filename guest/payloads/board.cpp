@@ -81,12 +81,20 @@ unsigned count_during(std::uint32_t clocks) {
 }
 constexpr std::uint32_t kPmHz = 3'579'545;
 /// Interrupts come at this rate for `clocks`: never more of them, and at least half where others use the CPU
-/// too.
+/// too. An emulated host stands still when its own host has no time for it: then this looks again.
 bool comes_at(unsigned hz, std::uint32_t clocks) {
-    const std::uint32_t start = pm_timer();
-    const std::uint64_t came = count_during(clocks);
-    const std::uint64_t due = std::uint64_t{pm_timer() - start} * hz / kPmHz;
-    return came <= due + 2 && came >= due / 2;
+    constexpr unsigned kAttempts = 5;
+    for (unsigned attempt = 0; attempt < kAttempts; ++attempt) {
+        window();
+        const std::uint32_t start = pm_timer();
+        const std::uint64_t came = count_during(clocks);
+        const std::uint64_t due = std::uint64_t{pm_timer() - start} * hz / kPmHz;
+        if (came > due + 2)
+            return false;
+        if (came >= due / 2)
+            return true;
+    }
+    return false;
 }
 
 void test_io_apic() {
@@ -219,6 +227,7 @@ void test_pit() {
     out8(0x40, 1193 >> 8);
     expect(comes_at(1000, kPmHz / 10), "IRQ 0 at 1 kHz by the I/O APIC's pin 2");
     out8(0x43, 0x30);  // one-shot from here on
+    window();          // what came before that
     out8(0x40, 0x10);
     out8(0x40, 0x00);
     expect(count_during(kPmHz / 100) == 1, "mode 0 interrupts once");

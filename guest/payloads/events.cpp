@@ -16,9 +16,10 @@ using namespace payload;
 namespace {
 
 constexpr std::uint64_t kDr6Clear = 0xffff'0ff0, kSingleStep = 1 << 14, kGeneralDetect = 1 << 13;
-constexpr std::uint64_t kDr7Clear = 0x400, kDr7GeneralDetect = 1 << 13;
+constexpr std::uint64_t kDr7Clear = 0x400;
 constexpr std::uint64_t kResumeFlag = 1 << 16;
-constexpr std::uint8_t kDebug = 1, kNmi = 2, kUndefined = 6, kVector = 0x50;
+constexpr std::uint8_t kDebug = 1, kNmi = 2, kUndefined = 6, kDoubleFault = 8, kProtection = 13,
+                       kVector = 0x50;
 constexpr std::uint32_t kNmiIpi = 0x4400;
 
 struct Trap {
@@ -85,12 +86,16 @@ void step_mov_ss_cpuid();
 void int1();
 void step_mov_ss_int1();
 void general_detect();
+void step_rare();
+void device_breakpoint();
+void port_breakpoint();
 void code_breakpoint();
 void data_breakpoint();
 void shadowed_cpuid();
 extern const std::uint64_t step_exits_traps[], step_sti_traps[], step_mov_ss_traps[],
     step_mov_ss_cpuid_traps[], int1_traps[], step_mov_ss_int1_traps[], general_detect_traps[],
-    code_breakpoint_traps[], data_breakpoint_traps[];
+    code_breakpoint_traps[], data_breakpoint_traps[], step_rare_traps[], device_breakpoint_traps[],
+    port_breakpoint_traps[];
 extern const char shadowed_cpuid_end[];
 std::uint32_t watched;
 }
@@ -131,6 +136,61 @@ step_exits:
 .Le8: movq %rax, %cr0
 .Le9: STEP_OFF exits
     popq %rbx
+    ret
+step_rare:
+    pushq %rbx
+    pushq %rsi
+    movl $0x1b, %ecx
+    rdmsr
+    STEP_ON
+    wrmsr
+.Lr0: movl $-1, %eax
+.Lr1: vmcall
+.Lr2: vmmcall
+.Lr3: hlt
+.Lr4: wbinvd
+.Lr5: movl $2, %ecx
+.Lr6: movl $0x80, %edx
+.Lr7: movq $watched, %rsi
+.Lr8: rep outsb
+.Lr9: STEP_OFF rare
+    popq %rsi
+    popq %rbx
+    ret
+device_breakpoint:
+    movl $0xfec00000, %edx
+    movq %rdx, %dr2
+    movl $0x0f000420, %eax
+    movq %rax, %dr7
+    movl (%rdx), %eax
+.Lv0: movl %eax, (%rdx)
+.Lv1: movl 0x10(%rdx), %ecx
+    movq %rdx, %rcx
+    movb %al, 3(%rcx)
+.Lv2: orl $1, (%rcx)
+.Lv3: movl $0x400, %eax
+    movq %rax, %dr7
+    ret
+port_breakpoint:
+    pushq %rsi
+    movq %cr4, %r8
+    movq %r8, %rax
+    orq $8, %rax
+    movq %rax, %cr4
+    movl $0x80, %eax
+    movq %rax, %dr3
+    movl $0x20000480, %eax
+    movq %rax, %dr7
+    outb %al, $0x80
+.Lp0: inb $0x81, %al
+    movl $2, %ecx
+    movl $0x80, %edx
+    movq $watched, %rsi
+.Lp1: rep outsb
+.Lp2: movl $0x400, %eax
+    movq %rax, %dr7
+    movq %r8, %cr4
+    popq %rsi
     ret
 step_sti:
     cli
@@ -219,6 +279,10 @@ int1_traps: .quad .Li0, .Li1, 0
 step_mov_ss_int1_traps: .quad .Lt0, .Lt1
     OFF_TRAPS mov_ss_int1
 general_detect_traps: .quad .Lg0, 0
+step_rare_traps: .quad .Lr0, .Lr1, .Lr2, .Lr3, .Lr4, .Lr5, .Lr6, .Lr7, .Lr8, .Lr8, .Lr9
+    OFF_TRAPS rare
+device_breakpoint_traps: .quad .Lv0, .Lv1, .Lv2, .Lv3, 0
+port_breakpoint_traps: .quad .Lp0, .Lp1, .Lp2, 0
 code_breakpoint_traps: .quad .Lb0, 0
 data_breakpoint_traps: .quad .Ld0, 0
     .text
@@ -232,6 +296,8 @@ void debug_exceptions(bool tcg) {
     write_dr7(kDr7Clear);
     step_exits();
     check_traps("single step over instructions that exit", step_exits_traps);
+    step_rare();
+    check_traps("single step over rarer ones, hypercalls and each iteration of REP OUTSB", step_rare_traps);
     step_mov_ss();
     check_traps("single step over MOV SS, which holds the trap back", step_mov_ss_traps);
     step_mov_ss_cpuid();
@@ -250,6 +316,26 @@ void debug_exceptions(bool tcg) {
     check_traps("breakpoint on an instruction that exits", code_breakpoint_traps, 1, 1);
     data_breakpoint();
     check_traps("breakpoint on data", data_breakpoint_traps, 1, 2);
+    device_breakpoint();
+    check_traps("breakpoint on a device", device_breakpoint_traps, 4, 4);
+    port_breakpoint();
+    check_traps("breakpoint on a port", port_breakpoint_traps, 3, 8);
+}
+
+/// #GP whose gate lies beyond the IDT's end.
+void double_fault() {
+    struct [[gnu::packed]] {
+        std::uint16_t limit;
+        std::uint64_t base;
+    } pointer{};
+    asm volatile("sidt %0" : "=m"(pointer));
+    const std::uint16_t limit = pointer.limit;
+    pointer.limit = 16 * (kDoubleFault + 1) - 1;
+    asm volatile("lidt %0" : : "m"(pointer));
+    TRY_INSTRUCTION("movq (%0), %0", EMPTY, "r"(std::uint64_t{1} << 63));
+    pointer.limit = limit;
+    asm volatile("lidt %0" : : "m"(pointer));
+    check("#GP that cannot be delivered is #DF", fault() == kDoubleFault && fault_error_code() == 0);
 }
 
 // --- interrupts and NMIs
@@ -257,6 +343,7 @@ void debug_exceptions(bool tcg) {
 std::atomic<unsigned> interrupts, nmis, nmi_depth, nested_at_once;
 std::uint64_t interrupted_rip;
 std::atomic<unsigned> wanted;  ///< NMIs that the other CPU shall have sent
+std::atomic<unsigned> round;   ///< of two_senders()
 
 void send_nmi(std::uint32_t apic_id) {
     apic::write(apic::Register::icr_high, apic_id << 24);
@@ -286,6 +373,19 @@ void on_nesting_nmi(Frame&) {
     nmi_depth = nmi_depth - 1;
 }
 
+/// Its IRET faults, which unblocks NMIs: the second comes before #GP's handler does anything.
+void on_faulting_nmi(Frame& frame) {
+    nmis = nmis + 1;
+    if (nmis != 1)
+        return;
+    send_nmi(apic::id());
+    frame.cs |= 0xf000;
+}
+void on_bad_frame(Frame& frame) {
+    check("an IRET that faults unblocks NMIs", nmis == 2 && (frame.error_code & 0xf000) == 0xf000);
+    reinterpret_cast<std::uint64_t*>(frame.rsp)[1] &= 0xfff;
+}
+
 /// An NMI from here comes behind #UD, in its handler or before it.
 void on_undefined(Frame& frame) {
     frame.rip += 2;
@@ -294,26 +394,81 @@ void on_undefined(Frame& frame) {
     check("an NMI in an exception's handler comes at once", before == 1);
 }
 
+/// With an NMI waiting for the IRET, interrupts still come, and HLT waits for them.
+void on_halting_nmi(Frame&) {
+    nmis = nmis + 1;
+    if (nmis != 1)
+        return;
+    send_nmi(apic::id());
+    apic::send_self_ipi(kVector);
+    enable_interrupts();
+    while (interrupts == 0)
+        cpu_pause();
+    disable_interrupts();
+    apic::arm_timer(rdtsc() + 100'000);
+    wait_for_interrupt();
+}
+
+/// [sdm3 6.7.1 Handling Multiple NMIs]
+constexpr unsigned kRounds = 200;
+constexpr unsigned kWantedBefore = 20;
+
+void send_at_once(std::uint32_t target) {
+    for (unsigned done = 0; done < kRounds; ++done) {
+        while (round == done)
+            cpu_pause();
+        send_nmi(target);
+        while (nmis < 2 && round == done + 1)
+            cpu_pause();
+    }
+}
+
+void two_senders() {
+    constexpr std::uint64_t kPatience = 1'000'000'000;
+    set_handler(kNmi, on_nmi);
+    unsigned wrong = 0;
+    while (round < kRounds && wrong == 0) {
+        nmis = 0;
+        round = round + 1;
+        send_nmi(apic::id());
+        for (const std::uint64_t start = rdtsc(); nmis < 2 && wrong == 0;)
+            wrong += rdtsc() - start > kPatience ? 1 : 0;
+        wrong += nmis > 2 ? 1 : 0;
+    }
+    check("two NMIs at once come one after the other", wrong == 0);
+}
+
 void send_to_first(unsigned) {
     apic::enable(false);
     const std::uint32_t target = apic_id_of(0);
     unsigned sent = 0;
-    for (;;) {
+    while (sent < kWantedBefore) {
         while (sent == wanted)
             cpu_pause();
         for (unsigned i = 0; i < 2000; ++i)
             cpu_pause();
         send_nmi(target);
         ++sent;
-        while (nmis < sent)
+        while (sent < kWantedBefore && nmis < sent)
             cpu_pause();
     }
+    send_at_once(target);
 }
 
 void non_maskable_interrupts(bool tcg) {
     set_handler(kNmi, on_nesting_nmi);
     send_nmi(apic::id());
     check("NMIs are blocked until IRET, and one is kept", nmis == 2 && nested_at_once == 0);
+    nmis = 0;
+    set_handler(kNmi, on_faulting_nmi);
+    set_handler(kProtection, on_bad_frame);
+    send_nmi(apic::id());
+    set_handler(kProtection, nullptr);
+    check("the NMI handler's IRET comes to its end", nmis == 2);
+    nmis = interrupts = 0;
+    set_handler(kNmi, on_halting_nmi);
+    send_nmi(apic::id());
+    check("an NMI handler takes interrupts and halts while the next NMI waits", nmis == 2 && interrupts == 2);
     set_handler(kNmi, on_nmi);
     nmis = 0;
     set_handler(kUndefined, on_undefined);
@@ -324,13 +479,14 @@ void non_maskable_interrupts(bool tcg) {
     while (nmis == 0)
         asm volatile("hlt" : : : "memory");
     check("an NMI ends HLT with IF clear", nmis == 1);
-    wanted = 20;
-    while (nmis < 20 &&
+    wanted = kWantedBefore;
+    while (nmis < kWantedBefore &&
            tcg)  // every interrupt of the host comes behind MOV SS there, and so finds its shadow
         cpu_pause();
-    while (nmis < 20)
+    while (nmis < kWantedBefore)
         asm volatile("movl %%ss, %%eax; movl %%eax, %%ss; nop" : : : "eax", "memory");
-    check("NMIs reach a guest that spins with IF clear", nmis == 20);
+    check("NMIs reach a guest that spins with IF clear", nmis == kWantedBefore);
+    two_senders();
 }
 
 void maskable_interrupts() {
@@ -360,6 +516,7 @@ int payload_main() {
     apic::enable(false);
     const bool tcg = argument("tcg", 0) != 0;
     debug_exceptions(tcg);
+    double_fault();
     maskable_interrupts();
     non_maskable_interrupts(tcg);
     if (failed)

@@ -228,9 +228,9 @@ void test_modes() {
     expect(faults(apic::kApicBaseMsr, base | kEnable), "x2APIC to xAPIC");
     expect(read<std::uint32_t>(apic::kXapic + 0x30) == 0xffff'ffff, "no page in x2APIC mode");
     expect(apic::id() == (cpuid(1).ebx >> 24), "ID");
-    for (const std::uint32_t read_only : {0x802, 0x803, 0x80a, 0x80d, 0x810, 0x839})
+    for (const std::uint32_t read_only : {0x802U, 0x803U, 0x80aU, 0x80dU, 0x810U, 0x839U})
         expect(faults(read_only, 0), "a read-only MSR");
-    for (const std::uint32_t absent : {0x800, 0x80c, 0x80e, 0x831, 0x8ff})
+    for (const std::uint32_t absent : {0x800U, 0x80cU, 0x80eU, 0x831U, 0x8ffU})
         expect(faults(absent, 0) && try_rdmsr(absent, value) == kGeneralProtection,
                "an MSR that is not there");
     expect(try_rdmsr(0x80b, value) == kGeneralProtection && try_rdmsr(0x83f, value) == kGeneralProtection,

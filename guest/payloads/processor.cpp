@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kInvalidOpcode = 6;
 constexpr int kGeneralProtection = 13;
+constexpr int kPageFault = 14;
 constexpr std::uint64_t kNotCanonical = 0x8000'0000'0000'0000;
 constexpr std::uint64_t kCanonical = 0xffff'ff12'3456'7000;
 
@@ -212,6 +213,28 @@ void check_xcr0() {
 
 // --- control registers -----------------------------------------------------------------------------------
 
+/// LMSW and CLTS change MP, EM and TS alone, and LMSW sets PE.
+void check_status_word(std::uint64_t cr0) {
+    constexpr std::uint64_t kBits = 0xe;
+    std::uint16_t word = 0;
+    asm volatile("lmsw %w0" : : "r"(cr0 | bit(3)));
+    expect(read_cr0() == (cr0 | bit(3)), "LMSW of a register sets CR0.TS");
+    asm volatile("smsw %0" : "=m"(word));
+    expect(word == ((cr0 | bit(3)) & 0xffff), "SMSW to memory");
+    asm volatile("clts");
+    expect(read_cr0() == (cr0 & ~bit(3)), "CLTS");
+    const auto memory = static_cast<std::uint16_t>(kBits);
+    asm volatile("lmsw %0" : : "m"(memory));
+    expect(read_cr0() == (cr0 | kBits), "LMSW of memory sets MP, EM and TS, and leaves PE");
+    asm volatile("clts");
+    // Beyond the first 4 GiB nothing is mapped.
+    TRY_INSTRUCTION("lmsw (%0)", EMPTY, "r"(bit(40)));
+    expect(fault() == kPageFault && read_cr0() == ((cr0 | kBits) & ~bit(3)), "LMSW of no page is #PF");
+    TRY_INSTRUCTION("lmsw (%0)", EMPTY, "r"(kNotCanonical));
+    expect(fault() == kGeneralProtection, "LMSW by an address that is not canonical is #GP");
+    try_cr0(cr0);
+}
+
 void check_control_registers() {
     const CpuidResult one = cpuid(1), seven = cpuid(7);
     struct Feature {
@@ -253,6 +276,7 @@ void check_control_registers() {
     expect(try_cr0(cr0 & ~bit(31)) == kGeneralProtection, "CR0.PG stays in 64-bit code");
     expect(try_cr0(cr0 | bit(30)) == kNoFault && (read_cr0() >> 30 & 1) != 0, "CR0.CD can be set");
     try_cr0(cr0);
+    check_status_word(cr0);
     TRY_INSTRUCTION("movq %0, %%cr8", EMPTY, "r"(std::uint64_t{0x10}));
     expect(fault() == kGeneralProtection, "CR8 refuses more than 15");
     if (is_amd())
@@ -301,6 +325,14 @@ void check_pcid() {
 
 void check_instructions() {
     std::uint32_t low = 0, high = 0;
+    std::uint64_t call = 12345;  // none of KVM's
+    TRY_INSTRUCTION("vmcall", "+a"(call), );
+    expect(fault() == kNoFault && call == ~std::uint64_t{999}, "VMCALL with an unknown number");
+    call = 12345;
+    TRY_INSTRUCTION("vmmcall", "+a"(call), );
+    expect(fault() == kNoFault && call == ~std::uint64_t{999}, "VMMCALL with an unknown number");
+    TRY_INSTRUCTION(".byte 0xf0; vmcall", "+a"(call), );
+    expect(fault() == kInvalidOpcode, "VMCALL with LOCK is #UD");
     TRY_INSTRUCTION("monitor", EMPTY, "a"(&kCanonical), "c"(0), "d"(0));
     int raised = fault();
     TRY_INSTRUCTION("mwait", EMPTY, "a"(0), "c"(0));

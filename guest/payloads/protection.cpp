@@ -286,6 +286,10 @@ void check_user_mode() {
                                      {"OUT", {0xe6, 0x80}}};
     for (const Privileged& instruction : privileged)
         expect(user(instruction.code) == kGeneralProtection, "%s is privileged", instruction.name);
+    // Either vendor's instruction; EAX is -1 (not permitted), or HLT comes.
+    for (const std::uint8_t call : {std::uint8_t{0xc1}, std::uint8_t{0xd9}})
+        expect(user({0x0f, 0x01, call, 0x83, 0xf8, 0xff, 0x74, 0x01, 0xf4}) == kNoFault,
+               "a hypercall (%x) is not the user's", unsigned{call});
     const std::uint64_t cr4 = read_cr4();
     write_cr4(cr4 | kTsd);
     expect(user({0x0f, 0x31}) == kGeneralProtection, "CR4.TSD makes RDTSC privileged");

@@ -26,6 +26,7 @@ class Case:
     boot: str | None = None
     firmware: str = "bios"
     icount: bool = False
+    instruction_ns: int = 0
     status: int = 0
     expect: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ class Case:
 
     def hardware(self) -> Hardware:
         """A case that types is at a terminal; any other is headless."""
-        return Hardware(machine=self.machine, boot=self.boot, firmware=self.firmware, cpus=self.cpus, icount=self.icount,
+        return Hardware(machine=self.machine, boot=self.boot, firmware=self.firmware, cpus=self.cpus, icount=self.icount, instruction_ns=self.instruction_ns,
                         memory=parse_size(self.memory), headless=not self.input)
 
     def hooks(self):

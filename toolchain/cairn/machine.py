@@ -66,13 +66,14 @@ class Hardware:
     nics: tuple[Nic, ...] = ()
     headless: bool = False
     icount: bool = False
+    instruction_ns: int = 0  # of the machine's time for each instruction, a power of two; 0: the emulator's own pace
     gdb: bool = False
 
     def complete(self) -> "Hardware":
         boot = self.boot
         if boot is None:
             boot = "direct" if self.machine != "vmx" and self.firmware == "bios" else "iso"
-        cpus = self.cpus if self.cpus is not None else 1 if self.icount else 2
+        cpus = self.cpus if self.cpus is not None else 1 if self.icount or self.instruction_ns else 2
         return dataclasses.replace(self, boot=boot, cpus=cpus)
 
     def allow(self, option: str, allowed: tuple, value, why: str) -> None:

@@ -13,6 +13,7 @@ from cairn.machine import Hardware, Machine
 from cairn.shell import say
 
 _MOST_MEMORY = 2 << 30
+_INSTRUCTION_NS = 20  # about what Bochs takes for one
 
 # What Bochs' debugger writes between the console's lines: banner, prompt, the instruction that each CPU stands at.
 _NOISE = re.compile(rb"={20,}|\s+(Bochs x86 Emulator|Built from|Compiled on|Timestamp)|0{11}[a-z\d]\[|<bochs:\d+>|Next at t=|"
@@ -67,8 +68,9 @@ def start(hardware: Hardware, medium: Path, work: Path) -> Machine:
 
 
 def _write_rc(hardware: Hardware, medium: Path, work: Path, serial: str) -> None:
+    ips = 1_000_000_000 // (hardware.instruction_ns or _INSTRUCTION_NS)
     lines = [
-        f"cpu: model=broadwell_ult, count={hardware.cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1",
+        f"cpu: model=broadwell_ult, count={hardware.cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1",
         f"megs: {hardware.memory >> 20}",
         "romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot",
         "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest",

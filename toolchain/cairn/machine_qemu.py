@@ -16,8 +16,8 @@ _PROCESSORS = {
     "svm": ["-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,+npt"],
     "kvm": ["-accel", "kvm", "-cpu", "host"],
 }
-# One instruction is one nanosecond of virtual time, and nothing of the outside gets in.
-_DETERMINISTIC = ["-icount", "shift=0,sleep=off,align=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"]
+# Nothing of the outside gets in.
+_DETERMINISTIC = ["-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"]
 _NIC_DEVICES = {"virtio": "virtio-net-pci,disable-legacy=on", "e1000": "e1000", "e1000e": "e1000e"}
 
 
@@ -43,8 +43,9 @@ def start(hardware: Hardware, medium: "Path", words: str, work: Path, monitor: P
                "-m", f"{hardware.memory >> 20}M", "-nodefaults", "-no-user-config", "-vga", "std", "-display", "none",
                "-no-reboot", "-d", "cpu_reset", "-D", work / "resets",
                "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
-    if hardware.icount:
-        command += _DETERMINISTIC
+    if hardware.icount or hardware.instruction_ns:
+        shift = max(hardware.instruction_ns, 1).bit_length() - 1
+        command += ["-icount", f"shift={shift},sleep=off,align=off", *_DETERMINISTIC]
     command += _firmware(hardware, work)
     command += _boot(hardware, medium, words)
     command += _disks(hardware)

@@ -64,10 +64,32 @@ struct CpuState {
     std::uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     std::uint64_t sysenter_cs, sysenter_esp, sysenter_eip, pat;
 
-    [[nodiscard]] Segment& seg(SegmentName name) { return segment[static_cast<unsigned>(name)]; }
-    [[nodiscard]] const Segment& seg(SegmentName name) const { return segment[static_cast<unsigned>(name)]; }
+    [[nodiscard]] constexpr Segment& seg(SegmentName name) { return segment[static_cast<unsigned>(name)]; }
+    [[nodiscard]] constexpr const Segment& seg(SegmentName name) const {
+        return segment[static_cast<unsigned>(name)];
+    }
     /// The current privilege level: SS.DPL [sdm3 5.5 Privilege Levels].
-    [[nodiscard]] unsigned cpl() const { return seg(SegmentName::ss).dpl(); }
+    [[nodiscard]] constexpr unsigned cpl() const { return seg(SegmentName::ss).dpl(); }
+};
+
+/// What decides, together with RIP and memory, which instruction comes next: paging, privilege, code segment.
+struct CodeContext {
+    std::uint64_t cr0, cr3, cr4, efer;
+    std::uint64_t cs_base;
+    std::uint16_t cs_attributes;
+    std::uint8_t cpl;
+
+    static constexpr CodeContext of(const CpuState& state) {
+        const Segment& cs = state.seg(SegmentName::cs);
+        return {state.cr0,
+                state.cr3,
+                state.cr4,
+                state.efer,
+                cs.base,
+                cs.attributes,
+                static_cast<std::uint8_t>(state.cpl())};
+    }
+    bool operator==(const CodeContext&) const = default;
 };
 
 /// Which groups of CpuState get_state() and set_state() move; groups are or-ed.

@@ -9,6 +9,7 @@
 #include "vmm/core/cpu_loop.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/x86/finish_instruction.hpp"
+#include "vmm/x86/hypercalls.hpp"
 
 namespace hv {
 
@@ -91,7 +92,7 @@ Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
     case Reason::cr_access: return handle_cr_access(exit);
     case Reason::xsetbv: return handle_xsetbv(exit);
     case Reason::invd: return handle_cache_flush(exit);
-    case Reason::exception: return raise(exit.exception);
+    case Reason::exception: return handle_exception(exit);
     case Reason::undefined: return raise_undefined();
     case Reason::shutdown: return crash("triple fault", exit);
     case Reason::init_signal: return Next::enter;
@@ -215,13 +216,17 @@ Vcpu::Next Vcpu::handle_wrmsr(const VmExit& exit) {
     return Next::enter;
 }
 
-/// KVM's hypercalls, as Linux' documentation of them numbers their results. None of the optional ones is
-/// offered.
 Vcpu::Next Vcpu::handle_vmcall(const VmExit& exit) {
-    constexpr std::int64_t kNotPermitted = -1, kNoSuchCall = -1000;
+    using x86::HypercallResult;
     if (!skip<Operation::vmmcall>(exit)) [[unlikely]]
         return Next::enter;
-    backend_->regs.gpr[RAX] = static_cast<std::uint64_t>(backend_->cpl() != 0 ? kNotPermitted : kNoSuchCall);
+    std::uint64_t& rax = backend_->regs.gpr[RAX];
+    const auto number = static_cast<std::uint32_t>(rax);
+    rax = static_cast<std::uint64_t>(backend_->cpl() != 0 ? HypercallResult::not_permitted
+                                                          : HypercallResult::unknown);
+    if (number == x86::kSendIpi && static_cast<HypercallResult>(rax) == HypercallResult::unknown) [[unlikely]]
+        rax = static_cast<std::uint64_t>(
+            x86::send_ipis(environment_.cpuid.cpu(), *backend_, environment_.fabric));
     return Next::enter;
 }
 
@@ -253,6 +258,8 @@ Vcpu::Next Vcpu::handle_cr_access(const VmExit& exit) {
     if (fetched == nullptr)
         return failure;
     const x86::Instruction instruction = *fetched;
+    if (instruction.operation == Operation::lmsw && instruction.memory) [[unlikely]]
+        return load_status_word(instruction, exit);
     const auto result = access_control_register(instruction);
     if (result)
         x86::finish_instruction(*backend_, events_, instruction.length);
@@ -265,28 +272,29 @@ Vcpu::Next Vcpu::handle_cr_access(const VmExit& exit) {
     return Next::enter;
 }
 
-/// Error::guest_fault: #GP(0); Error::not_found: #UD; Error::unsupported: another instruction.
+/// LMSW has a register here. Error::guest_fault: #GP(0); Error::not_found: #UD; Error::unsupported: another
+/// instruction.
 Expected<void> Vcpu::access_control_register(const x86::Instruction& in) {
     constexpr unsigned kTaskPriority = 8;
     VcpuRegs& regs = backend_->regs;
+    // LOCK names CR8 outside 64-bit mode, on AMD's processors [apm3 4 MOV CRn].
+    const unsigned number = in.lock ? kTaskPriority : in.reg;
     // Outside 64-bit mode the operand has 32 bits.
     const std::uint64_t source = regs.gpr[in.rm & 15] & all_ones(in.operand_size);
     switch (in.operation) {
     case Operation::mov_to_cr:
-        if (in.reg != kTaskPriority)
-            return control_registers_.write(in.reg, source);
+        if (number != kTaskPriority)
+            return control_registers_.write(number, source);
         if (source > 0xf)
             return Unexpected{Error::guest_fault};
         apic_.set_tpr(static_cast<std::uint8_t>(source << 4));
         return {};
     case Operation::mov_from_cr:
         regs.gpr[in.rm] =
-            in.reg == kTaskPriority ? apic_.tpr() >> 4 : HV_TRY(control_registers_.read(in.reg));
+            number == kTaskPriority ? apic_.tpr() >> 4 : HV_TRY(control_registers_.read(number));
         return {};
     case Operation::clts: return control_registers_.clear_task_switched();
     case Operation::lmsw:
-        if (in.memory)
-            return Unexpected{Error::unsupported};
         return control_registers_.load_machine_status_word(static_cast<std::uint16_t>(regs.gpr[in.rm]));
     default: return Unexpected{Error::unsupported};
     }
@@ -294,7 +302,7 @@ Expected<void> Vcpu::access_control_register(const x86::Instruction& in) {
 
 Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
     if (exit.io.string()) [[unlikely]]
-        return handle_emulation(emulator_.emulate(), exit);
+        return handle_string_io(exit);
     std::uint64_t& rax = backend_->regs.gpr[RAX];
     if (exit.io.in()) {
         const std::uint64_t value = environment_.ports.read(exit.io.port(), exit.io.size());
@@ -308,11 +316,13 @@ Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
         environment_.ports.write(exit.io.port(), exit.io.size(), rax & all_ones(exit.io.size()));
     }
     x86::finish_instruction(*backend_, events_, exit.instruction_length);
+    if (x86::Breakpoints::enabled(exit.dr7)) [[unlikely]]
+        meet_port_breakpoints(exit.io);
     return Next::enter;
 }
 
 Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
-    if (environment_.memory.contains(exit.fault.gpa, 1)) [[unlikely]]
+    if (environment_.memory.at(exit.fault.gpa, 1) != nullptr) [[unlikely]]
         return crash("RAM that is not mapped", exit);
     if (exit.fault.execute)
         return crash("instruction fetch outside RAM", exit);
@@ -321,6 +331,8 @@ Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
         return crash("an event's delivery reaches outside RAM (IDT, TSS or stack)", exit);
     if (exit.fault.during_walk)
         return crash("page tables outside RAM", exit);
+    if (x86::Breakpoints::enabled(exit.dr7)) [[unlikely]]
+        return handle_emulation(emulator_.emulate_watched(), exit);
     return handle_emulation(emulator_.emulate_mmio(exit.fault), exit);
 }
 
@@ -337,39 +349,36 @@ Vcpu::Next Vcpu::handle_emulation(x86::Emulator::Result result, const VmExit& ex
 Vcpu::Next Vcpu::handle_halt(const VmExit& exit) {
     if (!skip<Operation::hlt>(exit)) [[unlikely]]
         return Next::enter;
-    if (wakes_from_halt() || events_.wakes())
+    if (wakes_from_halt())
         return look_again();
     activity_ = Activity::halted;
     // It waits in its place once, which saves the way out and in again. What an interrupt brought that was
     // not for this vCPU finds the CPU free then; its kick came during the nap and does not come again.
     if (look_.load(std::memory_order_relaxed) || !loop_->nap())
         return Next::block;
-    return loop_->wants_cpu() ? Next::leave_cpu : prepare();
+    return loop_->wants_cpu() ? Next::leave_cpu : look_again();
 }
 
 // The buses answer for what nobody claims.
-bool Vcpu::mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) {
-    value = apic_.mmio_enabled() && gpa.page() == apic_.base() ? apic_.mmio_read(gpa.page_offset(), size)
-                                                               : environment_.mmio.read(gpa.raw, size);
-    return true;
+std::uint64_t Vcpu::mmio_read(Gpa gpa, unsigned size) {
+    if (apic_.answers_at(gpa))
+        return apic_.mmio_read(gpa.page_offset(), size);
+    return environment_.mmio.read(gpa.raw, size);
 }
 
-bool Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
-    if (apic_.mmio_enabled() && gpa.page() == apic_.base())
+void Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
+    if (apic_.answers_at(gpa))
         apic_.mmio_write(gpa.page_offset(), size, value);
     else
         environment_.mmio.write(gpa.raw, size, value);
-    return true;
 }
 
-bool Vcpu::port_read(std::uint16_t port, unsigned size, std::uint64_t& value) {
-    value = environment_.ports.read(port, size);
-    return true;
+std::uint64_t Vcpu::port_read(std::uint16_t port, unsigned size) {
+    return environment_.ports.read(port, size);
 }
 
-bool Vcpu::port_write(std::uint16_t port, unsigned size, std::uint64_t value) {
+void Vcpu::port_write(std::uint16_t port, unsigned size, std::uint64_t value) {
     environment_.ports.write(port, size, value);
-    return true;
 }
 
 Vcpu::Next Vcpu::crash(std::string_view what, const VmExit& exit) {

@@ -2,6 +2,7 @@
 // Exits that few guests ever cause, apart from those whose cost counts.
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/core/vcpu.hpp"
+#include "vmm/x86/breakpoints.hpp"
 #include "vmm/x86/finish_instruction.hpp"
 #include "vmm/x86/task_switch.hpp"
 
@@ -21,6 +22,52 @@ const x86::Instruction* Vcpu::fetch_instruction(const VmExit& exit, Next& failur
     case Status::not_memory: failure = crash("an instruction that cannot be decoded", exit); break;
     }
     return nullptr;
+}
+
+/// #UD exits since KVM's guests may use either vendor's hypercall instruction, and the processor knows its
+/// own alone.
+Vcpu::Next Vcpu::handle_exception(const VmExit& exit) {
+    if (exit.exception.vector == EXCEPTION_UD) {
+        CpuState state;
+        backend_->get_state(state, RegSet::control | RegSet::segments);
+        const auto fetched = fetcher_.fetch(state);
+        using x86::Operation;
+        if (fetched.status == x86::InstructionFetcher::Fetched::Status::ok && !fetched.instruction->lock &&
+            (fetched.instruction->operation == Operation::vmcall ||
+             fetched.instruction->operation == Operation::vmmcall)) {
+            VmExit call = exit;
+            call.reason = VmExit::Reason::vmcall;
+            call.instruction_length = fetched.instruction->length;
+            return handle_vmcall(call);
+        }
+    }
+    return raise(exit.exception);
+}
+
+Vcpu::Next Vcpu::handle_string_io(const VmExit& exit) {
+    return handle_emulation(
+        x86::Breakpoints::enabled(exit.dr7) ? emulator_.emulate_watched() : emulator_.emulate(), exit);
+}
+
+/// After IN or OUT.
+void Vcpu::meet_port_breakpoints(const IoExit& io) {
+    CpuState state;
+    backend_->get_state(state, RegSet::control | RegSet::debug);
+    x86::Breakpoints breakpoints;
+    breakpoints.begin(state);
+    breakpoints.note_port(io.port(), io.size());
+    breakpoints.raise(*backend_, events_);
+}
+
+/// LMSW with a memory operand, which VT-x has read already and AMD-V has not: it is read here for both.
+Vcpu::Next Vcpu::load_status_word(const x86::Instruction& instruction, const VmExit& exit) {
+    std::uint64_t value = 0;
+    if (const auto result = emulator_.read_operand(instruction, value); result != x86::Emulator::Result::done)
+        return handle_emulation(result, exit);
+    if (!control_registers_.load_machine_status_word(static_cast<std::uint16_t>(value)))
+        return raise_general_protection();
+    x86::finish_instruction(*backend_, events_, instruction.length);
+    return Next::enter;
 }
 
 Vcpu::Next Vcpu::handle_task_switch(const VmExit& exit) {

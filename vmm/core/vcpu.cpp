@@ -164,7 +164,7 @@ void Vcpu::deliver_interrupt(bool may_inject) {
 bool Vcpu::wakes_from_halt() {
     // Always taken over, whatever IF says: has_work() goes by what is posted.
     const bool interrupt = apic_.interrupt_pending();
-    return events_.wakes() || (interrupt && (backend_->regs.rflags & RFLAGS_IF) != 0);
+    return events_.wakes(*backend_) || (interrupt && (backend_->regs.rflags & RFLAGS_IF) != 0);
 }
 
 bool Vcpu::has_work(Outcome outcome) const {

@@ -152,6 +152,10 @@ private:
     Next handle_task_switch(const VmExit& exit);
     Next handle_int1(const VmExit& exit);
     Next handle_invlpg(const VmExit& exit);
+    Next handle_exception(const VmExit& exit);
+    [[gnu::noinline]] Next handle_string_io(const VmExit& exit);
+    [[gnu::noinline]] void meet_port_breakpoints(const IoExit& io);
+    Next load_status_word(const x86::Instruction& instruction, const VmExit& exit);
     /// The instruction that exited, or nullptr: then `failure` is what to do.
     const x86::Instruction* fetch_instruction(const VmExit& exit, Next& failure);
     Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);
@@ -183,10 +187,10 @@ private:
     }
 
     // x86::GuestBus
-    bool mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) override;
-    bool mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
-    bool port_read(std::uint16_t port, unsigned size, std::uint64_t& value) override;
-    bool port_write(std::uint16_t port, unsigned size, std::uint64_t value) override;
+    std::uint64_t mmio_read(Gpa gpa, unsigned size) override;
+    void mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override;
+    std::uint64_t port_read(std::uint16_t port, unsigned size) override;
+    void port_write(std::uint16_t port, unsigned size, std::uint64_t value) override;
 
     static constexpr std::uint32_t kFirstEpoch = 1;  ///< the VM has not run yet
     static constexpr std::uint32_t kNowhere = ~0U;

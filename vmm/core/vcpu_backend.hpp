@@ -38,9 +38,14 @@ public:
     [[nodiscard]] virtual bool interrupt_shadow() const = 0;
     /// The current privilege level, without the rest of RegSet::segments.
     [[nodiscard]] virtual unsigned cpl() const = 0;
+    /// The base of a segment register, without the rest of RegSet::segments.
+    [[nodiscard]] virtual std::uint64_t segment_base(SegmentName name) const = 0;
+    /// Whether `context` is that of the guest: at less cost than reading it.
+    [[nodiscard]] virtual bool runs_in(const CodeContext& context) const = 0;
     /// NMIs are blocked, as after the delivery of one, or no longer: the VMM did the work of delivery or
     /// IRET.
     virtual void set_nmi_blocking(bool blocked) = 0;
+    [[nodiscard]] virtual bool nmi_blocking() const = 0;
     /// Guest TSC = host TSC + offset.
     virtual void set_tsc_offset(std::int64_t offset) = 0;
     /// RESET of what CpuState and `regs` do not hold: the x87, SSE and AVX registers, XCR0, TSC_AUX.

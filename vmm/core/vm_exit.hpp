@@ -133,6 +133,7 @@ struct VmExit {
     std::uint8_t instruction_length{};
     /// An event whose delivery the exit interrupted: it has to be injected again unless the exit is fatal.
     Event interrupted{};
+    std::uint32_t dr7{};  ///< of io and nested_fault: the guest's DR7
     RawExit raw{};
     union {
         IoExit io;

@@ -35,13 +35,19 @@ void TimerQueue::expire(std::uint64_t now) {
         if (fired == 0)
             limit = armed_;
         Timer* const due = root_ != nullptr && root_->deadline_ <= now ? root_ : nullptr;
-        if (due != nullptr) {
-            remove(*due);
-            due->queue_.store(nullptr, std::memory_order_release);
-        }
-        lock_.unlock();
-        if (due == nullptr)
+        if (due == nullptr) {
+            lock_.unlock();
             return;
+        }
+        if (due->child_ == nullptr) {  // it is alone
+            root_ = nullptr;
+            armed_ = 0;
+            earliest_.store(kNever, std::memory_order_relaxed);
+        } else {
+            remove(*due);
+        }
+        due->queue_.store(nullptr, std::memory_order_release);
+        lock_.unlock();
         due->fire();
     }
 }

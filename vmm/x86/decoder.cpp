@@ -35,6 +35,7 @@ public:
         out_ = {};
         out_.segment = SegmentName::ds;
         out_.base = out_.index = Instruction::kNone;
+        out_.mode = mode_;
         const Opcode* opcode = prefixes_and_opcode();
         if (opcode == nullptr)
             return failure();

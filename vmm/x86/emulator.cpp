@@ -56,8 +56,10 @@ bool takes_lock(const Instruction& in) {
 
 }  // namespace
 
-/// Needs state_ and mode_.
+/// Sets state_ and mode_.
 const Instruction* Emulator::fetch(Result& failure) {
+    backend_.get_state(state_, RegSet::control | RegSet::segments);
+    mode_ = code_mode(state_);
     const InstructionFetcher::Fetched fetched = fetcher_.fetch(state_);
     using Status = InstructionFetcher::Fetched::Status;
     switch (fetched.status) {
@@ -81,16 +83,17 @@ bool Emulator::quick_move(const Instruction& in, const NestedFault& fault) {
     const bool moves = in.operation == Operation::mov || in.operation == Operation::movzx;
     if (!moves || !in.memory || fault.during_walk || fault.execute)
         return false;
-    const std::uint64_t address = operands_.linear(in.segment, effective_address(in, backend_.regs));
+    std::uint64_t address = uncut_address(in, backend_.regs);
+    if (in.mode != CodeMode::bits64 || in.segment >= SegmentName::fs)
+        address += backend_.segment_base(in.segment);
     const std::uint64_t offset = address & (kPageSize - 1);
     if (offset != fault.gpa.page_offset() || offset + in.memory_size > kPageSize)
         return false;
     if (in.form == Form::reg_rm) {
-        std::uint64_t value = 0;
-        if (!bus_.mmio_read(fault.gpa, in.memory_size, value))
-            return false;
-        set_gpr(in, in.reg, in.operand_size, cut(value, in.memory_size));
-    } else if (in.form == Form::acc_moffs || !bus_.mmio_write(fault.gpa, in.memory_size, source(in))) {
+        set_gpr(in, in.reg, in.operand_size, cut(bus_.mmio_read(fault.gpa, in.memory_size), in.memory_size));
+    } else if (in.form != Form::acc_moffs) {
+        bus_.mmio_write(fault.gpa, in.memory_size, source(in));
+    } else {
         return false;
     }
     finish_instruction(backend_, events_, in.length);
@@ -98,16 +101,18 @@ bool Emulator::quick_move(const Instruction& in, const NestedFault& fault) {
 }
 
 Emulator::Result Emulator::emulate_mmio(const NestedFault& fault) {
-    backend_.get_state(state_, RegSet::control | RegSet::segments);
-    mode_ = code_mode(state_);
-    operands_.begin(state_, backend_.regs.rflags, mode_, nullptr);
+    const Instruction* known = fetcher_.cached();
+    if (known != nullptr && quick_move(*known, fault)) [[likely]]
+        return Result::done;
+    return emulate_mmio_slowly(fault);
+}
+
+Emulator::Result Emulator::emulate_mmio_slowly(const NestedFault& fault) {
     Result failure{};
-    const Instruction* in = fetcher_.cached(state_, mode_);
-    if (in == nullptr) [[unlikely]]
-        in = fetch(failure);
-    if (in == nullptr) [[unlikely]]
+    const Instruction* in = fetch(failure);
+    if (in == nullptr)
         return failure;
-    if (quick_move(*in, fault)) [[likely]]
+    if (quick_move(*in, fault))
         return Result::done;
     const bool address_known =
         !fault.during_walk && !fault.execute && in->form != Form::string && has_one_operand(in->operation);
@@ -115,11 +120,32 @@ Emulator::Result Emulator::emulate_mmio(const NestedFault& fault) {
 }
 
 Emulator::Result Emulator::emulate() {
-    backend_.get_state(state_, RegSet::control | RegSet::segments);
-    mode_ = code_mode(state_);
     Result failure{};
     const Instruction* in = fetch(failure);
     return in == nullptr ? failure : run(*in, nullptr);
+}
+
+Emulator::Result Emulator::emulate_watched() {
+    CpuState state;
+    backend_.get_state(state, RegSet::control | RegSet::debug);
+    breakpoints_.begin(state);
+    operands_.watch(&breakpoints_);
+    const Result result = emulate();
+    operands_.watch(nullptr);
+    if (result == Result::done)
+        breakpoints_.raise(backend_, events_);
+    return result;
+}
+
+Emulator::Result Emulator::read_operand(const Instruction& in, std::uint64_t& value) {
+    backend_.get_state(state_, RegSet::control | RegSet::segments);
+    mode_ = code_mode(state_);
+    operands_.begin(state_, backend_.regs.rflags, mode_, nullptr);
+    Place place;
+    if (const Outcome outcome = operand(in, Access::read, place); outcome != Outcome::ok)
+        return conclude(in, outcome);
+    value = operands_.read(place);
+    return Result::done;
 }
 
 Emulator::Result Emulator::run(const Instruction& in, const NestedFault* fault) {
@@ -253,11 +279,9 @@ std::uint64_t Emulator::gpr(const Instruction& in, unsigned reg, unsigned size) 
     return is_high_byte(in, reg, size) ? (gprs[reg - 4] >> 8) & 0xff : cut(gprs[reg], size);
 }
 
-void Emulator::set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value) {
+void Emulator::set_gpr_part(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value) {
     std::uint64_t* gprs = backend_.regs.gpr;
-    if (size >= 4)
-        gprs[reg] = cut(value, size);  // 32-bit results are zero-extended
-    else if (is_high_byte(in, reg, size))
+    if (is_high_byte(in, reg, size))
         gprs[reg - 4] = (gprs[reg - 4] & ~std::uint64_t{0xff00}) | (value & 0xff) << 8;
     else
         gprs[reg] = (gprs[reg] & ~cut(~std::uint64_t{0}, size)) | cut(value, size);

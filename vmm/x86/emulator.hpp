@@ -40,6 +40,12 @@ public:
     /// The instruction at RIP, whatever it is: string I/O.
     Result emulate();
 
+    /// Either of them in a guest that has breakpoints enabled, which it meets.
+    Result emulate_watched();
+    /// Reads the memory operand of `in`, the instruction at RIP, which somebody else executes. Result::done:
+    /// it is in `value`.
+    Result read_operand(const Instruction& in, std::uint64_t& value);
+
     /// The bytes at RIP after Result::unsupported.
     [[nodiscard]] std::span<const std::uint8_t> bytes() const { return std::span{bytes_}.first(byte_count_); }
 
@@ -47,6 +53,7 @@ private:
     /// Iterations of a repeated string instruction before the guest can take an interrupt.
     static constexpr unsigned kBatch = 256;
 
+    [[gnu::noinline]] Result emulate_mmio_slowly(const NestedFault& fault);
     bool quick_move(const Instruction& in, const NestedFault& fault);
     const Instruction* fetch(Result& failure);
     Result run(const Instruction& instruction, const NestedFault* fault);
@@ -101,7 +108,15 @@ private:
     Outcome code_segment(std::uint16_t selector, std::uint64_t target, Segment& segment);
     [[nodiscard]] std::uint64_t source(const Instruction& in) const;
     [[nodiscard]] std::uint64_t gpr(const Instruction& in, unsigned reg, unsigned size) const;
-    void set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value);
+    void set_gpr(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value) {
+        if (size == 4)
+            backend_.regs.gpr[reg] = static_cast<std::uint32_t>(value);  // zero-extended
+        else if (size == 8)
+            backend_.regs.gpr[reg] = value;
+        else
+            set_gpr_part(in, reg, size, value);
+    }
+    void set_gpr_part(const Instruction& in, unsigned reg, unsigned size, std::uint64_t value);
     void set_rflags(std::uint64_t value) { backend_.regs.rflags = value; }
 
     const GuestCpu& cpu_;
@@ -110,6 +125,7 @@ private:
     InstructionFetcher& fetcher_;
     EventQueue& events_;
     OperandMemory operands_;
+    Breakpoints breakpoints_{};
     CpuState state_{};
     CodeMode mode_{};
     bool jumped_{false};      ///< RIP is set already

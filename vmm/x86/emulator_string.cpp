@@ -17,7 +17,8 @@ Outcome Emulator::string(const Instruction& in) {
     const bool compares = in.operation == Operation::cmps || in.operation == Operation::scas;
     std::uint64_t& rcx = backend_.regs.gpr[RCX];
     const auto count = [&] { return cut(rcx, in.address_size); };
-    const unsigned limit = (backend_.regs.rflags & RFLAGS_TF) != 0 ? 1 : kBatch;
+    const bool traps = (backend_.regs.rflags & RFLAGS_TF) != 0 || operands_.watcher() != nullptr;
+    const unsigned limit = traps ? 1 : kBatch;
     for (unsigned done = 0; count() != 0; ++done) {
         if (done == limit) {
             unfinished_ = true;
@@ -54,6 +55,9 @@ Outcome Emulator::string_step(const Instruction& in) {
                                   writes ? Access::write : Access::read, to));
 
     const auto port = static_cast<std::uint16_t>(regs.gpr[RDX]);
+    const bool port_access = in.operation == Operation::ins || in.operation == Operation::outs;
+    if (Breakpoints* watcher = operands_.watcher(); watcher != nullptr && port_access) [[unlikely]]
+        watcher->note_port(port, size);
     const std::uint64_t accumulator = cut(regs.gpr[RAX], size);
     std::uint64_t value = 0;
     switch (in.operation) {
@@ -67,11 +71,7 @@ Outcome Emulator::string_step(const Instruction& in) {
     case Operation::scas:
         set_rflags(alu(Operation::cmp, accumulator, operands_.read(to), size, regs.rflags).rflags);
         break;
-    case Operation::ins:
-        if (!bus_.port_read(port, size, value))
-            value = ~std::uint64_t{0};
-        operands_.write(to, cut(value, size));
-        break;
+    case Operation::ins: operands_.write(to, cut(bus_.port_read(port, size), size)); break;
     case Operation::outs: bus_.port_write(port, size, operands_.read(from)); break;
     default: return Outcome::unsupported;
     }

@@ -69,6 +69,24 @@ void EventQueue::raise_page_fault(VcpuBackend& backend, std::uint32_t error_code
     raise(Event::exception(EXCEPTION_PF, error_code));
 }
 
+void EventQueue::request_nmi() {
+    constexpr std::uint8_t kMost = 2;
+    std::uint8_t old = nmis_.load(std::memory_order_relaxed);
+    std::uint8_t now;
+    do {
+        const auto count = static_cast<std::uint8_t>(old & kNmiCount);
+        now = static_cast<std::uint8_t>((count < kMost ? count + 1 : count) | kNewNmi);
+    } while (!nmis_.compare_exchange_weak(old, now, std::memory_order_seq_cst, std::memory_order_relaxed));
+}
+
+bool EventQueue::something_wakes(const VcpuBackend& backend) {
+    if (interrupted_.pending() || exception_.pending() || shutdown_)
+        return true;
+    // Cleared first: what comes from here on is for another look.
+    nmis_.fetch_and(static_cast<std::uint8_t>(~kNewNmi), std::memory_order_seq_cst);
+    return !backend.nmi_blocking();
+}
+
 bool EventQueue::inject(VcpuBackend& backend, const Event& event) {
     if (backend.inject(event))
         return true;
@@ -87,7 +105,7 @@ EventQueue::Delivery EventQueue::deliver_pending(VcpuBackend& backend) {
         exception_ = {};
         if (interrupted_.pending())
             backend.request_window(interrupted_.type);
-        else if (nmi_.load(std::memory_order_acquire))
+        else if (waiting_nmis() != 0)
             backend.request_window(Event::Type::nmi);
         return Delivery::delivered;
     }
@@ -95,23 +113,33 @@ EventQueue::Delivery EventQueue::deliver_pending(VcpuBackend& backend) {
         if (!inject(backend, interrupted_))
             return Delivery::blocked;
         interrupted_ = {};
-        if (nmi_.load(std::memory_order_acquire))
+        if (waiting_nmis() != 0)
             backend.request_window(Event::Type::nmi);
         return Delivery::delivered;
     }
-    // Cleared first: an NMI that arrives from here on is a second one.
-    nmi_.store(false, std::memory_order_relaxed);
-    if (inject(backend, Event::non_maskable()))
+    return deliver_nmi(backend);
+}
+
+/// Other CPUs only add to the count, up to 2: what is there can be taken away.
+EventQueue::Delivery EventQueue::deliver_nmi(VcpuBackend& backend) {
+    if (inject(backend, Event::non_maskable())) {
+        nmis_.fetch_sub(1, std::memory_order_acq_rel);
+        if (waiting_nmis() != 0)
+            backend.request_window(Event::Type::nmi);
         return Delivery::delivered;
-    nmi_.store(true, std::memory_order_release);
-    return Delivery::blocked;
+    }
+    if (!backend.nmi_blocking())
+        return Delivery::blocked;
+    if (waiting_nmis() > 1)
+        nmis_.fetch_sub(1, std::memory_order_acq_rel);
+    return Delivery::idle;
 }
 
 void EventQueue::reset() {
     interrupted_ = {};
     exception_ = {};
     shutdown_ = pending_ = false;
-    nmi_.store(false, std::memory_order_release);
+    nmis_.store(0, std::memory_order_release);
 }
 
 }  // namespace hv::x86

@@ -16,7 +16,7 @@ namespace hv::x86 {
 class EventQueue {
 public:
     enum class Delivery : std::uint8_t {
-        idle,       ///< nothing was pending: a maskable interrupt may go in
+        idle,  ///< nothing was pending but what an NMI handler holds back: a maskable interrupt may go in
         delivered,  ///< an event goes in with the next entry, and nothing else can
         blocked,    ///< something pending has to wait; a window is requested
         shutdown,   ///< triple fault: the processor is in shutdown state [sdm3 6.15 Interrupt 8]
@@ -39,22 +39,22 @@ public:
     [[nodiscard]] const Event& interrupted() const { return interrupted_; }
     /// It has reached the guest by other means than injection.
     void forget_interrupted() { interrupted_ = {}; }
-    /// From any CPU, which has to kick this vCPU afterwards. One NMI is kept while another is blocked or on
-    /// its way.
-    void request_nmi() { nmi_.store(true, std::memory_order_release); }
+    /// From any CPU, which has to kick this vCPU afterwards. While NMIs are open there is room for two, one
+    /// on its way and one behind it; while a handler blocks them, for one [sdm3 6.7.1 Handling Multiple
+    /// NMIs].
+    void request_nmi();
 
     /// Whether something has been left to be delivered since deliver() last said idle. An NMI that
     /// request_nmi() asked for is first seen by deliver().
     [[nodiscard]] bool pending() const { return pending_; }
-    /// Any CPU.
-    [[nodiscard]] bool nmi_requested() const { return nmi_.load(std::memory_order_seq_cst); }
+    /// Whether one waits that wakes() has not been asked about. Any CPU.
+    [[nodiscard]] bool nmi_requested() const { return nmis_.load(std::memory_order_seq_cst) > kNewNmi; }
     [[nodiscard]] bool empty() const {
-        return !interrupted_.pending() && !exception_.pending() && !shutdown_ &&
-               !nmi_.load(std::memory_order_acquire);
+        return !interrupted_.pending() && !exception_.pending() && !shutdown_ && waiting_nmis() == 0;
     }
     [[nodiscard]] bool exception_pending() const { return exception_.pending(); }
-    /// Whether HLT has to end: an NMI or an exception waits.
-    [[nodiscard]] bool wakes() const { return !empty(); }
+    /// Whether HLT has to end: an exception waits, or an NMI that the guest can take.
+    [[nodiscard]] bool wakes(const VcpuBackend& backend) { return !empty() && something_wakes(backend); }
 
     /// Before each entry: hands over what goes first [sdm3 6.9 Prioritization of Concurrent Events].
     Delivery deliver(VcpuBackend& backend) {
@@ -67,14 +67,20 @@ public:
     void reset();
 
 private:
+    static constexpr std::uint8_t kNmiCount = 3;  ///< at most 2
+    static constexpr std::uint8_t kNewNmi = 4;
+
+    [[nodiscard]] unsigned waiting_nmis() const { return nmis_.load(std::memory_order_acquire) & kNmiCount; }
     Delivery deliver_pending(VcpuBackend& backend);
+    Delivery deliver_nmi(VcpuBackend& backend);
+    bool something_wakes(const VcpuBackend& backend);
     bool inject(VcpuBackend& backend, const Event& event);
 
     Event interrupted_{};
     Event exception_{};
     bool shutdown_{false};
     bool pending_{false};
-    std::atomic<bool> nmi_{false};
+    std::atomic<std::uint8_t> nmis_{0};  ///< how many wait, and kNewNmi above
 };
 
 /// What happens when an exception meets another that is being delivered [sdm3 6.15 Interrupt 8--Double Fault

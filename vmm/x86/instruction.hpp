@@ -170,12 +170,13 @@ struct Instruction {
     std::uint8_t base;
     std::uint8_t index;
     std::uint8_t scale;  ///< shift count of the index
+    CodeMode mode;       ///< what it was decoded for
     std::int64_t displacement;
     std::uint64_t immediate;  ///< sign-extended where the instruction does that
 };
 
-/// The memory operand's offset in its segment, cut to the address size. `regs.rip` is the instruction's own.
-inline std::uint64_t effective_address(const Instruction& instruction, const VcpuRegs& regs) {
+/// The sum that effective_address() cuts: right in its low 16 bits.
+inline std::uint64_t uncut_address(const Instruction& instruction, const VcpuRegs& regs) {
     auto address = static_cast<std::uint64_t>(instruction.displacement);
     if (instruction.base < 16)
         address += regs.gpr[instruction.base];
@@ -183,6 +184,12 @@ inline std::uint64_t effective_address(const Instruction& instruction, const Vcp
         address += regs.rip + instruction.length;
     if (instruction.index < 16)
         address += regs.gpr[instruction.index] << instruction.scale;
+    return address;
+}
+
+/// The memory operand's offset in its segment, cut to the address size. `regs.rip` is the instruction's own.
+inline std::uint64_t effective_address(const Instruction& instruction, const VcpuRegs& regs) {
+    const std::uint64_t address = uncut_address(instruction, regs);
     return instruction.address_size == 8   ? address
            : instruction.address_size == 4 ? static_cast<std::uint32_t>(address)
                                            : static_cast<std::uint16_t>(address);

@@ -37,15 +37,16 @@ InstructionFetcher::Fetched InstructionFetcher::fetch(const CpuState& state) {
     const std::uint64_t rip = backend_.regs.rip;
     const CodeMode mode = code_mode(state);
     const std::uint64_t linear = linear_rip(state, mode);
-    const Accessor accessor = accessor_of(state);
-    Decoded& entry = decoded_[slot_of(linear)];
-    if (still_holds(entry, state, linear, mode, accessor)) {
+    const CodeContext context = CodeContext::of(state);
+    Decoded& entry = decoded_[slot_of(rip)];
+    if (entry.is_at(rip) && entry.context == context && entry.is_in_place()) {
         remember_page(rip, linear, entry.host);
         const auto* bytes = reinterpret_cast<const std::uint8_t*>(entry.bytes.data());
         return {Fetched::Status::ok, &entry.instruction, {bytes, entry.instruction.length}, linear, 0};
     }
     entry.host = nullptr;
 
+    const Accessor accessor = context.cpl == 3 ? Accessor::user : Accessor::supervisor;
     const PagingState paging = PagingState::of(state, backend_.regs.rflags);
     std::size_t count = 0;
     for (std::uint64_t at = linear; count < buffer_.size(); at = linear + count) {
@@ -74,13 +75,8 @@ InstructionFetcher::Fetched InstructionFetcher::fetch(const CpuState& state) {
             return {Fetched::Status::invalid, nullptr, bytes, linear, 0};
         if (first && (linear & (kPageSize - 1)) <= kPageSize - kCompared) {
             const unsigned length = instruction_.length;
-            entry.linear = linear;
-            entry.cr0 = state.cr0;
-            entry.cr3 = state.cr3;
-            entry.cr4 = state.cr4;
-            entry.efer = state.efer;
-            entry.mode = mode;
-            entry.accessor = accessor;
+            entry.rip = rip;
+            entry.context = context;
             entry.host = host;
             entry.mask = {low_bytes(length), length > 8 ? low_bytes(length - 8) : 0};
             entry.bytes = {};

@@ -68,12 +68,12 @@ public:
     /// Decodes the instruction at RIP. `state` holds the control and segments groups. Instructions met before
     /// are taken from a cache when registers, page-table entries and bytes are all as they were.
     Fetched fetch(const CpuState& state);
-    /// fetch()'s cache alone: nullptr if the instruction is not there, or no longer. `mode` is that of
-    /// `state`.
-    [[nodiscard]] const Instruction* cached(const CpuState& state, CodeMode mode) const {
-        const std::uint64_t linear = linear_rip(state, mode);
-        const Decoded& entry = decoded_[slot_of(linear)];
-        return still_holds(entry, state, linear, mode, accessor_of(state)) ? &entry.instruction : nullptr;
+    /// fetch()'s cache alone: nullptr if the instruction is not there, or no longer.
+    [[nodiscard]] const Instruction* cached() const {
+        const std::uint64_t rip = backend_.regs.rip;
+        const Decoded& entry = decoded_[slot_of(rip)];
+        const bool holds = entry.is_at(rip) && backend_.runs_in(entry.context) && entry.is_in_place();
+        return holds ? &entry.instruction : nullptr;
     }
 
 private:
@@ -86,14 +86,21 @@ private:
         const std::byte* host{nullptr};
     };
     struct Decoded {
-        std::uint64_t linear{0};
-        std::uint64_t cr0, cr3, cr4, efer;
-        CodeMode mode;
-        Accessor accessor;
+        std::uint64_t rip{0};
+        CodeContext context;
         WalkTrace trace;
         const std::byte* host{nullptr};  ///< nullptr: empty
         std::array<std::uint64_t, 2> bytes, mask;
         Instruction instruction;
+
+        [[nodiscard]] bool is_at(std::uint64_t guest_rip) const {
+            return rip == guest_rip && host != nullptr;
+        }
+        /// The page-table entries and the bytes are what they were.
+        [[nodiscard]] bool is_in_place() const {
+            return trace.unchanged() && (load<std::uint64_t>(host) & mask[0]) == bytes[0] &&
+                   (load<std::uint64_t>(host + 8) & mask[1]) == bytes[1];
+        }
     };
 
     /// The length if `at` holds exactly the opcode of `Op`, else 0.
@@ -125,20 +132,7 @@ private:
         return mode == CodeMode::bits64 ? rip
                                         : static_cast<std::uint32_t>(state.seg(SegmentName::cs).base + rip);
     }
-    static std::size_t slot_of(std::uint64_t linear) { return (linear ^ (linear >> 4)) % kDecoded; }
-    static Accessor accessor_of(const CpuState& state) {
-        return state.cpl() == 3 ? Accessor::user : Accessor::supervisor;
-    }
-    static bool still_holds(const Decoded& entry, const CpuState& state, std::uint64_t linear, CodeMode mode,
-                            Accessor accessor) {
-        if (entry.linear != linear || entry.host == nullptr || entry.cr3 != state.cr3 ||
-            entry.cr0 != state.cr0 || entry.cr4 != state.cr4 || entry.efer != state.efer ||
-            entry.mode != mode || entry.accessor != accessor || !entry.trace.unchanged())
-            return false;
-        std::array<std::uint64_t, 2> now;
-        std::memcpy(now.data(), entry.host, sizeof now);
-        return (now[0] & entry.mask[0]) == entry.bytes[0] && (now[1] & entry.mask[1]) == entry.bytes[1];
-    }
+    static std::size_t slot_of(std::uint64_t rip) { return (rip ^ (rip >> 4)) % kDecoded; }
 
     const GuestCpu& cpu_;
     VcpuBackend& backend_;

@@ -109,6 +109,11 @@ public:
     /// Whether the register page is there (xAPIC mode), at base().
     [[nodiscard]] bool mmio_enabled() const { return enabled() && !x2apic(); }
     [[nodiscard]] Gpa base() const { return Gpa{base_}.page(); }
+    /// Whether `gpa` lies in the register page, and that is there: IA32_APIC_BASE has nothing but an address
+    /// and the mode besides BSP.
+    [[nodiscard]] bool answers_at(Gpa gpa) const {
+        return (base_ & ~apic::Base::Bsp::kMask) == (gpa.page().raw | apic::Base::Enabled::kMask);
+    }
     /// Accesses to the register page; `offset` < 4096.
     std::uint64_t mmio_read(std::uint64_t offset, unsigned size);
     void mmio_write(std::uint64_t offset, unsigned size, std::uint64_t value);

@@ -83,7 +83,10 @@ std::uint64_t LocalApic::mmio_read(std::uint64_t offset, unsigned size) {
     // A register is the first four of its sixteen bytes. Other than whole reads are undefined: they get the
     // bytes.
     const unsigned byte = offset & 0xf;
-    return byte < 4 ? (read_register(index) >> (byte * 8)) & all_ones(size) : 0;
+    if (byte >= 4)
+        return 0;
+    const std::uint32_t value = read_register(index);
+    return byte == 0 && size == 4 ? value : (value >> (byte * 8)) & all_ones(size);
 }
 
 void LocalApic::mmio_write(std::uint64_t offset, unsigned size, std::uint64_t value) {

@@ -3,7 +3,6 @@
 
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/bytes.hpp"
-#include "vmm/core/io_device.hpp"
 #include "vmm/x86/alu.hpp"
 
 #include <algorithm>
@@ -111,6 +110,8 @@ Outcome OperandMemory::resolve(SegmentName segment, std::uint64_t offset, unsign
                              : segment_allows(state_->seg(segment), offset, size, access);
     if (!allowed)
         return fail(segment == SegmentName::ss ? EXCEPTION_SS : EXCEPTION_GP);
+    if (breakpoints_ != nullptr) [[unlikely]]
+        breakpoints_->note_memory(address, size, access);
     return translate_pages(address, size, access, state_->cpl() == 3 ? Accessor::user : Accessor::supervisor,
                            place);
 }
@@ -141,10 +142,7 @@ std::uint64_t OperandMemory::read_device(Gpa gpa, unsigned size) {
     std::uint64_t value = 0;
     for (unsigned done = 0; done < size;) {
         const unsigned part = widest(size - done);
-        std::uint64_t bytes = 0;
-        if (!bus_.mmio_read(gpa + done, part, bytes))
-            bytes = all_ones(part);
-        value |= cut(bytes, part) << (done * 8);
+        value |= cut(bus_.mmio_read(gpa + done, part), part) << (done * 8);
         done += part;
     }
     return value;
@@ -153,8 +151,7 @@ std::uint64_t OperandMemory::read_device(Gpa gpa, unsigned size) {
 void OperandMemory::write_device(Gpa gpa, unsigned size, std::uint64_t value) {
     for (unsigned done = 0; done < size;) {
         const unsigned part = widest(size - done);
-        bus_.mmio_write(gpa + done, part,
-                        cut(value >> (done * 8), part));  // nobody there: lost, as on a real bus
+        bus_.mmio_write(gpa + done, part, cut(value >> (done * 8), part));
         done += part;
     }
 }

@@ -6,6 +6,7 @@
 
 #include "vmm/core/vcpu_backend.hpp"
 #include "vmm/mm/guest_memory.hpp"
+#include "vmm/x86/breakpoints.hpp"
 #include "vmm/x86/guest_bus.hpp"
 #include "vmm/x86/instruction.hpp"
 #include "vmm/x86/page_walk.hpp"
@@ -56,6 +57,10 @@ public:
         fault_ = fault;
     }
 
+    /// Tells `breakpoints` of all operands from now on; nullptr: nobody.
+    void watch(Breakpoints* breakpoints) { breakpoints_ = breakpoints; }
+    [[nodiscard]] Breakpoints* watcher() const { return breakpoints_; }
+
     /// Checks and translates `size` <= kMaxOperand bytes at segment:offset.
     Outcome resolve(SegmentName segment, std::uint64_t offset, unsigned size, Access access, Place& place);
     /// Of descriptor tables: the processor's own accesses, whatever the CPL [sdm3 4.6.1 Determination of
@@ -102,6 +107,7 @@ private:
     std::uint64_t rflags_{0};
     CodeMode mode_{};
     const NestedFault* fault_{nullptr};
+    Breakpoints* breakpoints_{nullptr};
     Event exception_{};
     std::uint64_t fault_address_{0};
 };

@@ -189,10 +189,9 @@ private:
     }
 
     void record(WalkTrace& trace) const {
-        trace.count = static_cast<std::uint8_t>(count_);
-        trace.wide = format_.wide;
+        trace.begin(format_.wide);
         for (unsigned i = 0; i < count_; ++i)
-            trace.steps[i] = {entries_[i], values_[i] | WalkTrace::kAccessedDirty};
+            trace.add(i, entries_[i], values_[i]);
     }
 
     static constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
@@ -221,7 +220,7 @@ Translation walk(const PagingState& paging, const GuestCpu& cpu, const GuestMemo
                  std::uint64_t linear, Access access, Accessor accessor, WalkTrace* trace) {
     if ((paging.cr0 & CR0_PG) == 0) {
         if (trace != nullptr)
-            *trace = {};
+            trace->begin(true);
         return {.status = Translation::Status::ok, .gpa = Gpa{linear & 0xffff'ffff}};
     }
     return Walk{paging, cpu, memory, linear, access, accessor}.run(trace);

@@ -3,12 +3,12 @@
 // 4-level, with the access rights of NX, WP, SMEP and SMAP, and accessed and dirty bits [sdm3 4 Paging].
 #pragma once
 
+#include "vmm/base/bytes.hpp"
 #include "vmm/core/vcpu_backend.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/x86/guest_cpu.hpp"
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 
 namespace hv::x86 {
@@ -31,31 +31,45 @@ struct Translation {
 };
 
 /// The entries that a translation went through, to see later whether it still holds.
-struct WalkTrace {
-    static constexpr std::uint64_t kAccessedDirty = 0x60;
-    struct Step {
-        std::byte* entry;
-        std::uint64_t value;  ///< with kAccessedDirty set
-    };
-    std::array<Step, 4> steps;
-    std::uint8_t count;
-    bool wide;  ///< entries have 8 bytes, else 4
-
+class WalkTrace {
+public:
+    /// Of a walk with entries of 8 bytes (`wide`) or 4.
+    void begin(bool wide) {
+        wide_ = wide;
+        for (Step& step : steps_)
+            step = {reinterpret_cast<const std::byte*>(&kNoEntry), kNoEntry};
+    }
+    void add(unsigned level, const std::byte* entry, std::uint64_t value) {
+        steps_[level] = {entry, value | kAccessedDirty};
+    }
     /// Whether a walk would read the same entries again, accessed and dirty bits aside.
     [[nodiscard]] bool unchanged() const {
-        return wide ? unchanged_as<std::uint64_t>() : unchanged_as<std::uint32_t>();
+        return wide_ ? unchanged_as<std::uint64_t>() : unchanged_as<std::uint32_t>();
     }
 
 private:
+    static constexpr std::uint64_t kAccessedDirty = 0x60;
+    static constexpr std::uint64_t kNoEntry = kAccessedDirty;
+    static constexpr unsigned kLevels = 4;
+    struct Step {
+        const std::byte* entry;  ///< kNoEntry where the walk had fewer levels: checked like the others
+        std::uint64_t value;     ///< with kAccessedDirty set
+    };
+
+    template <class Entry>
+    [[nodiscard]] bool holds(const Step& step) const {
+        // Another vCPU may write it meanwhile: one load, which is not torn on its natural alignment.
+        return (load<Entry>(step.entry) | kAccessedDirty) == step.value;
+    }
     template <class Entry>
     [[nodiscard]] bool unchanged_as() const {
-        for (unsigned i = 0; i < count; ++i) {
-            const std::atomic_ref entry{*reinterpret_cast<Entry*>(steps[i].entry)};
-            if ((entry.load(std::memory_order_relaxed) | kAccessedDirty) != steps[i].value)
-                return false;
-        }
-        return true;
+        static_assert(kLevels == 4);
+        return holds<Entry>(steps_[0]) && holds<Entry>(steps_[1]) && holds<Entry>(steps_[2]) &&
+               holds<Entry>(steps_[3]);
     }
+
+    std::array<Step, kLevels> steps_;
+    bool wide_;
 };
 
 /// The registers that rule a walk.

@@ -42,7 +42,7 @@ struct Handler {
 constinit std::array<Gate, 256> idt{};
 constinit std::array<Handler, 256> handlers{};
 using EndOfInterrupt = void (*)();
-constinit EndOfInterrupt end_of_interrupt = nullptr;
+constinit EndOfInterrupt end_of_interrupt = [] {};
 constinit log::RateLimit unexpected_limit;
 /// Where try_wrmsr() goes on after #GP; 0: none is under way.
 constinit std::uintptr_t resume_at = 0;
@@ -54,6 +54,16 @@ Ist stack_of(std::size_t vector) {
     case kMachineCheck: return Ist::machine_check;
     default: return Ist::none;
     }
+}
+
+[[gnu::cold]] void handle_unexpected(std::uint64_t vector) {
+    // A spurious interrupt has no in-service bit and gets no EOI [sdm3 11.9 Spurious Interrupt].
+    if (vector == static_cast<std::uint8_t>(HostVector::spurious))
+        return;
+    if (unexpected_limit.admit())
+        log::warning(log::Topic::cpu, "unexpected interrupt, vector 0x%llx",
+                     static_cast<unsigned long long>(vector));
+    end_of_interrupt();
 }
 
 }  // namespace
@@ -96,7 +106,7 @@ bool try_wrmsr(std::uint32_t index, std::uint64_t value) {
     return done;
 }
 
-extern "C" void interrupt_entry(InterruptFrame* frame) {
+extern "C" void exception_entry(InterruptFrame* frame) {
     if (frame->vector == kNmi) {
         handle_nmi();
         return;
@@ -106,17 +116,18 @@ extern "C" void interrupt_entry(InterruptFrame* frame) {
         resume_at = 0;
         return;
     }
-    if (frame->vector < kExceptions)
-        panic_on_exception(*frame);
-    const Handler& handler = handlers[frame->vector];
-    if (handler.function != nullptr)
-        handler.function(handler.context);
-    else if (frame->vector != static_cast<std::uint8_t>(HostVector::spurious) && unexpected_limit.admit())
-        log::warning(log::Topic::cpu, "unexpected interrupt, vector 0x%llx",
-                     static_cast<unsigned long long>(frame->vector));
-    // A spurious interrupt has no in-service bit and gets no EOI [sdm3 11.9 Spurious Interrupt].
-    if (frame->vector != static_cast<std::uint8_t>(HostVector::spurious) && end_of_interrupt != nullptr)
-        end_of_interrupt();
+    panic_on_exception(*frame);
+}
+
+/// `vector` >= kExceptions.
+extern "C" void interrupt_entry(std::uint64_t vector) {
+    const Handler& handler = handlers.data()[vector];
+    if (handler.function == nullptr) [[unlikely]] {
+        handle_unexpected(vector);
+        return;
+    }
+    handler.function(handler.context);
+    end_of_interrupt();
 }
 
 }  // namespace hv::cpu

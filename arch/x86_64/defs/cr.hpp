@@ -100,6 +100,7 @@ inline constexpr std::uint64_t DR6_BS = 1ULL << 14;
 inline constexpr std::uint64_t DR6_BT = 1ULL << 15;
 inline constexpr std::uint64_t DR6_RTM = 1ULL << 16;  ///< inverted
 inline constexpr std::uint64_t DR6_RESET = 0xffff'0ff0;
+inline constexpr std::uint64_t DR7_ENABLES = 0xff;    ///< L0, G0 to L3, G3
 inline constexpr std::uint64_t DR7_L0_L3_LE = 0x155;  ///< what a task switch clears
 inline constexpr std::uint64_t DR7_GD = 1ULL << 13;
 inline constexpr std::uint64_t DR7_RESET = 0x400;

@@ -113,6 +113,7 @@ enum class TlbControl : std::uint8_t { nothing = 0, flush_all = 1, flush_this_as
 
 struct VmcbSegment {
     std::uint16_t selector;
+    static constexpr std::uint16_t kAttributes = 0xfff;  ///< those of `attributes` that exist
     std::uint16_t attributes;
     std::uint32_t limit;
     std::uint64_t base;

@@ -42,6 +42,7 @@ inline bool decode_frequent_exit(const Vmcb& vmcb, const ExitAssists& assists, V
         exit.io = IoExit{static_cast<std::uint32_t>(control.exit_info1)};
         // EXITINFO2 holds the next instruction's address on every processor.
         exit.instruction_length = length_to(vmcb, control.exit_info2);
+        exit.dr7 = static_cast<std::uint32_t>(vmcb.save.dr7);
         return true;
     case ExitCode::msr:
         exit.reason = control.exit_info1 == 0 ? VmExit::Reason::rdmsr : VmExit::Reason::wrmsr;
@@ -51,6 +52,7 @@ inline bool decode_frequent_exit(const Vmcb& vmcb, const ExitAssists& assists, V
         const bool write = NpfInfo::Write::test(info), execute = NpfInfo::Execute::test(info);
         exit.reason = VmExit::Reason::nested_fault;
         exit.instruction_length = 0;  // not the faulting instruction's
+        exit.dr7 = static_cast<std::uint32_t>(vmcb.save.dr7);
         exit.fault = {
             Gpa{control.exit_info2},        !write && !execute, write, execute, NpfInfo::Present::test(info),
             NpfInfo::DuringWalk::test(info)};

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "arch/x86_64/svm/guest_vmcb.hpp"
 
-#include "arch/x86_64/defs/cr.hpp"
-
 #include <cstring>
 
 namespace hv::svm {
@@ -21,20 +19,20 @@ constexpr Intercept kIntercepts[] = {
 constexpr std::uint16_t kCrWrites = 1U << 0 | 1U << 4 | 1U << 8;
 constexpr std::uint16_t kCrReads = 1U << 8;
 /// #DB and #AC: a guest that makes their delivery fault again would keep the processor in microcode for ever.
-/// #MC is ours.
-constexpr std::uint32_t kExceptions = 1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC;
+/// #UD: it may have been VMCALL. #MC is ours.
+constexpr std::uint32_t kExceptions =
+    1U << EXCEPTION_DB | 1U << EXCEPTION_UD | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC;
 constexpr std::uint32_t kAllExceptions = ~(1U << EXCEPTION_NMI);
 
 constexpr std::uint16_t kPauseFilterCount = 3000;
 constexpr std::uint16_t kPauseFilterThreshold = 128;
 constexpr std::uint16_t kCodeReset = 0x9b, kDataReset = 0x93, kLdtReset = 0x82, kTssReset = 0x8b;
-constexpr std::uint16_t kPackedAttributes = 0xfff;
 
 Segment from_vmcb(const VmcbSegment& s) {
-    return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base};
+    return {s.selector, static_cast<std::uint16_t>(s.attributes & VmcbSegment::kAttributes), s.limit, s.base};
 }
 VmcbSegment to_vmcb(const Segment& s) {
-    return {s.selector, static_cast<std::uint16_t>(s.attributes & kPackedAttributes), s.limit, s.base};
+    return {s.selector, static_cast<std::uint16_t>(s.attributes & VmcbSegment::kAttributes), s.limit, s.base};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // memory alone; what takes instructions is SvmVcpu's.
 #pragma once
 
+#include "arch/x86_64/defs/cr.hpp"
 #include "arch/x86_64/defs/vmcb.hpp"
 #include "arch/x86_64/svm/exit_decode.hpp"
 #include "vmm/base/address.hpp"
@@ -36,10 +37,22 @@ public:
     };
     Window request_window(Event::Type type);
     void set_nmi_blocking(bool blocked);
+    [[nodiscard]] bool nmi_blocking() const { return nmi_blocking_ != NmiBlocking::none; }
     [[nodiscard]] bool interrupt_shadow(const VcpuRegs& regs) const {
         return (vmcb_.control.interrupt_shadow & 1) != 0 && regs.rip == vmcb_.save.rip;
     }
     [[nodiscard]] unsigned cpl() const { return vmcb_.save.cpl & 3U; }
+    [[nodiscard]] const VmcbSegment& segment(SegmentName name) const {
+        constexpr VmcbSegment VmcbSave::*kSegments[] = {&VmcbSave::es, &VmcbSave::cs, &VmcbSave::ss,
+                                                        &VmcbSave::ds, &VmcbSave::fs, &VmcbSave::gs};
+        return vmcb_.save.*kSegments[static_cast<unsigned>(name)];
+    }
+    [[nodiscard]] bool runs_in(const CodeContext& context) const {
+        const VmcbSave& s = vmcb_.save;
+        return s.cr0 == context.cr0 && s.cr3 == context.cr3 && s.cr4 == context.cr4 &&
+               s.efer == (context.efer | EFER_SVME) && s.cs.base == context.cs_base &&
+               (s.cs.attributes & VmcbSegment::kAttributes) == context.cs_attributes && cpl() == context.cpl;
+    }
     void set_tsc_offset(std::int64_t offset);
 
     /// Translations are cached under `asid` from now on.

@@ -23,8 +23,13 @@ public:
     bool inject(const Event& event) override { return vmcb_.inject(event, regs); }
     void request_window(Event::Type type) override;
     void set_nmi_blocking(bool blocked) override { vmcb_.set_nmi_blocking(blocked); }
+    [[nodiscard]] bool nmi_blocking() const override { return vmcb_.nmi_blocking(); }
     [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(regs); }
     [[nodiscard]] unsigned cpl() const override { return vmcb_.cpl(); }
+    [[nodiscard]] std::uint64_t segment_base(SegmentName name) const override {
+        return vmcb_.segment(name).base;
+    }
+    [[nodiscard]] bool runs_in(const CodeContext& context) const override { return vmcb_.runs_in(context); }
     void set_tsc_offset(std::int64_t offset) override { vmcb_.set_tsc_offset(offset); }
     void reset() override;
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }

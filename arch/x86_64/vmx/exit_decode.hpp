@@ -140,6 +140,7 @@ VmExit decode_exit(Io& vmcs) {
     case ExitReason::IO_INSTRUCTION:
         instruction(Reason::io);
         exit.io = decode_io(qualification());
+        exit.dr7 = static_cast<std::uint32_t>(vmcs.read(GUEST_DR7));
         break;
     case ExitReason::CONTROL_REGISTER_ACCESS:
         instruction(Reason::cr_access);
@@ -163,11 +164,13 @@ VmExit decode_exit(Io& vmcs) {
         exit.reason = Reason::nested_fault;
         exit.raw.info2 = vmcs.read(GUEST_PHYSICAL_ADDRESS);
         exit.fault = decode_ept_violation(qualification(), exit.raw.info2);
+        exit.dr7 = static_cast<std::uint32_t>(vmcs.read(GUEST_DR7));
         break;
 
     case ExitReason::APIC_ACCESS:
         exit.reason = Reason::nested_fault;
         exit.fault = decode_apic_access(qualification());
+        exit.dr7 = static_cast<std::uint32_t>(vmcs.read(GUEST_DR7));
         break;
     // The instructions behind these three are done.
     case ExitReason::TPR_BELOW_THRESHOLD: exit.reason = Reason::interrupt_window; break;

@@ -78,10 +78,15 @@ constexpr std::uint16_t attributes_of(std::uint32_t rights) {
 }
 
 template <VmcsIo Io>
+std::uint16_t read_attributes(Io& vmcs, unsigned index) {
+    return attributes_of(vmcs.read(GUEST_SEGMENTS[index].access_rights));
+}
+
+template <VmcsIo Io>
 Segment read_segment(Io& vmcs, unsigned index) {
     const VmcsSegment& fields = GUEST_SEGMENTS[index];
-    return {vmcs.read(fields.selector), attributes_of(vmcs.read(fields.access_rights)),
-            vmcs.read(fields.limit), vmcs.read(fields.base)};
+    return {vmcs.read(fields.selector), read_attributes(vmcs, index), vmcs.read(fields.limit),
+            vmcs.read(fields.base)};
 }
 
 template <VmcsIo Io>
@@ -93,13 +98,34 @@ void write_segment(Io& vmcs, unsigned index, const Segment& segment) {
     vmcs.write(fields.base, segment.base);
 }
 
+/// CR0 and CR4 as the guest sees them.
+template <VmcsIo Io>
+std::uint64_t read_cr0(Io& vmcs) {
+    return guest_view(vmcs.read(GUEST_CR0), vmcs.read(CR0_READ_SHADOW), CR0_GUEST_OWNED);
+}
+template <VmcsIo Io>
+std::uint64_t read_cr4(Io& vmcs) {
+    return guest_view(vmcs.read(GUEST_CR4), vmcs.read(CR4_READ_SHADOW), CR4_GUEST_OWNED);
+}
+
 /// CR0, CR3, CR4 and EFER as the guest sees them; CR2 is not in the VMCS.
 template <VmcsIo Io>
 void read_control(Io& vmcs, CpuState& out) {
-    out.cr0 = guest_view(vmcs.read(GUEST_CR0), vmcs.read(CR0_READ_SHADOW), CR0_GUEST_OWNED);
+    out.cr0 = read_cr0(vmcs);
     out.cr3 = vmcs.read(GUEST_CR3);
-    out.cr4 = guest_view(vmcs.read(GUEST_CR4), vmcs.read(CR4_READ_SHADOW), CR4_GUEST_OWNED);
+    out.cr4 = read_cr4(vmcs);
     out.efer = vmcs.read(GUEST_IA32_EFER);
+}
+
+/// Whether the guest is in `context`. What changes most often comes first.
+template <VmcsIo Io>
+bool is_code_context(Io& vmcs, const CodeContext& context) {
+    constexpr auto kCode = static_cast<unsigned>(SegmentName::cs);
+    constexpr auto kStack = static_cast<unsigned>(SegmentName::ss);
+    return vmcs.read(GUEST_CR3) == context.cr3 && (read_attributes(vmcs, kStack) >> 5 & 3U) == context.cpl &&
+           read_attributes(vmcs, kCode) == context.cs_attributes &&
+           vmcs.read(GUEST_SEGMENTS[kCode].base) == context.cs_base && read_cr0(vmcs) == context.cr0 &&
+           read_cr4(vmcs) == context.cr4 && vmcs.read(GUEST_IA32_EFER) == context.efer;
 }
 
 template <VmcsIo Io>

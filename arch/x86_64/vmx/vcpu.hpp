@@ -47,9 +47,18 @@ public:
     void request_window(Event::Type type) override;
     [[nodiscard]] bool interrupt_shadow() const override;
     [[nodiscard]] unsigned cpl() const override {
-        return read_segment(machine_, static_cast<unsigned>(SegmentName::ss)).dpl();
+        return read_attributes(machine_, static_cast<unsigned>(SegmentName::ss)) >> 5 & 3U;
+    }
+    [[nodiscard]] std::uint64_t segment_base(SegmentName name) const override {
+        return machine_.read(GUEST_SEGMENTS[static_cast<unsigned>(name)].base);
+    }
+    [[nodiscard]] bool runs_in(const CodeContext& context) const override {
+        return is_code_context(machine_, context);
     }
     void set_nmi_blocking(bool blocked) override;
+    [[nodiscard]] bool nmi_blocking() const override {
+        return Interruptibility::BlockingByNmi::test(interruptibility());
+    }
     void set_tsc_offset(std::int64_t offset) override;
     void reset() override {
         fpu_.reset();

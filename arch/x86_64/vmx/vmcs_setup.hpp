@@ -65,9 +65,9 @@ struct VmcsParts {
 
 /// Exceptions that exit. #DB and #AC: a guest can make the delivery of either raise it again for ever, and no
 /// interrupt would get through between (CVE-2015-8104, CVE-2015-5307); an exit at each round lets the host
-/// in. #MC is the host's.
+/// in. #UD: it may have been VMMCALL. #MC is the host's.
 inline constexpr std::uint32_t kInterceptedExceptions =
-    1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC;
+    1U << EXCEPTION_DB | 1U << EXCEPTION_UD | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC;
 
 /// Pause-loop exiting: PAUSEs closer than `gap` ticks of the TSC are one loop, which exits after `window`
 /// ticks.

@@ -30,7 +30,7 @@ public:
     bool inject(const Event& event) override {
         if (event.type == Event::Type::external_interrupt && !takes_interrupts)
             return false;
-        if (event.type == Event::Type::nmi && !takes_nmis)
+        if (event.type == Event::Type::nmi && (!takes_nmis || shadows_nmis))
             return false;
         injected.push_back(event);
         return true;
@@ -43,7 +43,12 @@ public:
         rip_ = regs.rip;
     }
     [[nodiscard]] unsigned cpl() const override { return state.cpl(); }
+    [[nodiscard]] std::uint64_t segment_base(SegmentName name) const override { return state.seg(name).base; }
+    [[nodiscard]] bool runs_in(const CodeContext& context) const override {
+        return context == CodeContext::of(state);
+    }
     void set_nmi_blocking(bool blocked) override { takes_nmis = !blocked; }
+    [[nodiscard]] bool nmi_blocking() const override { return !takes_nmis; }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
     void reset() override {
         xcr0_value = 1;
@@ -100,6 +105,7 @@ public:
     bool shadow{false};
     bool takes_interrupts{true};
     bool takes_nmis{true};
+    bool shadows_nmis{false};  ///< as MOV SS does
     std::vector<Event> injected;
     std::vector<Event::Type> windows;
     std::deque<VmExit> exits;      ///< what run() returns, in order

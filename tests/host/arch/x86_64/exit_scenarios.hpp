@@ -17,6 +17,7 @@
 namespace hv::test {
 
 inline constexpr std::uint64_t kScenarioRip = 0x1000;
+inline constexpr std::uint32_t kScenarioDr7 = 0x0d00'0408;
 
 struct ExitScenario {
     std::string_view name;
@@ -34,6 +35,7 @@ inline VmExit exit(VmExit::Reason reason, std::uint8_t instruction_length = 0) {
 inline VmExit io(IoExit io, std::uint8_t instruction_length) {
     VmExit e = exit(VmExit::Reason::io, instruction_length);
     e.io = io;
+    e.dr7 = kScenarioDr7;
     return e;
 }
 inline VmExit cr(CrExit cr, std::uint8_t instruction_length) {
@@ -44,6 +46,7 @@ inline VmExit cr(CrExit cr, std::uint8_t instruction_length) {
 inline VmExit fault(NestedFault fault, Event interrupted = {}) {
     VmExit e = exit(VmExit::Reason::nested_fault);
     e.fault = fault;
+    e.dr7 = kScenarioDr7;
     e.interrupted = interrupted;
     return e;
 }
@@ -138,6 +141,7 @@ enum class Assists { all, some };
 
 inline void check_same_exit(const VmExit& expected, const VmExit& actual, Assists assists) {
     CHECK(actual.reason == expected.reason);
+    CHECK(actual.dr7 == expected.dr7);
     if (assists == Assists::all || actual.instruction_length != 0)
         CHECK(unsigned{actual.instruction_length} == unsigned{expected.instruction_length});
     CHECK(same_event(actual.interrupted, expected.interrupted));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the VMM does about each kind of exit.
 #include "vmm/core/vcpu_fixture.hpp"
+#include "vmm/x86/hypercalls.hpp"
 
 using namespace hv;
 using namespace hv::test;
@@ -72,9 +73,20 @@ TEST_CASE("hypercalls answer as KVM's, and are for the kernel alone", "[core]") 
     f.regs().gpr[RAX] = 5;
     f.run({exit_of(Reason::vmcall, 3)});
     CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1000);
-    f.backend().set_cpl(3);
+    f.enable_apic();
+    f.regs().gpr[RAX] = x86::kSendIpi;
+    f.regs().gpr[RBX] = 1;
+    f.regs().gpr[RCX] = f.regs().gpr[RDX] = 0;
+    f.regs().gpr[RSI] = 0x4041;
     f.run({exit_of(Reason::vmcall, 3)});
-    CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1);
+    CHECK(f.regs().gpr[RAX] == 1);
+    CHECK(f.injected(Event::interrupt(0x41)));
+    f.backend().set_cpl(3);
+    for (const std::uint64_t number : {5U, x86::kSendIpi}) {
+        f.regs().gpr[RAX] = number;
+        f.run({exit_of(Reason::vmcall, 3)});
+        CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1);
+    }
 }
 
 TEST_CASE("XSETBV is checked", "[core]") {
@@ -258,6 +270,130 @@ TEST_CASE("control registers are written by what the instruction says", "[core]"
     f.backend().exits = {exit};
     CHECK(f.vcpu().run(f.loop) == Outcome::parked);
     CHECK(f.crashed());
+}
+
+TEST_CASE("#UD of either vendor's hypercall is one, any other #UD is the guest's", "[core]") {
+    Fixture f;
+    VmExit exit = exit_of(Reason::exception);
+    exit.exception = Event::exception(EXCEPTION_UD);
+    for (const int last : {0xc1, 0xd9}) {
+        f.code({0x0f, 0x01, last});
+        f.regs().gpr[RAX] = 5;
+        f.run({exit});
+        CHECK(static_cast<std::int64_t>(f.regs().gpr[RAX]) == -1000);
+        CHECK(f.regs().rip == VcpuFixture::kCode + 3);
+        CHECK(f.backend().injected.empty());
+    }
+    SECTION("LOCK") {
+        f.code({0xf0, 0x0f, 0x01, 0xc1});
+    }
+    SECTION("UD2") {
+        f.code({0x0f, 0x0b});
+    }
+    SECTION("what no decoder knows") {
+        f.code({0x0f, 0x04});
+    }
+    f.run({exit});
+    CHECK(f.injected(Event::exception(EXCEPTION_UD)));
+    CHECK(f.regs().rip == VcpuFixture::kCode);
+    CHECK_FALSE(f.crashed());
+}
+
+TEST_CASE("breakpoints see what the VMM does for the guest", "[core]") {
+    Fixture f;
+    CpuState& state = f.backend().state;
+    const auto met = [&] {
+        const bool trap = f.injected(Event::exception(EXCEPTION_DB));
+        const std::uint64_t hits = state.dr6 & DR6_B0_B3;
+        f.backend().injected.clear();
+        state.dr6 = DR6_RESET;
+        return trap ? hits : 0;
+    };
+    state.dr7 = 0x22 | 0xf0f'0000;  // 0 and 2, four bytes, accesses
+    state.dr[0] = kMmio + 0x10;
+    state.dr[2] = 0x2000;
+    VmExit exit = fault_exit(kMmio + 0x10);
+    exit.dr7 = static_cast<std::uint32_t>(state.dr7);
+    f.code({0xa1, 0x10, 0x00, 0x00, 0xd0});  // MOV EAX, [0xd0000010]
+    f.run({exit});
+    CHECK(met() == 1);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 5);
+    CHECK(f.device.reads.size() == 1);
+    f.code({0xa1, 0x14, 0x00, 0x00, 0xd0});
+    exit.fault.gpa = Gpa{kMmio + 0x14};
+    f.run({exit});
+    CHECK(met() == 0);
+
+    f.code({0xf3, 0x6e});  // REP OUTSB from 0x1fff to 0x2001
+    f.regs().gpr[RSI] = 0x1fff;
+    f.regs().gpr[RCX] = 3;
+    f.regs().gpr[RDX] = 0x500;
+    VmExit out = out_exit(0x500);
+    out.io = IoExit{0x500, 1, false, true, true};
+    out.dr7 = exit.dr7;
+    for (const std::uint64_t expected : {0, 4, 4}) {
+        f.run({out});
+        CHECK(met() == expected);
+    }
+    CHECK(f.regs().gpr[RCX] == 0);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 2);
+
+    state.dr[0] = 0x502;
+    state.dr7 = 0x2 | 0x2'0000;  // port
+    state.cr4 |= CR4_DE;
+    out = out_exit(0x500, 4);
+    out.dr7 = static_cast<std::uint32_t>(state.dr7);
+    f.run({out});
+    CHECK(met() == 1);
+    f.regs().rflags |= RFLAGS_TF;
+    f.run({out});
+    CHECK((state.dr6 & DR6_BS) != 0);
+    CHECK(met() == 1);
+    out = out_exit(0x500, 2);
+    out.dr7 = static_cast<std::uint32_t>(state.dr7);
+    f.regs().rflags &= ~RFLAGS_TF;
+    f.run({out});
+    CHECK(met() == 0);
+}
+
+TEST_CASE("LMSW takes the low bits of a register or of memory, and its faults", "[core]") {
+    Fixture f;
+    VmExit exit = exit_of(Reason::cr_access);
+    exit.cr = {0, true, false, 0};
+    f.code({0x0f, 0x01, 0xf3});  // LMSW BX
+    f.regs().gpr[RBX] = 0xfff2;  // MP alone; PE stays
+    f.run({exit});
+    CHECK(f.backend().state.cr0 == 0x13);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 3);
+
+    f.code({0x0f, 0x01, 0x73, 0x10});  // LMSW [EBX + 0x10]
+    f.regs().gpr[RBX] = 0x2000;
+    f.memory.store(Gpa{0x2010}, std::uint16_t{0x000c}).value();
+    f.run({exit});
+    CHECK(f.backend().state.cr0 == 0x1d);
+    CHECK(f.regs().rip == VcpuFixture::kCode + 4);
+
+    f.code({0x0f, 0x01, 0x73, 0x10});
+    f.backend().state.seg(SegmentName::ds).limit = 0x2010;
+    f.run({exit});
+    CHECK(f.injected(Event::exception(EXCEPTION_GP, 0)));
+    CHECK(f.backend().state.cr0 == 0x1d);
+    CHECK(f.regs().rip == VcpuFixture::kCode);
+    CHECK_FALSE(f.crashed());
+}
+
+TEST_CASE("MOV of CR0 with LOCK is one of CR8", "[core]") {
+    Fixture f;
+    VmExit exit = exit_of(Reason::cr_access);
+    exit.cr = {8, true, false, 0};
+    f.code({0xf0, 0x0f, 0x22, 0xc3});  // LOCK MOV CR0, EBX
+    f.regs().gpr[RBX] = 5;
+    f.run({exit});
+    CHECK(f.vcpu().apic().tpr() == 0x50);
+    CHECK(f.backend().state.cr0 == 0x11);
+    f.code({0xf0, 0x0f, 0x20, 0xc1});  // LOCK MOV ECX, CR0
+    f.run({exit});
+    CHECK(f.regs().gpr[RCX] == 5);
 }
 
 TEST_CASE("every reason has a name", "[core]") {

@@ -114,15 +114,30 @@ TEST_CASE("an NMI goes before an interrupt, and waits while NMIs are blocked", "
     f.enable_apic();
     f.vcpu().apic().post(0x41, TriggerMode::edge);
     f.vcpu().nmi();
-    f.backend().takes_nmis = false;
+    f.backend().shadows_nmis = true;
     f.run({});
     CHECK(f.backend().injected.empty());
     CHECK(f.backend().windows.front() == Event::Type::nmi);
-    f.backend().takes_nmis = true;
+    f.backend().shadows_nmis = false;
     f.run({exit_of(Reason::nmi_window), exit_of(Reason::interrupt_window)});
     REQUIRE(f.backend().injected.size() >= 2);
     CHECK(f.backend().injected[0].type == Event::Type::nmi);
     CHECK(f.backend().injected[1].vector == 0x41);
+}
+
+TEST_CASE("an NMI handler that sets IF takes interrupts while an NMI waits for its end", "[core]") {
+    VcpuFixture f;
+    f.start();
+    f.enable_apic();
+    f.vcpu().apic().post(0x41, TriggerMode::edge);
+    f.vcpu().nmi();
+    f.backend().set_nmi_blocking(true);
+    f.run({});
+    REQUIRE(f.backend().injected.size() == 1);
+    CHECK(f.injected(Event::interrupt(0x41)));
+    f.backend().set_nmi_blocking(false);
+    f.run({exit_of(Reason::nmi_window)});
+    CHECK(f.injected(Event::non_maskable()));
 }
 
 TEST_CASE("an event whose delivery an exit interrupted goes in again", "[core]") {
@@ -167,6 +182,13 @@ TEST_CASE("HLT blocks until an interrupt that the guest takes", "[core]") {
         CHECK(f.vcpu().has_work(Outcome::halted));
         CHECK(f.run({}) == Outcome::preempted);
         CHECK(f.injected(Event::non_maskable()));
+    }
+    SECTION("an NMI that a handler blocks does not, and does not spin either") {
+        f.backend().set_nmi_blocking(true);
+        f.vcpu().nmi();
+        CHECK(f.vcpu().has_work(Outcome::halted));
+        CHECK(f.run({}) == Outcome::halted);
+        CHECK_FALSE(f.vcpu().has_work(Outcome::halted));
     }
     SECTION("its timer") {
         f.vcpu().apic().mmio_write(0x320, 4, 0x51);

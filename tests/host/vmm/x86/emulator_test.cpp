@@ -440,6 +440,76 @@ TEST_CASE("a move on a device within one page walks no page tables", "[x86]") {
     }
 }
 
+TEST_CASE("a move that was decoded before is not used for what came in its place", "[x86]") {
+    Guest guest;
+    fake::FakeVcpuBackend& vcpu = guest.vcpu;
+    constexpr std::uint64_t kOtherCodeGpa = 0x10'1000;
+    constexpr std::uint64_t kOtherRoot = 0x20'0000;
+    vcpu.enter_long_mode(Guest::kRoot);
+    guest.map(kCode, kCodeGpa, Guest::kPresent);
+    guest.poke(kCodeGpa, {0x64, 0x89, 0x08, 0x48});       // MOV FS:[RAX], ECX; in 32-bit code as well
+    guest.poke(kOtherCodeGpa, {0x64, 0x88, 0x08, 0x90});  // MOV FS:[RAX], CL
+    const auto stores = [&] {
+        NestedFault fault{};
+        fault.gpa = Gpa{RecordingBus::kBase + 0xb0};
+        fault.write = true;
+        guest.bus.last_size = 0;
+        vcpu.regs.rip = kCode;
+        vcpu.regs.gpr[RAX] = 0xb0;
+        static_cast<void>(guest.emulator.emulate_mmio(fault));
+        return guest.bus.last_size;
+    };
+    REQUIRE(stores() == 4);
+    REQUIRE(stores() == 4);
+    SECTION("other bytes") {
+        guest.poke(kCodeGpa, {0x64, 0x66, 0x89, 0x08});
+        CHECK(stores() == 2);
+    }
+    SECTION("another page at its address") {
+        guest.map(kCode, kOtherCodeGpa, Guest::kPresent);
+        CHECK(stores() == 1);
+    }
+    SECTION("no page at its address") {
+        guest.map(kCode, 0, 0);
+        CHECK(stores() == 0);
+        CHECK(vcpu.state.cr2 == kCode);
+    }
+    SECTION("another address space") {
+        std::memcpy(guest.memory.at(Gpa{kOtherRoot}, kPageSize),
+                    guest.memory.at(Gpa{Guest::kRoot}, kPageSize), kPageSize);
+        vcpu.state.cr3 = kOtherRoot;
+        CHECK(stores() == 4);
+        guest.memory.store(Gpa{kOtherRoot + (kCode >> 39) * 8}, std::uint64_t{0}).value();
+        CHECK(stores() == 0);
+    }
+    SECTION("less privilege") {
+        vcpu.set_cpl(3);  // the code is not open to users
+        CHECK(stores() == 0);
+    }
+    SECTION("SMEP") {
+        guest.map(kCode, kCodeGpa, Guest::kPresent | Guest::kUser);
+        CHECK(stores() == 4);
+        vcpu.state.cr4 |= CR4_SMEP;
+        CHECK(stores() == 0);
+    }
+    SECTION("another segment base: the operand is not what the exit names") {
+        vcpu.state.seg(SegmentName::fs).base = 8;
+        CHECK(stores() == 0);
+    }
+    SECTION("another mode") {
+        vcpu.enter_protected_mode();
+        vcpu.state.seg(SegmentName::cs).base = kCodeGpa - kCode;
+        CHECK(stores() == 4);
+        vcpu.state.seg(SegmentName::cs).base = kOtherCodeGpa - kCode;
+        CHECK(stores() == 1);
+        vcpu.state.seg(SegmentName::cs).base = kCodeGpa - kCode;
+        vcpu.state.seg(SegmentName::cs).attributes = 0x9b;  // 16-bit code: MOV FS:[BX+SI], CX
+        vcpu.regs.gpr[RBX] = 0xb0;
+        vcpu.regs.gpr[RSI] = 0;
+        CHECK(stores() == 2);
+    }
+}
+
 TEST_CASE("a device that nobody provides reads as all ones", "[x86]") {
     Twins twins;
     Guest& guest = twins.guest;

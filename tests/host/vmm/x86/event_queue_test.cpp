@@ -79,7 +79,8 @@ TEST_CASE("one NMI waits while NMIs are blocked, behind exceptions", "[x86]") {
     vcpu.takes_nmis = false;
     events.request_nmi();
     events.request_nmi();
-    CHECK(events.deliver(vcpu) == Delivery::blocked);
+    CHECK(events.deliver(vcpu) == Delivery::idle);  // a maskable interrupt may go into the handler
+    CHECK(events.pending());
     CHECK(vcpu.windows.back() == Event::Type::nmi);
     events.raise(kUd);
     CHECK(events.deliver(vcpu) == Delivery::delivered);
@@ -88,6 +89,60 @@ TEST_CASE("one NMI waits while NMIs are blocked, behind exceptions", "[x86]") {
     CHECK(events.deliver(vcpu) == Delivery::delivered);
     CHECK(vcpu.injected.back().type == Event::Type::nmi);
     CHECK(events.deliver(vcpu) == Delivery::idle);
+}
+
+TEST_CASE("of NMIs that come while they are open, one is behind the first", "[x86]") {
+    fake::FakeVcpuBackend vcpu;
+    EventQueue events;
+    for (int i = 0; i < 3; ++i)
+        events.request_nmi();
+    CHECK(events.deliver(vcpu) == Delivery::delivered);
+    REQUIRE_FALSE(vcpu.windows.empty());
+    CHECK(vcpu.windows.back() == Event::Type::nmi);
+    CHECK(events.pending());
+    vcpu.set_nmi_blocking(true);  // by the first one's delivery
+    events.request_nmi();         // there is no room for it
+    CHECK(events.deliver(vcpu) == Delivery::idle);
+    CHECK(vcpu.injected.size() == 1);
+    vcpu.set_nmi_blocking(false);
+    CHECK(events.deliver(vcpu) == Delivery::delivered);
+    CHECK_FALSE(events.pending());
+    CHECK_FALSE(events.nmi_requested());
+    vcpu.set_nmi_blocking(true);
+    CHECK(events.deliver(vcpu) == Delivery::idle);
+    CHECK(vcpu.injected.size() == 2);
+}
+
+TEST_CASE("NMIs that wait for the end of a shadow both stay", "[x86]") {
+    fake::FakeVcpuBackend vcpu;
+    EventQueue events;
+    vcpu.shadows_nmis = true;
+    events.request_nmi();
+    events.request_nmi();
+    CHECK(events.deliver(vcpu) == Delivery::blocked);
+    vcpu.shadows_nmis = false;
+    CHECK(events.deliver(vcpu) == Delivery::delivered);
+    CHECK(events.deliver(vcpu) == Delivery::delivered);
+    CHECK(events.deliver(vcpu) == Delivery::idle);
+}
+
+TEST_CASE("a blocked NMI does not end HLT, nor keep the vCPU from sleeping", "[x86]") {
+    fake::FakeVcpuBackend vcpu;
+    EventQueue events;
+    vcpu.set_nmi_blocking(true);
+    events.request_nmi();
+    CHECK(events.nmi_requested());
+    CHECK_FALSE(events.wakes(vcpu));
+    CHECK_FALSE(events.nmi_requested());
+    events.request_nmi();
+    CHECK(events.nmi_requested());
+    vcpu.set_nmi_blocking(false);
+    CHECK(events.wakes(vcpu));
+    events.reset();
+    CHECK_FALSE(events.wakes(vcpu));
+    vcpu.set_nmi_blocking(true);
+    events.raise(kUd);
+    CHECK(events.wakes(vcpu));
 }
 
 TEST_CASE("an NMI behind an exception has a window", "[x86]") {

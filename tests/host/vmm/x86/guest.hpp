@@ -19,32 +19,27 @@ class RecordingBus final : public GuestBus {
 public:
     static constexpr std::uint64_t kBase = 0xd000'0000;
 
-    bool mmio_read(Gpa gpa, unsigned size, std::uint64_t& value) override {
+    std::uint64_t mmio_read(Gpa gpa, unsigned size) override {
         ++accesses;
         last_gpa = gpa;
         last_size = size;
         if (gpa.raw < kBase || gpa.raw - kBase + size > bytes.size())
-            return false;
-        value = 0;
+            return ~std::uint64_t{0};
+        std::uint64_t value = 0;
         std::memcpy(&value, bytes.data() + (gpa.raw - kBase), size);
-        return true;
+        return value;
     }
-    bool mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override {
+    void mmio_write(Gpa gpa, unsigned size, std::uint64_t value) override {
         ++accesses;
         last_gpa = gpa;
         last_size = size;
         if (gpa.raw < kBase || gpa.raw - kBase + size > bytes.size())
-            return false;
+            return;
         std::memcpy(bytes.data() + (gpa.raw - kBase), &value, size);
-        return true;
     }
-    bool port_read(std::uint16_t, unsigned, std::uint64_t& value) override {
-        value = next_port_value++;
-        return true;
-    }
-    bool port_write(std::uint16_t port, unsigned size, std::uint64_t value) override {
+    std::uint64_t port_read(std::uint16_t, unsigned) override { return next_port_value++; }
+    void port_write(std::uint16_t port, unsigned size, std::uint64_t value) override {
         port_writes.push_back({port, size, value});
-        return true;
     }
 
     struct PortWrite {

@@ -116,6 +116,7 @@ void check(const ExitAssists& assists, test::Assists kind) {
         [&](const Fill& fill) {
             auto vmcb = std::make_unique<Vmcb>();
             vmcb->save.rip = test::kScenarioRip;
+            vmcb->save.dr7 = test::kScenarioDr7;
             fill(*vmcb);
             if (!assists.next_rip)
                 vmcb->control.next_rip = 0;

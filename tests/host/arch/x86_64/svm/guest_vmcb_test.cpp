@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "arch/x86_64/code_context_check.hpp"
 #include "arch/x86_64/defs/cr.hpp"
 #include "arch/x86_64/exit_scenarios.hpp"
 #include "arch/x86_64/svm/guest_vmcb.hpp"
@@ -126,10 +127,14 @@ TEST_CASE("registers go in and come out", "[svm]") {
     CHECK(out.pat == in.pat);
     CHECK(f.s.cpl == 3);
     CHECK(out.cpl() == 3);
+    check_code_context(out, [&](const CodeContext& context) { return f.guest.runs_in(context); });
+    for (unsigned i = 0; i < 6; ++i)
+        CHECK(f.guest.segment(static_cast<SegmentName>(i)).base == in.segment[i].base);
     SECTION("CPL rules, not SS.DPL") {
         f.s.cpl = 0;
         f.guest.get_state(out, RegSet::segments);
         CHECK(out.cpl() == 0);
+        CHECK(f.guest.runs_in(CodeContext::of(out)));
     }
     SECTION("the upper halves of DR6 and DR7 would make VMRUN fail") {
         in.dr6 = in.dr7 = ~std::uint64_t{0};
@@ -306,7 +311,8 @@ TEST_CASE("NMIs are blocked until the handler's IRET has been executed", "[svm]"
         CHECK(exit.reason == VmExit::Reason::nmi_window);
         CHECK(f.s.dr6 == DR6_RESET);
         CHECK(f.regs.rflags == 0x202);
-        CHECK(f.c.intercept_exceptions == (1U << EXCEPTION_DB | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC));
+        CHECK(f.c.intercept_exceptions ==
+              (1U << EXCEPTION_DB | 1U << EXCEPTION_UD | 1U << EXCEPTION_AC | 1U << EXCEPTION_MC));
         CHECK(f.inject_nmi());
     }
     SECTION("a physical interrupt before it: the IRET is still to come") {
@@ -374,7 +380,9 @@ TEST_CASE("an NMI waits for no IF", "[svm]") {
 
 TEST_CASE("NMI blocking can be set where the VMM did the work", "[svm]") {
     Fixture f;
+    CHECK_FALSE(f.guest.nmi_blocking());
     f.guest.set_nmi_blocking(true);
+    CHECK(f.guest.nmi_blocking());
     CHECK_FALSE(f.inject_nmi());
     CHECK(f.intercepts(Intercept::iret));
     f.guest.set_nmi_blocking(false);

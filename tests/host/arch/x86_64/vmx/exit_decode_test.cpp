@@ -110,6 +110,7 @@ const std::map<std::string_view, Fill> kFillers{
 
 VmExit decode(const Fill& fill) {
     FakeVmcs vmcs;
+    vmcs.set(GUEST_DR7, hv::test::kScenarioDr7);
     fill(vmcs);
     return decode_exit(vmcs);
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "arch/x86_64/code_context_check.hpp"
 #include "arch/x86_64/vmx/ept.hpp"
 #include "arch/x86_64/vmx/fake_machine.hpp"
 #include "arch/x86_64/vmx/recorded_msrs.hpp"
@@ -73,6 +74,26 @@ TEST_CASE("a new vCPU is in the state after RESET", "[vmx]") {
     CHECK(bench.vmcs().read(VIRTUAL_PROCESSOR_ID) != 0);
     // 1 ms of the fake machine's 1 GHz, rate shift 0
     CHECK(bench.vmcs().read(VMX_PREEMPTION_TIMER_VALUE) == 1'000'000);
+    bench.vcpu->leave_cpu();
+}
+
+TEST_CASE("a part of the state can be had without the rest", "[vmx]") {
+    Bench bench;
+    bench.vcpu->enter_cpu();
+    CpuState state{};
+    bench.vcpu->get_state(state, RegSet::all);
+    state.cr0 |= CR0_PE | CR0_PG;
+    state.cr3 = 0x1000;
+    state.cr4 = CR4_PAE | CR4_SMEP;
+    state.efer = EFER_LME | EFER_LMA | EFER_NXE;
+    for (unsigned i = 0; i < 6; ++i)
+        state.segment[i] = {0x10, 0xcf3, 0xffff'ffff, 0x1000 + i};
+    state.seg(SegmentName::cs).attributes = 0xafb;
+    bench.vcpu->set_state(state, RegSet::control | RegSet::segments);
+    check_code_context(state, [&](const CodeContext& context) { return bench.vcpu->runs_in(context); });
+    for (unsigned i = 0; i < 6; ++i)
+        CHECK(bench.vcpu->segment_base(static_cast<SegmentName>(i)) == 0x1000 + i);
+    CHECK(bench.vcpu->cpl() == 3);
     bench.vcpu->leave_cpu();
 }
 
@@ -195,7 +216,9 @@ TEST_CASE("an NMI waits for the end of a MOV SS shadow, and ends one of STI", "[
     CHECK(bench.vcpu->inject(Event::non_maskable()));
     CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
     bench.run(ExitReason::HLT);
+    CHECK_FALSE(bench.vcpu->nmi_blocking());
     bench.vcpu->set_nmi_blocking(true);
+    CHECK(bench.vcpu->nmi_blocking());
     CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == kNmiBlocked);
     bench.vcpu->set_nmi_blocking(false);
     CHECK(bench.vmcs().read(GUEST_INTERRUPTIBILITY_STATE) == 0);
