@@ -2,10 +2,11 @@
 # A layer is a library whose include path is a folder of links ("view") to just those parts of the tree that it may
 # include. Headers are named by their path from the root, and a forbidden one is not found.
 
-# hv_layer(TARGET FOLDERS folder... [SEES path...] [NEEDS target...]): the sources in the folders; `path` is a folder or a
-# single header; NEEDS are the libraries whose code it calls.
+# hv_layer(TARGET [COLD] FOLDERS folder... [SEES path...] [NEEDS target...]): the sources in the folders; `path` is a folder or
+# a single header; NEEDS are the libraries whose code it calls. COLD: none of it runs while guests do, so small counts more
+# than fast.
 function(hv_layer target)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "KERNEL_ONLY" "" "FOLDERS;SEES;NEEDS")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "KERNEL_ONLY;COLD" "" "FOLDERS;SEES;NEEDS")
     if(arg_KERNEL_ONLY AND NOT HV_KERNEL)
         return()
     endif()
@@ -28,6 +29,9 @@ function(hv_layer target)
         add_library(${target} STATIC ${sources})
         target_include_directories(${target} PRIVATE ${view})
         hv_compile_options(${target})
+        if(HV_KERNEL AND arg_COLD)
+            target_compile_options(${target} PRIVATE -Os)
+        endif()
         target_link_libraries(${target} PUBLIC ${arg_NEEDS})
     else()  # headers alone
         add_library(${target} INTERFACE)

@@ -6,7 +6,7 @@ import re
 _VMS = {"svm": 64, "vmx": 16, "kvm": 64}
 # How long each stays, in ticks of its TSC: longer than it takes to build them all. QEMU's has 1 GHz with --icount, Bochs'
 # 50 MHz.
-_STAYS = {"svm": 200_000_000, "vmx": 200_000_000, "kvm": 20_000_000_000}
+_STAYS = {"svm": 200_000_000, "vmx": 100_000_000, "kvm": 20_000_000_000}
 _WAKES = 20
 _MOST_BESIDE = 256  # KiB beside a VM's RAM; its nested page tables, which may come on top, are in the figure
 
