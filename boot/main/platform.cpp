@@ -87,16 +87,24 @@ T must(Expected<T> result, const char* what) {
         return std::move(*result);
 }
 
+vmx::ApicUse apic_use(Options::Apicv option) {
+    switch (option) {
+    case Options::Apicv::off: return vmx::ApicUse::none;
+    case Options::Apicv::tpr: return vmx::ApicUse::tpr_shadow;
+    case Options::Apicv::on: return vmx::ApicUse::all;
+    case Options::Apicv::automatic: break;
+    }
+    return vmx::ApicUse::automatic;
+}
+
 /// The processor's extension. What is missing has been said in the log, and is repeated where the reader
 /// looks last.
 std::unique_ptr<VirtExtension> find_extension(FrameSource& frames, Options::Apicv apicv) {
     const bool vmx = vmx::VmxExtension::present();
     if (!vmx && !svm::SvmExtension::present())
         cpu::refuse_to_run("this processor has neither VT-x nor AMD-V, or its firmware hides them");
-    const vmx::ApicUse use = apicv == Options::Apicv::on    ? vmx::ApicUse::all
-                             : apicv == Options::Apicv::tpr ? vmx::ApicUse::tpr_shadow
-                                                            : vmx::ApicUse::none;
-    auto extension = vmx ? vmx::VmxExtension::create(frames, use) : svm::SvmExtension::create(frames);
+    auto extension =
+        vmx ? vmx::VmxExtension::create(frames, apic_use(apicv)) : svm::SvmExtension::create(frames);
     const char* name = vmx ? "VT-x" : "AMD-V";
     if (extension)
         return std::move(*extension);

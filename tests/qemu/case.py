@@ -33,6 +33,7 @@ class Case:
     until: str = ""
     words: tuple[str, ...] = ()
     input: tuple[dict, ...] = ()
+    long: bool = False
     skip: str = ""
 
     @property

@@ -112,10 +112,13 @@ def run(pattern: str, report: Report) -> None:
     packages.ensure("qemu", "uefi", "bochs", "iso", "usb", "pxe")
     build.hypervisor()
     build.config_tool()
+    wanted = []
     for case in chosen:
-        if case.skip:
-            report.add(Result("SKIP", case.title, case.skip))
-    wanted = [case for case in chosen if not case.skip]
+        reason = case.skip or ("" if pattern or not case.long else f"takes minutes: ./cairn test qemu {case.name}")
+        if reason:
+            report.add(Result("SKIP", case.title, reason))
+        else:
+            wanted.append(case)
     say(f"{len(wanted)} boot tests; transcripts are kept in {paths.shown(paths.BUILD / 'test')}")
     # The long ones first, so that none is left alone at the end.
     wanted.sort(key=lambda case: -case.timeout)

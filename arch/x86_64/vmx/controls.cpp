@@ -115,7 +115,9 @@ static void choose_apic_virtualization(Controls& controls, ApicUse use) {
     constexpr std::uint32_t kCr8Exits = primary::CR8_LOAD_EXITING | primary::CR8_STORE_EXITING;
     controls.primary |= primary::USE_TPR_SHADOW;
     controls.primary &= ~kCr8Exits | static_cast<std::uint32_t>(capability);
-    if (use == ApicUse::all && ((controls.caps.secondary >> 32) & kApicVirtualization) == kApicVirtualization)
+    const bool posted = ((controls.caps.pin >> 32) & pin::POSTED_INTERRUPTS) != 0;
+    if ((use == ApicUse::all || (use == ApicUse::automatic && posted)) &&
+        ((controls.caps.secondary >> 32) & kApicVirtualization) == kApicVirtualization)
         controls.secondary |= secondary::APIC_REGISTER_VIRTUALIZATION | secondary::VIRTUAL_INTERRUPT_DELIVERY;
 }
 

@@ -70,11 +70,17 @@ struct Controls {
 };
 
 /// How much of APIC virtualization may be used where the processor offers it.
-enum class ApicUse : std::uint8_t { none, tpr_shadow, all };
+enum class ApicUse : std::uint8_t {
+    none,
+    tpr_shadow,
+    automatic,  ///< all where posted interrupts are offered as well, as every processor does; else the TPR
+                ///< shadow
+    all,
+};
 
 /// Error::unsupported: the processor lacks something that this backend cannot do without; each such thing is
 /// named in the log.
-Expected<Controls> negotiate(const CapabilityMsrs& caps, ApicUse apic = ApicUse::all);
+Expected<Controls> negotiate(const CapabilityMsrs& caps, ApicUse apic = ApicUse::automatic);
 
 /// Sees to it that VMXON is allowed outside SMX. Error::disabled: the firmware locked it off.
 template <MsrIo Io>

@@ -80,10 +80,14 @@ TEST_CASE("of APIC virtualization the TPR shadow is used alone, the rest as a wh
         ApicUse use;
         bool tpr_shadow, delivery;
     };
+    constexpr Msr kPin = Msr::IA32_VMX_TRUE_PINBASED_CTLS;
     constexpr Msr kPrimary = Msr::IA32_VMX_TRUE_PROCBASED_CTLS, kSecondary = Msr::IA32_VMX_PROCBASED_CTLS2;
     const Case cases[] = {
         {kSecondary, 0, ApicUse::all, true, true},
         {kSecondary, 0, ApicUse::tpr_shadow, true, false},
+        {kPin, 0, ApicUse::automatic, true, true},
+        {kPin, pin::POSTED_INTERRUPTS, ApicUse::automatic, true, false},
+        {kPin, pin::POSTED_INTERRUPTS, ApicUse::all, true, true},
         {kSecondary, 0, ApicUse::none, false, false},
         {kPrimary, primary::USE_TPR_SHADOW, ApicUse::all, false, false},
         {kSecondary, secondary::VIRTUALIZE_APIC_ACCESSES, ApicUse::all, true, false},
@@ -94,6 +98,7 @@ TEST_CASE("of APIC virtualization the TPR shadow is used alone, the rest as a wh
     for (const Case& each : cases) {
         INFO(static_cast<int>(each.capability) << " without " << each.missing);
         RecordedMsrs msrs;
+        msrs.msrs[kPin] |= std::uint64_t{pin::POSTED_INTERRUPTS} << 32;
         msrs.forbid(each.capability, each.missing);
         const Controls c = negotiate(read_capabilities(msrs), each.use).value();
         CHECK(c.has_tpr_shadow() == each.tpr_shadow);

@@ -36,7 +36,7 @@ public:
 
 inline Controls broadwell_controls() {
     RecordedMsrs msrs;
-    return negotiate(read_capabilities(msrs)).value();
+    return negotiate(read_capabilities(msrs), ApicUse::all).value();
 }
 
 }  // namespace hv::vmx::test
