@@ -45,12 +45,15 @@ def main(out: str, *source: str) -> None:
         for offset, _ in table:
             print(f"    .long {offset}", file=file)
         print("symbol_name_offsets:", file=file)
+        names = {}  # overloads and instances of a template have one name
         position = 0
         for _, name in table:
-            print(f"    .long {position}", file=file)
-            position += len(name) + 1
+            if name not in names:
+                names[name] = position
+                position += len(name) + 1
+            print(f"    .long {names[name]}", file=file)
         print("symbol_names:", file=file)
-        for _, name in table:
+        for name in names:
             print('    .asciz "%s"' % name.replace("\\", "\\\\").replace('"', '\\"'), file=file)
         print('    .section .note.GNU-stack, "", @progbits', file=file)
 

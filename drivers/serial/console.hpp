@@ -16,6 +16,8 @@ public:
     virtual std::optional<char> read() = 0;
     /// Whether an interrupt shall be raised once more can be written.
     virtual void want_write_interrupt(bool wanted) = 0;
+    /// Whether all that was written has left the machine.
+    [[nodiscard]] virtual bool all_sent() = 0;
 };
 
 }  // namespace hv

@@ -21,6 +21,7 @@ public:
     }
     std::optional<char> read() override { return std::nullopt; }
     void want_write_interrupt(bool) override {}
+    [[nodiscard]] bool all_sent() override { return true; }
 
 private:
     static constexpr std::uint16_t kPort = 0xe9;

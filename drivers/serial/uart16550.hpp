@@ -73,6 +73,8 @@ public:
               static_cast<std::uint8_t>(kInterruptReceive | (wanted ? kInterruptTransmit : 0)));
     }
 
+    [[nodiscard]] bool all_sent() override { return (read(kLineStatus) & kAllSent) != 0; }
+
 private:
     // Registers, by their offset.
     static constexpr std::uint16_t kData = 0, kDivisorLow = 0, kInterruptEnable = 1, kDivisorHigh = 1,

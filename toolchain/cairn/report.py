@@ -3,6 +3,7 @@
 
 import dataclasses
 import threading
+import time
 
 from cairn.errors import FAILED, OK, Failure
 
@@ -46,8 +47,10 @@ def excerpt(text: str) -> str:
 
 def verdict(name: str, test) -> Result:
     """TEST returns the problems that it found, or raises Failure."""
+    began = time.monotonic()
     try:
         problems = test()
     except Failure as failure:
         problems = str(failure).splitlines()
-    return Result("FAIL", name, detail=excerpt("\n".join(problems))) if problems else Result("PASS", name)
+    seconds = f"{time.monotonic() - began:.1f} s"
+    return Result("FAIL", name, seconds, excerpt("\n".join(problems))) if problems else Result("PASS", name, seconds)

@@ -127,7 +127,7 @@ void ConsoleMux::show() {
 }
 
 bool ConsoleMux::flush() {
-    return state_.with([&](State& state) { return pump(state); }) == Pumped::all;
+    return state_.with([&](State& state) { return pump(state) == Pumped::all && console_.all_sent(); });
 }
 
 ConsoleMux::Pumped ConsoleMux::pump(State& state) {

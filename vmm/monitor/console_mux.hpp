@@ -54,8 +54,8 @@ public:
     void service();
     /// Any CPU. Once it becomes true, the boot CPU is kicked.
     [[nodiscard]] bool has_work() const { return work_.load(std::memory_order_acquire); }
-    /// Writes what can be written without waiting, up to a burst. True once nothing is left to write. Any
-    /// CPU.
+    /// Writes what can be written without waiting, up to a burst. True once nothing is left to write and all
+    /// has left the machine. Any CPU.
     bool flush();
 
 private:

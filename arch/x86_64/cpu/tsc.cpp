@@ -25,18 +25,42 @@ std::uint64_t from_cpuid() {
     return std::uint64_t{leaf.ecx} * leaf.ebx / leaf.eax;
 }
 
+/// Both clocks at one moment: of a few reads the quickest, since an SMI, or a busy host under an emulator,
+/// lengthens some.
+struct Moment {
+    std::uint64_t tsc;
+    std::uint32_t pm_timer;
+};
+Moment read_both(std::uint16_t pm_timer_port) {
+    constexpr unsigned kReads = 8;
+    Moment moment{};
+    std::uint64_t quickest = ~std::uint64_t{0};
+    for (unsigned i = 0; i < kReads; ++i) {
+        const std::uint64_t before = rdtsc();
+        const std::uint32_t clock = in32(pm_timer_port);
+        const std::uint64_t taken = rdtsc() - before;
+        if (taken < quickest) {
+            quickest = taken;
+            moment = {before + taken / 2, clock};
+        }
+    }
+    return moment;
+}
+
 /// TSC ticks per second seen while the PM timer advances by about a hundredth of a second; 0: it stands
 /// still.
 std::uint64_t against_pm_timer(std::uint16_t port) {
     constexpr std::uint32_t kMask = 0xff'ffff;
     constexpr std::uint32_t kWindow = kPmTimerHz / 100;
     constexpr unsigned kMaxReads = 100'000'000;
-    const std::uint32_t first = in32(port) & kMask;
-    const std::uint64_t start = rdtsc();
+    const Moment start = read_both(port);
     for (unsigned reads = 0; reads < kMaxReads; ++reads) {
-        const std::uint32_t passed = (in32(port) - first) & kMask;
-        if (passed >= kWindow)
-            return (rdtsc() - start) * kPmTimerHz / passed;
+        std::uint32_t passed = (in32(port) - start.pm_timer) & kMask;
+        if (passed >= kWindow) {
+            const Moment end = read_both(port);
+            passed = (end.pm_timer - start.pm_timer) & kMask;
+            return (end.tsc - start.tsc) * kPmTimerHz / passed;
+        }
         // A timer that has not moved after so many reads never will.
         if (passed == 0 && reads > 1'000'000)
             return 0;
@@ -84,7 +108,7 @@ void calibrate_tsc(std::uint16_t pm_timer_port) {
     std::uint64_t hz = from_cpuid();
     if (hz == 0 && pm_timer_port != 0) {
         source = "the PM timer";
-        hz = median([&] { return against_pm_timer(pm_timer_port); });
+        hz = against_pm_timer(pm_timer_port);
     }
     if (hz == 0) {
         source = "the PIT";

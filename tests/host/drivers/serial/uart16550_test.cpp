@@ -114,8 +114,10 @@ TEST_CASE("a FIFO's worth is written once the transmitter is empty", "[serial]")
     REQUIRE(uart.init());
     CHECK(uart.write_some("0123456789abcdefXYZ") == 16);
     CHECK(fake.sent == "0123456789abcdef");
+    CHECK(uart.all_sent());
     fake.transmitter_empty = false;
     CHECK(uart.write_some("XYZ") == 0);
+    CHECK_FALSE(uart.all_sent());
     CHECK(fake.sent.size() == 16);
 }
 

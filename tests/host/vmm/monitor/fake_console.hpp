@@ -30,6 +30,7 @@ public:
         return c;
     }
     void want_write_interrupt(bool wanted) override { write_interrupt = wanted; }
+    [[nodiscard]] bool all_sent() override { return sent; }
 
     void type(std::string_view more) { typed.insert(typed.end(), more.begin(), more.end()); }
     /// What was shown since the last call.
@@ -41,6 +42,7 @@ public:
     std::deque<char> typed;
     bool endless{false};
     bool write_interrupt{false};
+    bool sent{true};  ///< nothing is in the transmitter
     unsigned writes{0};
 };
 
