@@ -36,25 +36,44 @@ def short(name: str) -> str:
     return "".join(out).strip()[:64] or name[:64]
 
 
+class Strings:
+    """Texts that end with a zero byte, each there once, and where they begin."""
+
+    def __init__(self):
+        self._offsets = {}
+        self._size = 0
+
+    def offset(self, text: str) -> int:
+        if text not in self._offsets:
+            self._offsets[text] = self._size
+            self._size += len(text) + 1
+        return self._offsets[text]
+
+    def texts(self) -> list[str]:
+        if self._size > 1 << 16:
+            raise SystemExit("symbols.py: the names no longer fit offsets of 16 bits")
+        return list(self._offsets)
+
+
 def main(out: str, *source: str) -> None:
+    """A name is kept in two parts, since few scopes hold many functions: the scope with its last ::, and the rest."""
     table = functions(*source) if source else []
+    strings = Strings()
+    scopes, names = [], []
+    for _, name in table:
+        scope, colons, rest = name.rpartition("::")
+        scopes.append(strings.offset(scope + colons))
+        names.append(strings.offset(rest))
     with open(out, "w", encoding="ascii") as file:
         print('    .section .rodata.zz_symbols, "a"', file=file)
-        print("    .globl symbol_count, symbol_offsets, symbol_name_offsets, symbol_names", file=file)
-        print(f"    .balign 4\nsymbol_count: .long {len(table)}\nsymbol_offsets:", file=file)
-        for offset, _ in table:
-            print(f"    .long {offset}", file=file)
-        print("symbol_name_offsets:", file=file)
-        names = {}  # overloads and instances of a template have one name
-        position = 0
-        for _, name in table:
-            if name not in names:
-                names[name] = position
-                position += len(name) + 1
-            print(f"    .long {names[name]}", file=file)
-        print("symbol_names:", file=file)
-        for name in names:
-            print('    .asciz "%s"' % name.replace("\\", "\\\\").replace('"', '\\"'), file=file)
+        print("    .globl symbol_count, symbol_offsets, symbol_scopes, symbol_names, symbol_text", file=file)
+        print(f"    .balign 4\nsymbol_count: .long {len(table)}", file=file)
+        for label, size, values in (("symbol_offsets", "long", [offset for offset, _ in table]),
+                                    ("symbol_scopes", "short", scopes), ("symbol_names", "short", names)):
+            print(f"{label}:", *(f"    .{size} {value}" for value in values), sep="\n", file=file)
+        print("symbol_text:", file=file)
+        for text in strings.texts():
+            print('    .asciz "%s"' % text.replace("\\", "\\\\").replace('"', '\\"'), file=file)
         print('    .section .note.GNU-stack, "", @progbits', file=file)
 
 

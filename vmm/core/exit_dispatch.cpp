@@ -230,16 +230,10 @@ Vcpu::Next Vcpu::handle_tsc_deadline(const VmExit& exit) {
 }
 
 Vcpu::Next Vcpu::handle_vmcall(const VmExit& exit) {
-    using x86::HypercallResult;
     if (!skip<Operation::vmmcall>(exit)) [[unlikely]]
         return Next::enter;
-    std::uint64_t& rax = backend_->regs.gpr[RAX];
-    const auto number = static_cast<std::uint32_t>(rax);
-    rax = static_cast<std::uint64_t>(backend_->cpl() != 0 ? HypercallResult::not_permitted
-                                                          : HypercallResult::unknown);
-    if (number == x86::kSendIpi && static_cast<HypercallResult>(rax) == HypercallResult::unknown) [[unlikely]]
-        rax = static_cast<std::uint64_t>(
-            x86::send_ipis(environment_.cpuid.cpu(), *backend_, environment_.fabric));
+    backend_->regs.gpr[RAX] =
+        static_cast<std::uint64_t>(x86::hypercall(environment_.cpuid.cpu(), *backend_, environment_.fabric));
     return Next::enter;
 }
 

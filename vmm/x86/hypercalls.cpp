@@ -31,8 +31,6 @@ unsigned send_to_all(std::uint64_t bitmap, std::uint64_t first, InterruptMessage
     return sent;
 }
 
-}  // namespace
-
 std::int64_t send_ipis(const GuestCpu& cpu, const VcpuBackend& backend, InterruptBus& bus) {
     CpuState state;
     backend.get_state(state, RegSet::control | RegSet::segments);
@@ -59,6 +57,16 @@ std::int64_t send_ipis(const GuestCpu& cpu, const VcpuBackend& backend, Interrup
                                    .vector = vector};
     return send_to_all(argument(RBX), first, message, cpu.vcpus, bus) +
            send_to_all(argument(RCX), first + (wide ? 64 : 32), message, cpu.vcpus, bus);
+}
+
+}  // namespace
+
+std::int64_t hypercall(const GuestCpu& cpu, const VcpuBackend& backend, InterruptBus& bus) {
+    if (backend.cpl() != 0)
+        return static_cast<std::int64_t>(HypercallResult::not_permitted);
+    if (static_cast<std::uint32_t>(backend.regs.gpr[RAX]) == kSendIpi)
+        return send_ipis(cpu, backend, bus);
+    return static_cast<std::int64_t>(HypercallResult::unknown);
 }
 
 }  // namespace hv::x86

@@ -16,8 +16,9 @@ enum class HypercallResult : std::int64_t { not_permitted = -1, invalid = -22, u
 /// Numbers, in EAX.
 inline constexpr std::uint32_t kSendIpi = 10;
 
+/// What RAX gets: of a call that is none, or not for this privilege level, a HypercallResult.
 /// [kvm x86/hypercalls.rst, KVM_HC_SEND_IPI]: a bitmap of APIC IDs in RBX and RCX, that of its bit 0 in RDX,
-/// an ICR in RSI. The result is how many of them there are, or a HypercallResult.
-std::int64_t send_ipis(const GuestCpu& cpu, const VcpuBackend& backend, InterruptBus& bus);
+/// an ICR in RSI. The result is how many of them there are.
+std::int64_t hypercall(const GuestCpu& cpu, const VcpuBackend& backend, InterruptBus& bus);
 
 }  // namespace hv::x86

@@ -139,21 +139,29 @@ void LocalApic::advance_timer() {
 }
 
 void LocalApic::resume(bool preempted) {
-    timer_.resume(preempted && irr_.bits().test(static_cast<std::uint8_t>(lvt(LVT_TIMER))));
+    timer_.resume(preempted && requested(static_cast<std::uint8_t>(lvt(LVT_TIMER))));
     advance_timer();
+}
+
+bool LocalApic::requested(std::uint8_t vector) const {
+    return irr_.bits().test(vector) || (hardware_.delivers() && hardware_.has(IRR, vector));
+}
+
+bool LocalApic::in_service(std::uint8_t vector) const {
+    return hardware_.delivers() ? hardware_.has(ISR, vector) : isr_.bits().test(vector);
 }
 
 /// While the guest is owed ticks: IRR and ISR hold one each, as on a processor, so a late one comes only once
 /// the guest is done with the last, and an expiry that finds a late one still in IRR is owed as well.
 void LocalApic::catch_up_timer(bool expired) {
     const auto vector = static_cast<std::uint8_t>(lvt(LVT_TIMER));
-    const bool requested = irr_.bits().test(vector);
+    const bool waits = requested(vector);
     if (expired) {
-        if (requested && owed_tick_waits_)
+        if (waits && owed_tick_waits_)
             timer_.owe();
         owed_tick_waits_ = false;
         deliver_local(LVT_TIMER);
-    } else if (requested || isr_.bits().test(vector)) {
+    } else if (waits || in_service(vector)) {
         timer_.postpone();
     } else {
         owed_tick_waits_ = timer_.pay();

@@ -198,6 +198,9 @@ private:
     void raise(std::uint32_t attention);
     void absorb();
     void advance_timer();
+    /// Whether IRR and ISR hold `vector`, whoever keeps them.
+    [[nodiscard]] bool requested(std::uint8_t vector) const;
+    [[nodiscard]] bool in_service(std::uint8_t vector) const;
     void catch_up_timer(bool expired);
 
     [[nodiscard]] std::uint32_t& lvt(std::uint32_t index) { return lvt_[index - apic::LVT_TIMER]; }

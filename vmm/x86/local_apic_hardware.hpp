@@ -34,6 +34,10 @@ public:
                (index >= apic::IRR && index < apic::ESR) || index == apic::ICR || index == apic::ICR_HIGH;
     }
     void set_mode(ApicAcceleration::Mode mode, Gpa base) { acceleration_->set_mode(mode, base); }
+    /// Whether the bit of `vector` is set in the registers from `first` on: ISR, IRR.
+    [[nodiscard]] bool has(std::uint32_t first, std::uint8_t vector) const {
+        return (read(first + vector / 32) >> (vector % 32) & 1) != 0;
+    }
     /// Adds the vectors 64 * `word` and up to IRR; of these 64, `level` are level-triggered.
     void request(unsigned word, std::uint64_t vectors, std::uint64_t level);
     /// The highest interrupt in service ends, as by a write to EOI. Its vector, or -1.

@@ -11,12 +11,12 @@
 
 #include <atomic>
 
-// The table that toolchain/symbols.py makes from the linked image: addresses ascending, names as offsets into
-// the text.
+// The table that toolchain/symbols.py makes from the linked image: addresses ascending, the two parts of
+// names as offsets into the text.
 extern "C" const std::uint32_t symbol_count;
-extern "C" const std::uint32_t symbol_offsets[];       // from image_start
-extern "C" const std::uint32_t symbol_name_offsets[];  // into symbol_names
-extern "C" const char symbol_names[];
+extern "C" const std::uint32_t symbol_offsets[];  // from image_start
+extern "C" const std::uint16_t symbol_scopes[], symbol_names[];
+extern "C" const char symbol_text[];
 extern "C" const char image_start[];
 extern "C" const char text_end[];
 
@@ -75,8 +75,8 @@ void print_backtrace(std::uint64_t rip, std::uint64_t rbp) {
     constexpr unsigned kMaxFrames = 24;
     for (unsigned depth = 0; depth < kMaxFrames; ++depth) {
         const Symbol symbol = symbol_of(rip);
-        print("  #%u 0x%016llx %s+0x%llx", depth, static_cast<unsigned long long>(rip),
-              symbol.name != nullptr ? symbol.name : "?", static_cast<unsigned long long>(symbol.offset));
+        print("  #%u 0x%016llx %s%s+0x%llx", depth, static_cast<unsigned long long>(rip), symbol.scope,
+              symbol.name, static_cast<unsigned long long>(symbol.offset));
         // Frame pointers lie on host stacks: kernel half, aligned. The chain ends with a null one.
         if (rbp < 0xffff'8000'0000'0000 || (rbp & 7) != 0)
             return;
@@ -136,8 +136,9 @@ void set_panic_output(void (*write)(std::string_view)) {
 }
 
 Symbol symbol_of(std::uint64_t address) {
+    constexpr Symbol kUnknown{"", "?", 0};
     if (!text_address(address) || symbol_count == 0)
-        return {nullptr, 0};
+        return kUnknown;
     const auto offset = static_cast<std::uint32_t>(address - reinterpret_cast<std::uintptr_t>(image_start));
     std::uint32_t low = 0, high = symbol_count;
     while (high - low > 1) {
@@ -145,8 +146,8 @@ Symbol symbol_of(std::uint64_t address) {
         (symbol_offsets[middle] <= offset ? low : high) = middle;
     }
     if (symbol_offsets[low] > offset)
-        return {nullptr, 0};
-    return {symbol_names + symbol_name_offsets[low], offset - symbol_offsets[low]};
+        return kUnknown;
+    return {symbol_text + symbol_scopes[low], symbol_text + symbol_names[low], offset - symbol_offsets[low]};
 }
 
 void refuse_to_run(const char* format, ...) {

@@ -23,8 +23,9 @@ void set_panic_output(void (*write)(std::string_view text));
 /// counts it.
 void handle_nmi();
 
-/// The function that holds `address`, and the offset in it; name nullptr if unknown.
+/// The function that holds `address`, and the offset in it; "?" if unknown.
 struct Symbol {
+    const char* scope;  ///< "Class::" or ""
     const char* name;
     std::uint64_t offset;
 };

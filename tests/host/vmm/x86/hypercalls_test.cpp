@@ -15,13 +15,17 @@ struct Fixture final : InterruptBus {
     }
     void deliver(const InterruptMessage& message) override { sent.push_back(message); }
     void broadcast_eoi(std::uint8_t) override {}
+    std::int64_t call(std::uint32_t number) {
+        vcpu.regs.gpr[RAX] = number;
+        return hypercall(cpu, vcpu, *this);
+    }
     std::int64_t call(std::uint64_t low, std::uint64_t high, std::uint64_t first, std::uint64_t icr) {
         sent.clear();
         vcpu.regs.gpr[RBX] = low;
         vcpu.regs.gpr[RCX] = high;
         vcpu.regs.gpr[RDX] = first;
         vcpu.regs.gpr[RSI] = icr;
-        return send_ipis(cpu, vcpu, *this);
+        return call(kSendIpi);
     }
     [[nodiscard]] std::vector<std::uint32_t> destinations() const {
         std::vector<std::uint32_t> all;
@@ -60,6 +64,15 @@ TEST_CASE("outside 64-bit mode the bitmap has 64 bits", "[x86]") {
     f.vcpu.enter_protected_mode();
     CHECK(f.call(0xffff'ffff'0000'0001, 0xffff'ffff'0000'0001, 0, 0xfd) == 2);
     CHECK(f.destinations() == Ids{0, 32});
+}
+
+TEST_CASE("other calls are unknown, and none is there outside the kernel", "[x86]") {
+    Fixture f;
+    CHECK(f.call(kSendIpi + 1) == -1000);
+    f.vcpu.state.seg(SegmentName::ss).attributes |= 3 << 5;
+    CHECK(f.call(kSendIpi + 1) == -1);
+    CHECK(f.call(1, 0, 0, 0xfd) == -1);
+    CHECK(f.sent.empty());
 }
 
 TEST_CASE("only plain interrupts and NMIs are sent so", "[x86]") {

@@ -251,6 +251,34 @@ TEST_CASE("a guest sees the same whoever keeps its APIC's registers", "[x86]") {
     }
 }
 
+TEST_CASE("late ticks wait for the guest whoever keeps IRR and ISR", "[x86]") {
+    Guest software, hardware{kInterrupts};
+    for (Guest* guest : {&software, &hardware}) {
+        INFO("hardware: " << guest->hardware());
+        guest->write(LVT_TIMER, 0x2'0040);
+        guest->write(DIVIDE, 0xb);
+        guest->write(INITIAL_COUNT, 10'000'000);
+        guest->clock.skip(35'000'000);
+        guest->apic.resume(true);
+        REQUIRE(guest->take() == 0x40);
+        guest->clock.run_for(1'000'000, [&] { guest->enter(); });
+        CHECK(guest->take() == -1);  // its handler takes its time
+        guest->end();
+        CHECK(guest->take() == -1);
+        unsigned ticks = 0;
+        const auto count = [&] {
+            if (guest->take() == 0x40) {
+                ++ticks;
+                guest->end();
+            }
+        };
+        guest->clock.run_for(100'000, count);
+        CHECK(ticks == 1);
+        guest->clock.run_for(1'000'000, count);
+        CHECK(ticks == 2);
+    }
+}
+
 TEST_CASE("the processor is told of modes, and of their registers", "[x86]") {
     Guest guest{kInterrupts};
     using Mode = ApicAcceleration::Mode;
