@@ -106,6 +106,7 @@ void LocalApic::Lint::set(bool asserted) {
 
 void LocalApic::absorb() {
     const std::uint32_t attention = attention_.exchange(0, std::memory_order_acq_rel);
+    absorbing_ = true;
     if ((attention & kVectors) != 0) {
         for (unsigned word = 0; word < VectorBits::kWords; ++word) {
             const std::uint64_t edge = posted_edge_.take(word);
@@ -126,6 +127,7 @@ void LocalApic::absorb() {
         evaluate_lint(0, LintEvent::rising_edge);
     if ((attention & kLint1) != 0)
         evaluate_lint(1, LintEvent::rising_edge);
+    absorbing_ = false;
 }
 
 // --- local interrupts ------------------------------------------------------------------------------------
@@ -192,7 +194,8 @@ void LocalApic::accept_local(std::uint8_t vector, TriggerMode trigger) {
     } else if (software_enabled()) {
         irr_.set(vector);
         tmr_.assign(vector, trigger == TriggerMode::level);
-        owner_.priority_changed();
+        if (!absorbing_)
+            owner_.priority_changed();
     }
 }
 

@@ -260,6 +260,7 @@ private:
     InterruptFabric& fabric_;
     LocalApicOwner& owner_;
     LocalApicTimer timer_;
+    bool absorbing_{false};        ///< what raise() has told the owner of already
     bool owed_tick_waits_{false};  ///< in IRR: one that came late, so that the next may find its place taken
 
     HardwareApic hardware_;

@@ -20,11 +20,12 @@ constexpr std::uint32_t kMmioEnabled = 0x1ff;  // SVR
 
 struct Owner final : LocalApicOwner {
     void interrupt_posted() override { ++posted; }
-    void priority_changed() override {}
+    void priority_changed() override { ++changes; }
     void nmi() override { ++nmis; }
     void init() override { ++inits; }
     void startup(std::uint8_t vector) override { startups.push_back(vector); }
     std::atomic<unsigned> posted{0};
+    unsigned changes{0};
     unsigned nmis{0};
     unsigned inits{0};
     std::vector<unsigned> startups;
@@ -707,6 +708,26 @@ TEST_CASE("periodic ticks of a time without a CPU are made up for, each once", "
     }
     m.clock.run_for(2'999'999, [&] { ticks += drain(apic).size(); });
     CHECK(ticks == (m.clock.now() - start) / 1'000'000);
+}
+
+TEST_CASE("the owner hears once of what was posted, and of what the guest does to its APIC", "[x86]") {
+    Machine m;
+    m.enable_all();
+    LocalApic& apic = m[0];
+    Owner& owner = *m.owners[0];
+    put(apic, LVT_TIMER, 0x40);
+    put(apic, DIVIDE, 0xb);
+    put(apic, INITIAL_COUNT, 1000);
+    owner.changes = owner.posted = 0;
+    m.clock.run_for(1000);
+    CHECK(owner.posted == 1);
+    CHECK(apic.pending_vector() == 0x40);
+    CHECK(owner.changes == 0);
+    put(apic, INITIAL_COUNT, 1000);
+    m.clock.skip(1000);
+    owner.changes = owner.posted = 0;
+    CHECK(get(apic, CURRENT_COUNT) == 0);  // which finds that it has expired
+    CHECK(owner.changes + owner.posted > 0);
 }
 
 TEST_CASE("late ticks keep their distance and wait for the guest", "[x86]") {
