@@ -73,7 +73,7 @@ struct Controls {
 enum class ApicUse : std::uint8_t {
     none,
     tpr_shadow,
-    automatic,  ///< all where posted interrupts are offered as well, as every processor does; else the TPR
+    automatic,  ///< all where posted interrupts are offered as well, as on processors; else the TPR
                 ///< shadow
     all,
 };

@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     using namespace hv;
     struct Header {
         std::uint64_t gpr[16];
-        std::uint64_t rflags, fault_gpa, cr4;
+        std::uint64_t rflags, fault_gpa, cr4, dr7;
         std::uint8_t mode, cpl, calls, code[16];
     } header{};
     if (size < sizeof header)
@@ -49,12 +49,25 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     vcpu.regs.rip = header.mode % 4 == 0 ? 0 : kCode;
     vcpu.regs.rflags = (header.rflags & 0x25'7fd5) | RFLAGS_FIXED;
     std::memcpy(vcpu.regs.gpr, header.gpr, sizeof header.gpr);
+    vcpu.state.dr7 = header.dr7;
+    std::memcpy(vcpu.state.dr, header.gpr, sizeof vcpu.state.dr);
     guest->events.reset();
     guest->bus.port_writes.clear();
     for (unsigned i = 0; i < header.calls % 4U; ++i) {
         NestedFault fault{};
         fault.gpa = Gpa{header.fault_gpa};
-        static_cast<void>(i % 2 == 0 ? guest->emulator.emulate_mmio(fault) : guest->emulator.emulate());
+        switch ((header.calls / 4U + i) % 4) {
+        case 0: static_cast<void>(guest->emulator.emulate_mmio(fault)); break;
+        case 1: static_cast<void>(guest->emulator.emulate()); break;
+        case 2: static_cast<void>(guest->emulator.emulate_watched()); break;
+        default:
+            if (const auto fetched = guest->fetcher.fetch(vcpu.state);
+                fetched.instruction != nullptr && fetched.instruction->memory) {
+                std::uint64_t value = 0;
+                const x86::Instruction instruction = *fetched.instruction;
+                static_cast<void>(guest->emulator.read_operand(instruction, value));
+            }
+        }
     }
     return 0;
 }
