@@ -2,9 +2,13 @@
 # A layer is a library whose include path is a folder of links ("view") to just those parts of the tree that it may
 # include. Headers are named by their path from the root, and a forbidden one is not found.
 
+# For code where small counts more than fast. GCC would copy and clear memory byte by byte there: what has no fixed size goes
+# through memcpy and memset, for it may be a guest's whole RAM.
+set(HV_COLD_OPTIONS -Os $<$<CXX_COMPILER_ID:GNU>:-mstringop-strategy=libcall>)
+
 # hv_layer(TARGET [COLD] FOLDERS folder... [SEES path...] [NEEDS target...]): the sources in the folders; `path` is a folder or
-# a single header; NEEDS are the libraries whose code it calls. COLD: none of it runs while guests do, so small counts more
-# than fast.
+# a single header; NEEDS are the libraries whose code it calls. COLD: none of it runs while guests do, HV_COLD_OPTIONS
+# are for it.
 function(hv_layer target)
     cmake_parse_arguments(PARSE_ARGV 1 arg "KERNEL_ONLY;COLD" "" "FOLDERS;SEES;NEEDS")
     if(arg_KERNEL_ONLY AND NOT HV_KERNEL)
@@ -30,7 +34,7 @@ function(hv_layer target)
         target_include_directories(${target} PRIVATE ${view})
         hv_compile_options(${target})
         if(HV_KERNEL AND arg_COLD)
-            target_compile_options(${target} PRIVATE -Os)
+            target_compile_options(${target} PRIVATE ${HV_COLD_OPTIONS})
         endif()
         target_link_libraries(${target} PUBLIC ${arg_NEEDS})
     else()  # headers alone
