@@ -20,7 +20,10 @@ namespace {
 /// A VM that is restarted when it crashes can do so all the time.
 constinit log::RateLimit crash_log;
 
-/// Of WRMSR: EDX:EAX.
+/// WRMSR's operands.
+std::uint32_t written_msr(const VcpuRegs& regs) {
+    return static_cast<std::uint32_t>(regs.gpr[RCX]);
+}
 std::uint64_t written_value(const VcpuRegs& regs) {
     return regs.gpr[RDX] << 32 | static_cast<std::uint32_t>(regs.gpr[RAX]);
 }
@@ -86,7 +89,10 @@ Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
     case Reason::nmi_window: return look_again();
     case Reason::cpuid: return handle_cpuid(exit);
     case Reason::rdmsr: return handle_rdmsr(exit);
-    case Reason::wrmsr: return handle_wrmsr(exit);
+    case Reason::wrmsr:
+        if (written_msr(backend_->regs) == static_cast<std::uint32_t>(Msr::IA32_TSC_DEADLINE))
+            return handle_tsc_deadline(exit);  // the most frequent one
+        return handle_wrmsr(exit);
     case Reason::apic_write:
     case Reason::apic_eoi: return handle_apic(exit);
     case Reason::io: return handle_io(exit);
@@ -208,24 +214,19 @@ Vcpu::Next Vcpu::handle_rdmsr(const VmExit& exit) {
 
 Vcpu::Next Vcpu::handle_wrmsr(const VmExit& exit) {
     const VcpuRegs& regs = backend_->regs;
-    const auto msr = static_cast<std::uint32_t>(regs.gpr[RCX]);
-    if (msr == static_cast<std::uint32_t>(Msr::IA32_TSC_DEADLINE))  // the most frequent one
-        return handle_tsc_deadline(exit);
     const unsigned length = length_of<Operation::wrmsr>(exit);
     if (length == 0) [[unlikely]]
         return Next::enter;
-    if (!msrs_.write(msr, written_value(regs)))
+    if (!msrs_.write(written_msr(regs), written_value(regs)))
         return raise_general_protection();
     x86::finish_instruction(*backend_, events_, length);
     return Next::enter;
 }
 
 Vcpu::Next Vcpu::handle_tsc_deadline(const VmExit& exit) {
-    const unsigned length = length_of<Operation::wrmsr>(exit);
-    if (length == 0) [[unlikely]]
-        return Next::enter;
-    apic_.set_tsc_deadline(written_value(backend_->regs));
-    x86::finish_instruction(*backend_, events_, length);
+    const std::uint64_t deadline = written_value(backend_->regs);
+    if (skip<Operation::wrmsr>(exit)) [[likely]]
+        apic_.set_tsc_deadline(deadline);
     return Next::enter;
 }
 

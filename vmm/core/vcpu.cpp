@@ -103,16 +103,46 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     backend_->enter_cpu();
     turn_.store(turn() + 1, std::memory_order_relaxed);
     apic_.resume(activity_ == Activity::active);
-    Next next = prepare();
-    while (next == Next::enter) {
-        backend_->run();
-        next = handle(backend_->exit);
-        if (must_prepare() && next == Next::enter) [[unlikely]]
-            next = prepare();
-    }
+    Next next;
+    do {
+        next = prepare();
+        while (next == Next::enter) {
+            backend_->run();
+            next = handle(backend_->exit);
+            if (next == Next::enter && must_prepare()) [[unlikely]]
+                break;
+        }
+    } while (next == Next::enter);
     backend_->leave_cpu();
     running_on_.store(kNowhere, std::memory_order_seq_cst);
     return next;
+}
+
+/// Puts the highest interrupt in, or asks for the moment when it can go in.
+[[gnu::always_inline]] inline void Vcpu::deliver_interrupt(bool may_inject) {
+    int vector = apic_.pending_vector();
+    if (vector < 0 && !apic_.ext_int_pending())
+        return;
+    if (apic_.hardware_delivers()) [[unlikely]] {
+        apic_.hand_over();
+        if (!apic_.ext_int_pending())
+            return;
+        vector = -1;
+    }
+    if (may_inject) {
+        if (vector >= 0) {
+            if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector)))) {
+                apic_.accept(static_cast<std::uint8_t>(vector));
+                vector = -1;  // no other one has a higher priority
+            }
+        } else if ((backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
+            apic_.accept_ext_int();
+            backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
+        }
+        if (vector < 0 && !apic_.ext_int_pending())
+            return;
+    }
+    backend_->request_window(Event::Type::external_interrupt);
 }
 
 Vcpu::Next Vcpu::prepare() {
@@ -127,44 +157,16 @@ Vcpu::Next Vcpu::prepare() {
             return Next::block;
         activity_ = Activity::active;
     }
-    switch (events_.deliver(*backend_)) {
-    case x86::EventQueue::Delivery::idle: deliver_interrupt(true); return Next::enter;
-    case x86::EventQueue::Delivery::delivered:
-    case x86::EventQueue::Delivery::blocked: deliver_interrupt(false); return Next::enter;
-    case x86::EventQueue::Delivery::shutdown: break;
-    }
-    return triple_fault();
+    const x86::EventQueue::Delivery delivery = events_.deliver(*backend_);
+    if (delivery == x86::EventQueue::Delivery::shutdown) [[unlikely]]
+        return triple_fault();
+    deliver_interrupt(delivery == x86::EventQueue::Delivery::idle);
+    return Next::enter;
 }
 
 // Out of line, as Vcpu::raise() is.
 Vcpu::Next Vcpu::triple_fault() {
     return crash("triple fault", VmExit{});
-}
-
-/// Puts the highest interrupt in, or asks for the moment when it can go in.
-void Vcpu::deliver_interrupt(bool may_inject) {
-    int vector = apic_.pending_vector();
-    if (vector < 0 && !apic_.ext_int_pending())
-        return;
-    if (apic_.hardware_delivers()) [[unlikely]] {
-        apic_.hand_over();
-        if (!apic_.ext_int_pending())
-            return;
-        vector = -1;
-    }
-    if (may_inject) {
-        if (vector >= 0) {
-            if (backend_->inject(Event::interrupt(static_cast<std::uint8_t>(vector))))
-                apic_.accept(static_cast<std::uint8_t>(vector));
-        } else if ((backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
-            apic_.accept_ext_int();
-            backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
-        }
-        // Another one may wait behind it.
-        if (apic_.pending_vector() < 0 && !apic_.ext_int_pending())
-            return;
-    }
-    backend_->request_window(Event::Type::external_interrupt);
 }
 
 bool Vcpu::wakes_from_halt() {
@@ -262,8 +264,9 @@ void Vcpu::startup(std::uint8_t vector) {
 void Vcpu::poke() {
     // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was
     // posted.
+    const std::uint32_t self = machine::cpu_index();
     look_.store(true, std::memory_order_seq_cst);
-    if (const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst); cpu != machine::cpu_index())
+    if (const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst); cpu != self)
         reach(cpu);
 }
 

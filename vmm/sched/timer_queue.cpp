@@ -28,28 +28,16 @@ void TimerQueue::disarm(Timer& timer) {
     queue->lock_.unlock();
 }
 
-void TimerQueue::expire(std::uint64_t now) {
-    std::size_t limit = 1;
-    for (std::size_t fired = 0; fired < limit; ++fired) {
-        lock_.lock();
-        if (fired == 0)
-            limit = armed_;
-        Timer* const due = root_ != nullptr && root_->deadline_ <= now ? root_ : nullptr;
-        if (due == nullptr) {
-            lock_.unlock();
-            return;
-        }
-        if (due->child_ == nullptr) {  // it is alone
-            root_ = nullptr;
-            armed_ = 0;
-            earliest_.store(kNever, std::memory_order_relaxed);
-        } else {
-            remove(*due);
-        }
-        due->queue_.store(nullptr, std::memory_order_release);
+void TimerQueue::expire_several(std::uint64_t now) {
+    for (std::size_t left = armed_; left > 0 && root_ != nullptr && root_->deadline_ <= now; --left) {
+        Timer& due = *root_;
+        remove(due);
+        due.queue_.store(nullptr, std::memory_order_release);
         lock_.unlock();
-        due->fire();
+        due.fire();
+        lock_.lock();
     }
+    lock_.unlock();
 }
 
 /// Joins two heaps; nullptr is the empty one.

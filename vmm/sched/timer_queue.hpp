@@ -63,7 +63,25 @@ public:
     [[nodiscard]] std::uint64_t earliest() const { return earliest_.load(std::memory_order_relaxed); }
     /// Calls fire(), without the lock, for what is due at `now`: for as many timers at most as were armed at
     /// the start, so that one which arms itself in the past does not hold the CPU.
-    void expire(std::uint64_t now);
+    void expire(std::uint64_t now) {
+        lock_.lock();
+        Timer* const first = root_;
+        if (first == nullptr || first->deadline_ > now) {
+            lock_.unlock();
+            return;
+        }
+        if (first->child_ != nullptr) [[unlikely]] {
+            expire_several(now);
+            return;
+        }
+        // It is alone.
+        root_ = nullptr;
+        armed_ = 0;
+        earliest_.store(kNever, std::memory_order_relaxed);
+        first->queue_.store(nullptr, std::memory_order_release);
+        lock_.unlock();
+        first->fire();
+    }
 
 private:
     /// Makes this queue the timer's if it is in no other one. A timer belongs to the queue that queue_ names
@@ -74,6 +92,8 @@ private:
                                                          queue, this, std::memory_order_acq_rel));
     }
     void move_here(Timer& timer, std::uint64_t deadline);
+    /// expire() with the lock held, which it releases.
+    [[gnu::noinline]] void expire_several(std::uint64_t now);
     void rearm(Timer& timer, std::uint64_t deadline);
     void remove(Timer& timer);
     static Timer* meld(Timer* a, Timer* b);

@@ -47,7 +47,10 @@ private:
 
     TscClock(TimerHardware& hardware, std::unique_ptr<Cpu[]> cpus)
         : hardware_{hardware}, cpus_{std::move(cpus)} {}
-    [[nodiscard]] Cpu& cpu() const { return cpus_.get()[machine::cpu_index()]; }
+    [[nodiscard]] Cpu& cpu() const {
+        const std::uint32_t index = machine::cpu_index();  // first: nothing else has to outlive the call
+        return cpus_.get()[index];
+    }
     [[gnu::noinline]] void arm_anywhere(Cpu& self, Timer& timer, std::uint64_t deadline);
     void program(Cpu& cpu);
 

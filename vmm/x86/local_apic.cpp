@@ -118,7 +118,7 @@ void LocalApic::absorb() {
         }
     }
     if ((attention & kTimer) != 0)
-        advance_timer();
+        account(timer_.advance());
     if ((attention & kIllegalVector) != 0)
         report_error(RECEIVE_ILLEGAL_VECTOR);
     if ((attention & kExtInt) != 0)
@@ -133,7 +133,11 @@ void LocalApic::absorb() {
 // --- local interrupts ------------------------------------------------------------------------------------
 
 void LocalApic::advance_timer() {
-    const bool expired = timer_.advance();
+    account(timer_.advance());
+}
+
+/// `expired`: what the timer's advance() says.
+void LocalApic::account(bool expired) {
     if (timer_.owes() || owed_tick_waits_) [[unlikely]]
         catch_up_timer(expired);
     else if (expired)
@@ -322,7 +326,7 @@ void LocalApic::write_register(std::uint32_t index, std::uint32_t value) {
     case EOI: eoi(); break;
     case SVR: write_svr(value); break;
     case ESR: write_esr(); break;
-    case INITIAL_COUNT: write_initial_count(value); break;
+    case INITIAL_COUNT: timer_.set_initial_count(value); break;
     case DIVIDE:
         advance_timer();
         timer_.set_divide(value);

@@ -126,10 +126,7 @@ public:
     Expected<void> set_apic_base(std::uint64_t value);
     /// IA32_TSC_DEADLINE.
     [[nodiscard]] std::uint64_t tsc_deadline();
-    void set_tsc_deadline(std::uint64_t value) {
-        if (timer_.set_deadline(value)) [[unlikely]]
-            deliver_local(apic::LVT_TIMER);
-    }
+    void set_tsc_deadline(std::uint64_t value) { timer_.set_deadline(value); }
     /// The vCPU runs again; `preempted`: it wanted to all the time. Periodic ticks that it could not take
     /// meanwhile are made up for.
     void resume(bool preempted);
@@ -190,6 +187,7 @@ private:
     };
 
     void timer_due() override { raise(kTimer); }
+    void timer_expired() override { deliver_local(apic::LVT_TIMER); }
     void task_priority_changed(std::uint8_t value) override {
         tpr_ = value;
         update_ppr();
@@ -198,6 +196,7 @@ private:
     void raise(std::uint32_t attention);
     void absorb();
     void advance_timer();
+    void account(bool expired);
     /// Whether IRR and ISR hold `vector`, whoever keeps them.
     [[nodiscard]] bool requested(std::uint8_t vector) const;
     [[nodiscard]] bool in_service(std::uint8_t vector) const;
@@ -226,10 +225,6 @@ private:
     /// Registers that both modes have. `index` exists.
     std::uint32_t read_register(std::uint32_t index);
     void write_register(std::uint32_t index, std::uint32_t value);
-    void write_initial_count(std::uint32_t value) {
-        if (timer_.set_initial_count(value))
-            deliver_local(apic::LVT_TIMER);
-    }
     /// A register that only the VMM writes.
     [[nodiscard]] std::uint32_t kept_register(std::uint32_t index) const;
     void write_svr(std::uint32_t value);

@@ -153,7 +153,7 @@ Expected<void> LocalApic::write_msr(std::uint32_t msr, std::uint64_t value) {
         icr_ = value & (~std::uint64_t{0xffff'ffff} | Icr::kWritable);
         send(icr_);
         break;
-    case INITIAL_COUNT: write_initial_count(static_cast<std::uint32_t>(value)); break;
+    case INITIAL_COUNT: timer_.set_initial_count(static_cast<std::uint32_t>(value)); break;
     case SELF_IPI: write_self_ipi(static_cast<std::uint8_t>(value)); break;
     default: write_register(index, static_cast<std::uint32_t>(value)); break;
     }
@@ -161,6 +161,8 @@ Expected<void> LocalApic::write_msr(std::uint32_t msr, std::uint64_t value) {
 }
 
 Expected<void> LocalApic::set_apic_base(std::uint64_t value) {
+    if (value == base_)
+        return {};
     constexpr std::uint64_t kKnown = Base::Bsp::kMask | Base::X2apic::kMask | Base::Enabled::kMask;
     const std::uint64_t address_bits = (bit(config_.physical_address_bits) - 1) & ~(kPageSize - 1);
     const bool to_enabled = Base::Enabled::test(value);

@@ -13,17 +13,7 @@ LocalApicTimer::LocalApicTimer(Clock& clock, Client& client)
       bus_{clock.hz(), kBusHz},
       shortest_wakeup_{clock.from_nanoseconds(kShortestWakeupNs)} {}
 
-bool LocalApicTimer::advance() {
-    if (!running_)
-        return false;
-    const std::uint64_t now = clock_.now();
-    if (now < expiry_)
-        return false;
-    if (mode_ != Mode::periodic) {
-        running_ = false;
-        deadline_ = 0;
-        return true;
-    }
+bool LocalApicTimer::advance_period(std::uint64_t now) {
     const std::uint64_t counts = std::max<std::uint64_t>(bus_.clocks(now - start_) >> shift_, first_);
     const std::uint64_t since_start = (counts - first_) / initial_ + 1;
     expiry_ = start_ + bus_.ticks((first_ + since_start * initial_) << shift_);
@@ -100,17 +90,17 @@ void LocalApicTimer::configure(std::uint32_t lvt) {
     }
 }
 
-bool LocalApicTimer::set_initial_count(std::uint32_t count) {
+void LocalApicTimer::set_initial_count(std::uint32_t count) {
     if (mode_ == Mode::tsc_deadline || mode_ == Mode::reserved)
-        return false;
+        return;
     const std::uint64_t now = clock_.now();
-    const bool expired = running_ && now >= expiry_;
+    if (running_ && now >= expiry_)
+        client_.timer_expired();
     initial_ = count;
     if (count == 0)
         stop();
     else
         start(count, now);
-    return expired;
 }
 
 std::uint32_t LocalApicTimer::current_count() const {

@@ -30,6 +30,8 @@ public:
     public:
         /// Any CPU: advance() may have something to say. May come late, or twice.
         virtual void timer_due() = 0;
+        /// From set_initial_count() and set_deadline(): the timer had expired before, as advance() says.
+        virtual void timer_expired() = 0;
 
     protected:
         ~Client() = default;
@@ -40,7 +42,18 @@ public:
 
     /// Accounts for the time that has passed; true if the timer expired since it last said so. configure()
     /// and set_divide() swallow an expiry that was not asked for before.
-    bool advance();
+    bool advance() {
+        if (!running_)
+            return false;
+        const std::uint64_t now = clock_.now();
+        if (now < expiry_)
+            return false;
+        if (mode_ == Mode::periodic) [[unlikely]]
+            return advance_period(now);
+        running_ = false;
+        deadline_ = 0;
+        return true;
+    }
 
     // --- ticks that came due while the vCPU wanted to run and another one had its CPU
     /// Before the vCPU runs again, and before advance(): notes all expiries since then but the one that
@@ -59,25 +72,24 @@ public:
     void reset();
     /// The timer's LVT entry: mode and mask.
     void configure(std::uint32_t lvt);
-    /// Starts to count, or stops (0). True: the timer had expired before, as advance() says.
-    bool set_initial_count(std::uint32_t count);
+    /// Starts to count, or stops (0).
+    void set_initial_count(std::uint32_t count);
     [[nodiscard]] std::uint32_t initial_count() const { return initial_; }
     [[nodiscard]] std::uint32_t current_count() const;
     void set_divide(std::uint32_t value);
     [[nodiscard]] std::uint32_t divide() const { return divide_; }
-    /// IA32_TSC_DEADLINE in guest TSC ticks; ignored, and 0, outside TSC-deadline mode. Returns as
-    /// set_initial_count().
-    bool set_deadline(std::uint64_t guest_tsc) {
+    /// IA32_TSC_DEADLINE in guest TSC ticks; ignored, and 0, outside TSC-deadline mode.
+    void set_deadline(std::uint64_t guest_tsc) {
         if (mode_ != Mode::tsc_deadline)
-            return false;
+            return;
         const std::uint64_t now = clock_.now();
-        const bool expired = running_ && now >= expiry_;
+        if (running_ && now >= expiry_) [[unlikely]]
+            client_.timer_expired();
         deadline_ = guest_tsc;
         if (guest_tsc == 0) [[unlikely]]
             stop();
         else
             place_deadline(now);
-        return expired;
     }
     [[nodiscard]] std::uint64_t deadline() const { return deadline_; }
     /// Guest TSC = host TSC + offset.
@@ -88,6 +100,7 @@ public:
 private:
     enum class Mode : std::uint8_t { one_shot, periodic, tsc_deadline, reserved };
 
+    [[gnu::noinline]] bool advance_period(std::uint64_t now);
     /// Counts down from `count` now, then (periodic mode) from the initial count.
     void start(std::uint32_t count, std::uint64_t now);
     void stop();

@@ -190,20 +190,11 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
 // --- events
 // -----------------------------------------------------------------------------------------------------------------
 
-/// A maskable interrupt goes in as a virtual interrupt [apm2 15.21.4 Injecting Virtual (INTR) Interrupts],
-/// which the guest takes as one from its own interrupt controller; docs/decisions/0012 has the reason.
-bool GuestVmcb::inject(Event event, const VcpuRegs& regs) {
+bool GuestVmcb::inject_at_entry(Event event, const VcpuRegs& regs) {
     VmcbControl& c = vmcb_.control;
-    if (EventInjection::Valid::test(c.event_injection) || interrupt_goes_in())
-        return false;
     switch (event.type) {
-    case Event::Type::none: return false;
-    case Event::Type::external_interrupt:
-        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow(regs) || stepping())
-            return false;
-        end_window_request();
-        begin_virtual_interrupt(event.vector);
-        return true;
+    case Event::Type::none:
+    case Event::Type::external_interrupt: return false;
     case Event::Type::nmi:
         if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow(regs))
             return false;
@@ -244,17 +235,6 @@ GuestVmcb::Window GuestVmcb::request_window(Event::Type type) {
 void GuestVmcb::close_window() {
     end_virtual_interrupt();
     set_intercept(Intercept::vintr, false);
-}
-
-bool GuestVmcb::interrupt_goes_in() const {
-    return VirtualInterrupt::Pending::test(vmcb_.control.virtual_interrupt) && !waits_for_window();
-}
-
-void GuestVmcb::begin_virtual_interrupt(std::uint8_t vector) {
-    vmcb_.control.virtual_interrupt = VirtualInterrupt::Masking::kMask | VirtualInterrupt::Pending::kMask |
-                                      VirtualInterrupt::IgnoreTpr::kMask | VirtualInterrupt::Priority::kMask |
-                                      VirtualInterrupt::Vector::make(vector);
-    dirty(Clean::tpr);
 }
 
 void GuestVmcb::end_virtual_interrupt() {
