@@ -135,9 +135,10 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
                 apic_.accept(static_cast<std::uint8_t>(vector));
                 vector = -1;  // no other one has a higher priority
             }
-        } else if ((backend_->regs.rflags & RFLAGS_IF) != 0 && !backend_->interrupt_shadow()) {
+        } else if (backend_->can_take_interrupt()) {
             apic_.accept_ext_int();
             backend_->inject(Event::interrupt(environment_.ext_int.acknowledge()));
+            vector = apic_.pending_vector();  // the 8259 may ask again
         }
         if (vector < 0 && !apic_.ext_int_pending())
             return;
@@ -148,6 +149,8 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
 Vcpu::Next Vcpu::prepare() {
     // Cleared first: what comes from here on is for another look.
     look_.exchange(false, std::memory_order_seq_cst);
+    // Among what was posted may be an NMI or an INIT of the local interrupt inputs.
+    apic_.take_posted();
     if (is_stop(environment_.stop_epoch.load(std::memory_order_relaxed))) [[unlikely]]
         return Next::park;
     if (signals_.load(std::memory_order_relaxed) != 0) [[unlikely]]
@@ -262,9 +265,9 @@ void Vcpu::startup(std::uint8_t vector) {
 }
 
 void Vcpu::poke() {
+    const std::uint32_t self = machine::cpu_index();
     // Pairs with the stores to running_on_: either this sees where the vCPU runs, or the vCPU sees what was
     // posted.
-    const std::uint32_t self = machine::cpu_index();
     look_.store(true, std::memory_order_seq_cst);
     if (const std::uint32_t cpu = running_on_.load(std::memory_order_seq_cst); cpu != self)
         reach(cpu);

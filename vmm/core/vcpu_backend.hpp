@@ -33,9 +33,10 @@ public:
     virtual bool inject(Event event) = 0;
     /// Makes run() return (interrupt_window, nmi_window) as soon as the guest can take such an event.
     virtual void request_window(Event::Type type) = 0;
-    /// True while an STI or MOV SS shadow blocks interrupts. It ends when the VMM completes the instruction
-    /// under it, which is to say that regs.rip has moved since run().
-    [[nodiscard]] virtual bool interrupt_shadow() const = 0;
+    /// Whether inject() takes an external interrupt now: RFLAGS.IF is set, no STI or MOV SS shadow blocks it
+    /// and nothing else is injected. A shadow ends when the VMM completes the instruction under it, which is
+    /// to say that regs.rip has moved since run().
+    [[nodiscard]] virtual bool can_take_interrupt() const = 0;
     /// The current privilege level, without the rest of RegSet::segments.
     [[nodiscard]] virtual unsigned cpl() const = 0;
     /// The base of a segment register, without the rest of RegSet::segments.

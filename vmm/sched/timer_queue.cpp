@@ -29,14 +29,22 @@ void TimerQueue::disarm(Timer& timer) {
 }
 
 void TimerQueue::expire_several(std::uint64_t now) {
-    for (std::size_t left = armed_; left > 0 && root_ != nullptr && root_->deadline_ <= now; --left) {
+    std::size_t left = armed_;
+    do {
         Timer& due = *root_;
-        remove(due);
-        due.queue_.store(nullptr, std::memory_order_release);
-        lock_.unlock();
-        due.fire();
+        if (Timer* const next = due.child_; next != nullptr && next->sibling_ == nullptr) {
+            due.child_ = next->previous_ = nullptr;
+            root_ = next;
+            --armed_;
+            earliest_.store(next->deadline_, std::memory_order_relaxed);
+        } else {
+            remove(due);
+        }
+        unlock_and_fire(due);
+        if (--left == 0 || earliest() > now)
+            return;
         lock_.lock();
-    }
+    } while (root_ != nullptr && root_->deadline_ <= now);
     lock_.unlock();
 }
 

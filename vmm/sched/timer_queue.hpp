@@ -34,7 +34,7 @@ public:
             move_here(timer, deadline);
             return;
         }
-        if (root_ == nullptr || (root_ == &timer && timer.child_ == nullptr)) {  // it is alone
+        if (root_ == nullptr || is_alone(timer)) {
             timer.deadline_ = deadline;
             root_ = &timer;
             armed_ = 1;
@@ -49,7 +49,7 @@ public:
     [[nodiscard]] bool postpone(Timer& timer, std::uint64_t deadline) {
         if (!lock_.try_lock()) [[unlikely]]
             return false;
-        const bool possible = root_ == &timer && timer.child_ == nullptr && deadline >= timer.deadline_;
+        const bool possible = is_alone(timer) && deadline >= timer.deadline_;
         if (possible) {
             timer.deadline_ = deadline;
             earliest_.store(deadline, std::memory_order_relaxed);
@@ -70,17 +70,14 @@ public:
             lock_.unlock();
             return;
         }
-        if (first->child_ != nullptr) [[unlikely]] {
+        if (!is_alone(*first)) [[unlikely]] {
             expire_several(now);
             return;
         }
-        // It is alone.
         root_ = nullptr;
         armed_ = 0;
         earliest_.store(kNever, std::memory_order_relaxed);
-        first->queue_.store(nullptr, std::memory_order_release);
-        lock_.unlock();
-        first->fire();
+        unlock_and_fire(*first);
     }
 
 private:
@@ -91,9 +88,18 @@ private:
         return queue == this || (queue == nullptr && timer.queue_.compare_exchange_strong(
                                                          queue, this, std::memory_order_acq_rel));
     }
+    [[nodiscard]] bool is_alone(const Timer& timer) const {
+        return root_ == &timer && timer.child_ == nullptr;
+    }
     void move_here(Timer& timer, std::uint64_t deadline);
-    /// expire() with the lock held, which it releases.
+    /// expire() with the lock held, which it releases, when one timer at least is due.
     [[gnu::noinline]] void expire_several(std::uint64_t now);
+    /// `timer` has just been taken out.
+    void unlock_and_fire(Timer& timer) {
+        timer.queue_.store(nullptr, std::memory_order_release);
+        lock_.unlock();
+        timer.fire();
+    }
     void rearm(Timer& timer, std::uint64_t deadline);
     void remove(Timer& timer);
     static Timer* meld(Timer* a, Timer* b);

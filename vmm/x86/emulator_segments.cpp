@@ -5,6 +5,7 @@
 #include "vmm/x86/alu.hpp"
 #include "vmm/x86/emulator.hpp"
 #include "vmm/x86/emulator_step.hpp"
+#include "vmm/x86/segment_descriptor.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -12,24 +13,9 @@
 namespace hv::x86 {
 namespace {
 
-// [sdm3 3.4.5 Segment Descriptors]
-constexpr std::uint16_t kAccessed = 1, kWritableOrReadable = 2, kConforming = 4, kCode = 8, kNotSystem = 0x10;
-constexpr std::uint16_t kSegmentFlags = kNotSystem | kCode;
-constexpr unsigned kTypeByte = 5;
-constexpr std::uint16_t kRpl = 3, kLocalTable = 4;
+using D = SegmentDescriptor;
 
-bool is_null(std::uint16_t selector) {
-    return (selector & ~kRpl) == 0;
-}
-
-Segment unpack(std::uint16_t selector, std::uint64_t raw) {
-    const auto field = [raw](unsigned low, unsigned bits) { return raw >> low & ((1ULL << bits) - 1); };
-    const auto attributes = static_cast<std::uint16_t>(field(40, 8) | field(52, 4) << 8);
-    auto limit = static_cast<std::uint32_t>(field(0, 16) | field(48, 4) << 16);
-    if ((attributes & 0x800) != 0)
-        limit = limit << 12 | 0xfff;
-    return {selector, attributes, limit, field(16, 24) | field(56, 8) << 24};
-}
+constexpr std::uint16_t kSegmentFlags = D::kCodeOrData | D::kCode;
 
 }  // namespace
 
@@ -39,28 +25,24 @@ bool Emulator::uses_descriptors() const {
 
 /// Reads a descriptor; #GP(selector) if it lies beyond its table. `linear` is where it is.
 Outcome Emulator::read_descriptor(std::uint16_t selector, std::uint64_t& linear, Segment& segment) {
-    const auto code = static_cast<std::uint16_t>(selector & ~kRpl);
-    const unsigned index = selector & ~7U;
+    const auto code = static_cast<std::uint16_t>(selector & ~Selector::kRpl);
     backend_.get_state(state_, RegSet::tables);
-    const bool local = (selector & kLocalTable) != 0;
-    const std::uint64_t limit = !local ? state_.gdtr.limit : state_.ldtr.present() ? state_.ldtr.limit : 0;
-    if (index + 7 > limit)
+    const auto address = D::address(state_, selector);
+    if (!address)
         return operands_.fail(EXCEPTION_GP, code);
-    linear = (local ? state_.ldtr.base : state_.gdtr.base) + index;
-    if ((state_.efer & EFER_LMA) == 0)
-        linear = static_cast<std::uint32_t>(linear);
+    linear = *address;
     Place place;
-    HV_STEP(operands_.resolve_system(linear, 8, Access::read, place));
-    segment = unpack(selector, operands_.read(place));
+    HV_STEP(operands_.resolve_system(linear, D::kSize, Access::read, place));
+    segment = D::unpack(selector, operands_.read(place));
     return Outcome::ok;
 }
 
 Outcome Emulator::mark_accessed(std::uint64_t linear, Segment& segment) {
-    if ((segment.attributes & kAccessed) != 0)
+    if ((segment.attributes & D::kAccessed) != 0)
         return Outcome::ok;
-    segment.attributes |= kAccessed;
+    segment.attributes |= D::kAccessed;
     Place place;
-    HV_STEP(operands_.resolve_system(linear + kTypeByte, 1, Access::write, place));
+    HV_STEP(operands_.resolve_system(linear + D::kTypeByte, 1, Access::write, place));
     operands_.write(place, segment.attributes & 0xff);
     return Outcome::ok;
 }
@@ -69,9 +51,9 @@ Outcome Emulator::mark_accessed(std::uint64_t linear, Segment& segment) {
 Outcome Emulator::load_data_segment(SegmentName name, std::uint16_t selector) {
     const bool stack = name == SegmentName::ss;
     const unsigned cpl = state_.cpl();
-    const unsigned rpl = selector & kRpl;
+    const unsigned rpl = selector & Selector::kRpl;
     Segment segment{};
-    if (is_null(selector)) {
+    if (Selector::is_null(selector)) {
         if (stack && (mode_ != CodeMode::bits64 || cpl == 3 || rpl != cpl))
             return operands_.fail(EXCEPTION_GP);
         segment.selector = selector;
@@ -80,18 +62,18 @@ Outcome Emulator::load_data_segment(SegmentName name, std::uint16_t selector) {
         else if (cpu_.vendor == Vendor::amd)
             segment.base = state_.seg(name).base;
     } else {
-        const auto code = static_cast<std::uint16_t>(selector & ~kRpl);
+        const auto code = static_cast<std::uint16_t>(selector & ~Selector::kRpl);
         std::uint64_t linear = 0;
         HV_STEP(read_descriptor(selector, linear, segment));
         const std::uint16_t type = segment.attributes;
-        const bool is_code = (type & kCode) != 0;
-        bool fits = (type & kNotSystem) != 0;
+        const bool is_code = (type & D::kCode) != 0;
+        bool fits = (type & D::kCodeOrData) != 0;
         if (stack)
-            fits =
-                fits && !is_code && (type & kWritableOrReadable) != 0 && rpl == cpl && segment.dpl() == cpl;
+            fits = fits && !is_code && (type & D::kReadableOrWritable) != 0 && rpl == cpl &&
+                   segment.dpl() == cpl;
         else
-            fits = fits && (!is_code || (type & kWritableOrReadable) != 0) &&
-                   ((is_code && (type & kConforming) != 0) || std::max(cpl, rpl) <= segment.dpl());
+            fits = fits && (!is_code || (type & D::kReadableOrWritable) != 0) &&
+                   ((is_code && (type & D::kConforming) != 0) || std::max(cpl, rpl) <= segment.dpl());
         if (!fits)
             return operands_.fail(EXCEPTION_GP, code);
         if (!segment.present())
@@ -138,17 +120,18 @@ Outcome Emulator::code_segment(std::uint16_t selector, std::uint64_t target, Seg
         segment.base = std::uint64_t{selector} << 4;
         return target > segment.limit ? operands_.fail(EXCEPTION_GP) : Outcome::ok;
     }
-    if (is_null(selector))
+    if (Selector::is_null(selector))
         return operands_.fail(EXCEPTION_GP);
-    const auto code = static_cast<std::uint16_t>(selector & ~kRpl);
+    const auto code = static_cast<std::uint16_t>(selector & ~Selector::kRpl);
     const unsigned cpl = state_.cpl();
     std::uint64_t linear = 0;
     HV_STEP(read_descriptor(selector, linear, segment));
     const std::uint16_t type = segment.attributes;
-    if ((type & kNotSystem) == 0)
+    if ((type & D::kCodeOrData) == 0)
         return Outcome::unsupported;  // a gate, a TSS
-    const bool reachable =
-        (type & kConforming) != 0 ? segment.dpl() <= cpl : segment.dpl() == cpl && (selector & kRpl) <= cpl;
+    const bool reachable = (type & D::kConforming) != 0
+                               ? segment.dpl() <= cpl
+                               : segment.dpl() == cpl && (selector & Selector::kRpl) <= cpl;
     const bool long_mode = (state_.efer & EFER_LMA) != 0;
     const bool both_sizes = long_mode && segment.long_mode() && segment.big();
     if ((type & kSegmentFlags) != kSegmentFlags || !reachable || both_sizes)

@@ -118,7 +118,7 @@ void LocalApic::absorb() {
         }
     }
     if ((attention & kTimer) != 0)
-        account(timer_.advance());
+        account(timer_.advance());  // advance_timer(), but for a call on the way of each timer interrupt
     if ((attention & kIllegalVector) != 0)
         report_error(RECEIVE_ILLEGAL_VECTOR);
     if ((attention & kExtInt) != 0)

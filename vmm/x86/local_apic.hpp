@@ -43,11 +43,16 @@ public:
     void attach(ApicAcceleration& acceleration);
 
     // --- the run loop ------------------------------------------------------------------------------------
+    /// Takes over what other CPUs, the timer and the inputs have left: some of it is the owner's at once
+    /// (nmi(), init()).
+    void take_posted() {
+        if (attention_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            absorb();
+    }
     /// The highest fixed interrupt whose priority is above the processor's, or -1. Takes over what was
     /// posted. Where the hardware delivers: one that it does not know of yet, whatever its priority.
     int pending_vector() {
-        if (attention_.load(std::memory_order_relaxed) != 0) [[unlikely]]
-            absorb();
+        take_posted();
         return irr_.highest() >> 4 > ppr_ >> 4 ? irr_.highest() : -1;
     }
     /// The processor takes `vector`, which pending_vector() just returned: it goes from IRR to ISR.

@@ -30,7 +30,8 @@ public:
     public:
         /// Any CPU: advance() may have something to say. May come late, or twice.
         virtual void timer_due() = 0;
-        /// From set_initial_count() and set_deadline(): the timer had expired before, as advance() says.
+        /// From set_initial_count() and set_deadline(): the timer had expired before, as advance() says; it
+        /// is not to be called from here.
         virtual void timer_expired() = 0;
 
     protected:

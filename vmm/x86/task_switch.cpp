@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/x86/control_registers.hpp"
+#include "vmm/x86/segment_descriptor.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -18,6 +19,7 @@ namespace hv::x86 {
 namespace {
 
 using Cause = TaskSwitch::Cause;
+using D = SegmentDescriptor;
 
 // Descriptor types, bits 3:0 and S of the attributes [sdm3 3.5 System Descriptor Types].
 constexpr unsigned kSystemType = 0x1f;
@@ -25,17 +27,6 @@ constexpr unsigned kLdt = 0x02;
 constexpr unsigned kBusy = 0x02;      ///< of a TSS' type
 constexpr unsigned k32bitTss = 0x08;  ///< of a TSS' type
 constexpr unsigned kPresent = 0x80;
-// Code and data segments [sdm3 3.4.5.1 Code- and Data-Segment Descriptor Types].
-constexpr unsigned kCodeOrData = 0x10;
-constexpr unsigned kCode = 0x08;
-constexpr unsigned kConforming = 0x04;  ///< of code; of data: expands down
-constexpr unsigned kReadableOrWritable = 0x02;
-constexpr unsigned kAccessed = 0x01;
-constexpr unsigned kTypeByte = 5;  ///< of a descriptor
-
-constexpr std::uint16_t kTableIndicator = 4;
-constexpr std::uint16_t kRpl = 3;
-constexpr unsigned kDescriptorSize = 8;
 
 /// One of the two formats [sdm3 8.2.1 Task-State Segment (TSS)], [sdm3 8.6 16-Bit Task-State Segment (TSS)].
 struct Format {
@@ -55,17 +46,6 @@ constexpr std::uint16_t kVirtual8086Segment = 0xf3;
 constexpr const Format& format_of(bool is_32bit) {
     return is_32bit ? kTss32 : kTss16;
 }
-constexpr bool is_null(std::uint16_t selector) {
-    return (selector & ~kRpl) == 0;
-}
-/// [sdm3 3.4.5 Segment Descriptors]
-constexpr Segment segment_of(std::uint16_t selector, std::uint64_t raw) {
-    const auto limit = static_cast<std::uint32_t>((raw & 0xffff) | (raw >> 32 & 0xf'0000));
-    const auto attributes = static_cast<std::uint16_t>((raw >> 40 & 0xff) | (raw >> 44 & 0xf00));
-    const bool in_pages = (attributes & 0x800) != 0;
-    return {selector, attributes, in_pages ? limit << 12 | 0xfff : limit,
-            (raw >> 16 & 0xff'ffff) | (raw >> 32 & 0xff00'0000)};
-}
 
 }  // namespace
 
@@ -74,7 +54,8 @@ constexpr Segment segment_of(std::uint16_t selector, std::uint64_t raw) {
 
 /// [sdm3 6.13 Error Code]
 Outcome TaskSwitcher::fail(std::uint8_t vector, std::uint16_t selector) {
-    fault_ = Event::exception(vector, (selector & ~std::uint32_t{kRpl}) | (request_.external ? 1U : 0U));
+    fault_ =
+        Event::exception(vector, (selector & ~std::uint32_t{Selector::kRpl}) | (request_.external ? 1U : 0U));
     return Outcome::exception;
 }
 
@@ -102,13 +83,12 @@ Outcome TaskSwitcher::resolve(std::uint64_t linear, unsigned size, Access access
 /// `vector` with the selector tells that the table has no such entry.
 Outcome TaskSwitcher::find_descriptor(std::uint16_t selector, Access access, std::uint8_t vector,
                                       Descriptor& out) {
-    const bool local = (selector & kTableIndicator) != 0;
-    const std::uint64_t base = local ? state_.ldtr.base : state_.gdtr.base;
-    const std::uint32_t limit = local ? state_.ldtr.limit : state_.gdtr.limit;
-    if ((local && !state_.ldtr.present()) || (selector | 7U) > limit)
+    const auto address = D::address(state_, selector);
+    if (!address)
         return fail(vector, selector);
-    HV_STEP(resolve(base + (selector & ~7U), kDescriptorSize, access, out.range));
-    out.segment = segment_of(selector, out.range.load<std::uint64_t>(0));
+    out.linear = *address;
+    HV_STEP(resolve(out.linear, D::kSize, access, out.range));
+    out.segment = D::unpack(selector, out.range.load<std::uint64_t>(0));
     return Outcome::ok;
 }
 
@@ -120,7 +100,8 @@ Outcome TaskSwitcher::find_new_task() {
     const std::uint16_t selector = request_.selector;
     const bool returns = request_.cause == Cause::iret;
     const std::uint8_t wrong = returns ? EXCEPTION_TS : EXCEPTION_GP;
-    if ((state_.efer & EFER_LMA) != 0 || is_null(selector) || (selector & kTableIndicator) != 0)
+    if ((state_.efer & EFER_LMA) != 0 || Selector::is_null(selector) ||
+        (selector & Selector::kTableIndicator) != 0)
         return fail(wrong, selector);
     HV_STEP(find_descriptor(selector, returns ? Access::read : Access::write, wrong, new_tss_));
     const Segment& tss = new_tss_.segment;
@@ -193,9 +174,9 @@ void TaskSwitcher::leave_old_task(unsigned instruction_length) {
     if (nested())
         new_link_.store(0, state_.tr.selector);
     else
-        old_descriptor_.change_bits(kTypeByte, kBusy, 0);
+        old_descriptor_.change_bits(D::kTypeByte, kBusy, 0);
     if (request_.cause != Cause::iret)
-        new_tss_.range.change_bits(kTypeByte, 0, kBusy);
+        new_tss_.range.change_bits(D::kTypeByte, 0, kBusy);
 }
 
 // --- the new task
@@ -238,16 +219,18 @@ void TaskSwitcher::enter_new_task() {
     for (unsigned i = 0; i < std::size(task_.gpr); ++i)
         regs.gpr[i] = task_.gpr[i];
     state_.ldtr = {task_.ldt, 0, 0, 0};
-    const auto cpl = static_cast<std::uint16_t>(
-        (regs.rflags & RFLAGS_VM) != 0 ? 3 : task_.segment[static_cast<unsigned>(SegmentName::cs)] & kRpl);
+    const auto cpl = static_cast<std::uint16_t>((regs.rflags & RFLAGS_VM) != 0
+                                                    ? 3
+                                                    : task_.segment[static_cast<unsigned>(SegmentName::cs)] &
+                                                          Selector::kRpl);
     for (unsigned i = 0; i < std::size(task_.segment); ++i) {
         Segment& segment = state_.segment[i];
         const auto name = static_cast<SegmentName>(i);
         segment.selector = task_.segment[i];
         if (name == SegmentName::cs)  // VM entry wants code here
-            segment.attributes =
-                static_cast<std::uint16_t>((segment.attributes & 0xf00U) | kPresent | kCodeOrData | kCode |
-                                           kReadableOrWritable | kAccessed | unsigned{cpl} << 5);
+            segment.attributes = static_cast<std::uint16_t>(
+                (segment.attributes & 0xf00U) | kPresent | D::kCodeOrData | D::kCode |
+                D::kReadableOrWritable | D::kAccessed | unsigned{cpl} << 5);
         else
             segment.attributes = static_cast<std::uint16_t>(cpl << 5);
     }
@@ -259,21 +242,18 @@ void TaskSwitcher::load_virtual_8086_segments() {
 }
 
 Outcome TaskSwitcher::mark_accessed(Descriptor& descriptor) {
-    if ((descriptor.segment.attributes & kAccessed) != 0)
+    if ((descriptor.segment.attributes & D::kAccessed) != 0)
         return Outcome::ok;
-    const bool local = (descriptor.segment.selector & kTableIndicator) != 0;
-    const std::uint64_t base = local ? state_.ldtr.base : state_.gdtr.base;
-    HV_STEP(resolve(base + (descriptor.segment.selector & ~7U), kDescriptorSize, Access::write,
-                    descriptor.range));
-    descriptor.range.change_bits(kTypeByte, 0, kAccessed);
-    descriptor.segment.attributes |= kAccessed;
+    HV_STEP(resolve(descriptor.linear, D::kSize, Access::write, descriptor.range));
+    descriptor.range.change_bits(D::kTypeByte, 0, D::kAccessed);
+    descriptor.segment.attributes |= D::kAccessed;
     return Outcome::ok;
 }
 
 Outcome TaskSwitcher::load_ldtr() {
-    if (is_null(task_.ldt))
+    if (Selector::is_null(task_.ldt))
         return Outcome::ok;
-    if ((task_.ldt & kTableIndicator) != 0)
+    if ((task_.ldt & Selector::kTableIndicator) != 0)
         return fail(EXCEPTION_TS, task_.ldt);
     Descriptor descriptor;
     HV_STEP(find_descriptor(task_.ldt, Access::read, EXCEPTION_TS, descriptor));
@@ -286,14 +266,14 @@ Outcome TaskSwitcher::load_ldtr() {
 Outcome TaskSwitcher::load_code() {
     Segment& cs = state_.seg(SegmentName::cs);
     const std::uint16_t selector = cs.selector;
-    if (is_null(selector))
+    if (Selector::is_null(selector))
         return fail(EXCEPTION_TS, selector);
     Descriptor descriptor;
     HV_STEP(find_descriptor(selector, Access::read, EXCEPTION_TS, descriptor));
     const Segment& found = descriptor.segment;
-    const unsigned rpl = selector & kRpl;
-    const bool code = (found.attributes & (kCodeOrData | kCode)) == (kCodeOrData | kCode);
-    const bool conforming = (found.attributes & kConforming) != 0;
+    const unsigned rpl = selector & Selector::kRpl;
+    const bool code = (found.attributes & (D::kCodeOrData | D::kCode)) == (D::kCodeOrData | D::kCode);
+    const bool conforming = (found.attributes & D::kConforming) != 0;
     if (!code || (conforming ? found.dpl() > rpl : found.dpl() != rpl))
         return fail(EXCEPTION_TS, selector);
     if (!found.present())
@@ -306,15 +286,15 @@ Outcome TaskSwitcher::load_code() {
 Outcome TaskSwitcher::load_stack() {
     Segment& ss = state_.seg(SegmentName::ss);
     const std::uint16_t selector = ss.selector;
-    const unsigned cpl = state_.seg(SegmentName::cs).selector & kRpl;
-    if (is_null(selector))
+    const unsigned cpl = state_.seg(SegmentName::cs).selector & Selector::kRpl;
+    if (Selector::is_null(selector))
         return fail(EXCEPTION_TS, selector);
     Descriptor descriptor;
     HV_STEP(find_descriptor(selector, Access::read, EXCEPTION_TS, descriptor));
     const Segment& found = descriptor.segment;
-    const bool writable_data = (found.attributes & (kCodeOrData | kCode | kReadableOrWritable)) ==
-                               (kCodeOrData | kReadableOrWritable);
-    if (!writable_data || (selector & kRpl) != cpl || found.dpl() != cpl)
+    const bool writable_data = (found.attributes & (D::kCodeOrData | D::kCode | D::kReadableOrWritable)) ==
+                               (D::kCodeOrData | D::kReadableOrWritable);
+    if (!writable_data || (selector & Selector::kRpl) != cpl || found.dpl() != cpl)
         return fail(EXCEPTION_TS, selector);
     if (!found.present())
         return fail(EXCEPTION_SS, selector);
@@ -326,16 +306,16 @@ Outcome TaskSwitcher::load_stack() {
 Outcome TaskSwitcher::load_data(SegmentName name) {
     Segment& segment = state_.seg(name);
     const std::uint16_t selector = segment.selector;
-    if (is_null(selector))
+    if (Selector::is_null(selector))
         return Outcome::ok;
     Descriptor descriptor;
     HV_STEP(find_descriptor(selector, Access::read, EXCEPTION_TS, descriptor));
     const Segment& found = descriptor.segment;
-    const bool code = (found.attributes & kCode) != 0;
-    const bool readable =
-        (found.attributes & kCodeOrData) != 0 && (!code || (found.attributes & kReadableOrWritable) != 0);
-    const unsigned privilege = std::max<unsigned>(state_.cpl(), selector & kRpl);
-    const bool conforming = code && (found.attributes & kConforming) != 0;
+    const bool code = (found.attributes & D::kCode) != 0;
+    const bool readable = (found.attributes & D::kCodeOrData) != 0 &&
+                          (!code || (found.attributes & D::kReadableOrWritable) != 0);
+    const unsigned privilege = std::max<unsigned>(state_.cpl(), selector & Selector::kRpl);
+    const bool conforming = code && (found.attributes & D::kConforming) != 0;
     if (!readable || (!conforming && found.dpl() < privilege))
         return fail(EXCEPTION_TS, selector);
     if (!found.present())
@@ -373,7 +353,7 @@ Outcome TaskSwitcher::push_error_code() {
     std::uint64_t& rsp = backend_.regs.gpr[RSP];
     const auto top = static_cast<std::uint32_t>(rsp - size) & mask;
     const std::uint64_t last = std::uint64_t{top} + size - 1;
-    const bool expands_down = (ss.attributes & (kCode | kConforming)) == kConforming;
+    const bool expands_down = (ss.attributes & (D::kCode | D::kConforming)) == D::kConforming;
     if (last > mask || (expands_down ? top <= ss.limit : last > ss.limit))
         return fail(EXCEPTION_SS, 0);
     SystemRange place;

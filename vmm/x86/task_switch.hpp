@@ -44,6 +44,7 @@ private:
     struct Descriptor {
         SystemRange range;
         Segment segment;  ///< `selector` is what it was found by
+        std::uint64_t linear;
     };
 
     // In the old task: all that can fail.

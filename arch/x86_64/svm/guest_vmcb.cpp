@@ -191,10 +191,12 @@ void GuestVmcb::end_step(VmExit& exit, VcpuRegs& regs) {
 // -----------------------------------------------------------------------------------------------------------------
 
 bool GuestVmcb::inject_at_entry(Event event, const VcpuRegs& regs) {
+    if (something_goes_in())
+        return false;
     VmcbControl& c = vmcb_.control;
     switch (event.type) {
     case Event::Type::none:
-    case Event::Type::external_interrupt: return false;
+    case Event::Type::external_interrupt: return false;  // inject() has dealt with it
     case Event::Type::nmi:
         if (nmi_blocking_ != NmiBlocking::none || interrupt_shadow(regs))
             return false;

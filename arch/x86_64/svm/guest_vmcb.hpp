@@ -29,12 +29,17 @@ public:
     void get_state(CpuState& out, RegSet which) const;
     /// True: translations that were cached for the guest are void.
     [[nodiscard]] bool set_state(const CpuState& in, RegSet which);
+    [[nodiscard]] bool can_take_interrupt(const VcpuRegs& regs) const {
+        return !something_goes_in() && (regs.rflags & RFLAGS_IF) != 0 && !interrupt_shadow(regs) &&
+               !stepping();
+    }
+    /// A maskable interrupt goes in as a virtual interrupt [apm2 15.21.4 Injecting Virtual (INTR)
+    /// Interrupts], which the guest takes as one from its own interrupt controller; docs/decisions/0012 has
+    /// the reason.
     bool inject(Event event, const VcpuRegs& regs) {
-        if (EventInjection::Valid::test(vmcb_.control.event_injection) || interrupt_goes_in()) [[unlikely]]
-            return false;
         if (event.type != Event::Type::external_interrupt)
             return inject_at_entry(event, regs);
-        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow(regs) || stepping())
+        if (!can_take_interrupt(regs))
             return false;
         end_window_request();
         begin_virtual_interrupt(event.vector);
@@ -119,9 +124,9 @@ private:
     [[nodiscard]] bool interrupt_goes_in() const {
         return VirtualInterrupt::Pending::test(vmcb_.control.virtual_interrupt) && !waits_for_window();
     }
-    /// A maskable interrupt goes in as a virtual interrupt [apm2 15.21.4 Injecting Virtual (INTR)
-    /// Interrupts], which the guest takes as one from its own interrupt controller;
-    /// docs/decisions/0012 has the reason.
+    [[nodiscard]] bool something_goes_in() const {
+        return EventInjection::Valid::test(vmcb_.control.event_injection) || interrupt_goes_in();
+    }
     void begin_virtual_interrupt(std::uint8_t vector) {
         vmcb_.control.virtual_interrupt =
             VirtualInterrupt::Masking::kMask | VirtualInterrupt::Pending::kMask |

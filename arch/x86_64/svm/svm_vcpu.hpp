@@ -24,7 +24,7 @@ public:
     void request_window(Event::Type type) override;
     void set_nmi_blocking(bool blocked) override { vmcb_.set_nmi_blocking(blocked); }
     [[nodiscard]] bool nmi_blocking() const override { return vmcb_.nmi_blocking(); }
-    [[nodiscard]] bool interrupt_shadow() const override { return vmcb_.interrupt_shadow(regs); }
+    [[nodiscard]] bool can_take_interrupt() const override { return vmcb_.can_take_interrupt(regs); }
     [[nodiscard]] unsigned cpl() const override { return vmcb_.cpl(); }
     [[nodiscard]] std::uint64_t segment_base(SegmentName name) const override {
         return vmcb_.segment(name).base;

@@ -45,7 +45,9 @@ public:
     void set_state(const CpuState& in, RegSet which) override;
     bool inject(Event event) override;
     void request_window(Event::Type type) override;
-    [[nodiscard]] bool interrupt_shadow() const override;
+    [[nodiscard]] bool can_take_interrupt() const override {
+        return !injected_ && (regs.rflags & RFLAGS_IF) != 0 && !interrupt_shadow();
+    }
     [[nodiscard]] unsigned cpl() const override {
         return read_attributes(machine_, static_cast<unsigned>(SegmentName::ss)) >> 5 & 3U;
     }
@@ -151,6 +153,7 @@ private:
     void flush_translations();
     void entry_failed(EntryResult result);
     void settle();
+    [[nodiscard]] bool interrupt_shadow() const;
     void clear_interrupt_shadow();
     void settle_debug_exception(bool by_instruction);
     void take_pending_debug_exceptions();

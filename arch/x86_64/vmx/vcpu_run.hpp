@@ -164,7 +164,7 @@ bool BasicVcpu<Machine>::inject(Event event) {
     switch (event.type) {
     case Event::Type::none: return false;
     case Event::Type::external_interrupt:
-        if ((regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow())
+        if (!can_take_interrupt())
             return false;
         break;
     case Event::Type::nmi:

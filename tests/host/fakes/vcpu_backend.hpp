@@ -29,8 +29,7 @@ public:
     void get_state(CpuState& out, RegSet which) const override { copy(state, out, which); }
     void set_state(const CpuState& in, RegSet which) override { copy(in, state, which); }
     bool inject(Event event) override {
-        if (event.type == Event::Type::external_interrupt &&
-            (!takes_interrupts || (regs.rflags & RFLAGS_IF) == 0 || interrupt_shadow()))
+        if (event.type == Event::Type::external_interrupt && !can_take_interrupt())
             return false;
         if (event.type == Event::Type::nmi && (!takes_nmis || shadows_nmis))
             return false;
@@ -38,7 +37,10 @@ public:
         return true;
     }
     void request_window(Event::Type type) override { windows.push_back(type); }
-    [[nodiscard]] bool interrupt_shadow() const override { return shadow && regs.rip == rip_; }
+    [[nodiscard]] bool can_take_interrupt() const override {
+        return takes_interrupts && (regs.rflags & RFLAGS_IF) != 0 && !interrupt_shadow();
+    }
+    [[nodiscard]] bool interrupt_shadow() const { return shadow && regs.rip == rip_; }
     /// STI or MOV SS comes before the instruction at regs.rip.
     void cast_shadow() {
         shadow = true;

@@ -32,9 +32,12 @@ class FakePic final : public ExtIntSource {
 public:
     std::uint8_t acknowledge() override {
         ++acknowledged;
+        if (on_acknowledge)
+            on_acknowledge();
         return 0x27;
     }
     unsigned acknowledged{0};
+    std::function<void()> on_acknowledge;
 };
 
 /// Keeps what was written to it, byte by byte.

@@ -108,6 +108,43 @@ TEST_CASE("the 8259's interrupt is acknowledged when it goes in, not before", "[
     CHECK(f.injected(Event::interrupt(0x27)));
 }
 
+TEST_CASE("the 8259 is not acknowledged for an interrupt that cannot go in", "[core]") {
+    VcpuFixture f;
+    f.start();
+    f.vcpu().apic().lint0().set(true);
+    f.regs().rflags = 0x202;
+    f.backend().takes_interrupts = false;
+    f.run({});
+    CHECK(f.pic.acknowledged == 0);
+    CHECK(f.backend().windows.back() == Event::Type::external_interrupt);
+}
+
+TEST_CASE("an ExtINT message that the acknowledge brings forth asks for a window", "[core]") {
+    VcpuFixture f;
+    f.start();
+    f.enable_apic();
+    const InterruptMessage message{0, DestinationMode::physical, DeliveryMode::ext_int, TriggerMode::edge, 0};
+    f.regs().rflags = 0x202;
+    f.pic.on_acknowledge = [&] {
+        if (f.pic.acknowledged == 1)
+            f.vcpu().apic().receive(message);
+    };
+    f.vcpu().apic().receive(message);
+    f.run({});
+    CHECK(f.pic.acknowledged == 1);
+    REQUIRE_FALSE(f.backend().windows.empty());
+    CHECK(f.backend().windows.back() == Event::Type::external_interrupt);
+}
+
+TEST_CASE("an NMI of LINT1 goes in with the next entry", "[core]") {
+    VcpuFixture f;
+    f.start();  // in virtual wire mode
+    f.vcpu().apic().lint1().set(true);
+    f.run({});
+    REQUIRE_FALSE(f.backend().injected.empty());
+    CHECK(f.backend().injected.front().type == Event::Type::nmi);
+}
+
 TEST_CASE("an NMI goes before an interrupt, and waits while NMIs are blocked", "[core]") {
     VcpuFixture f;
     f.start();
