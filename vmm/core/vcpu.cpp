@@ -149,10 +149,10 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
 Vcpu::Next Vcpu::prepare() {
     // Cleared first: what comes from here on is for another look.
     look_.exchange(false, std::memory_order_seq_cst);
-    // Among what was posted may be an NMI or an INIT of the local interrupt inputs.
-    apic_.take_posted();
     if (is_stop(environment_.stop_epoch.load(std::memory_order_relaxed))) [[unlikely]]
         return Next::park;
+    // Among what was posted may be an NMI or an INIT of the local interrupt inputs.
+    apic_.take_posted();
     if (signals_.load(std::memory_order_relaxed) != 0) [[unlikely]]
         take_signals();
     if (activity_ != Activity::active) [[unlikely]] {

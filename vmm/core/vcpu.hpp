@@ -115,7 +115,7 @@ private:
         return look_.load(std::memory_order_relaxed) || events_.pending();
     }
     Next prepare();
-    inline void deliver_interrupt(bool may_inject);
+    void deliver_interrupt(bool may_inject);
     [[gnu::noinline]] Next triple_fault();
     [[gnu::noinline]] void reach(std::uint32_t cpu);
     [[nodiscard]] bool wakes_from_halt();

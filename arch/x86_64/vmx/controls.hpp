@@ -73,8 +73,8 @@ struct Controls {
 enum class ApicUse : std::uint8_t {
     none,
     tpr_shadow,
-    automatic,  ///< all where posted interrupts are offered as well, as on processors; else the TPR
-                ///< shadow
+    automatic,  ///< all where posted interrupts are offered as well, as far as is known on every real
+                ///< processor that offers all; else the TPR shadow
     all,
 };
 
