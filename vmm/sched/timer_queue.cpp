@@ -32,7 +32,14 @@ void TimerQueue::expire_several(std::uint64_t now) {
     std::size_t left = armed_;
     do {
         Timer& due = *root_;
-        remove(due);
+        if (Timer* const next = due.child_; next != nullptr && next->sibling_ == nullptr) {
+            due.child_ = next->previous_ = nullptr;
+            root_ = next;
+            --armed_;
+            earliest_.store(next->deadline_, std::memory_order_relaxed);
+        } else {
+            remove(due);
+        }
         unlock_and_fire(due);
         if (--left == 0 || earliest() > now)
             return;
@@ -91,13 +98,7 @@ void TimerQueue::rearm(Timer& timer, std::uint64_t deadline) {
 }
 
 void TimerQueue::remove(Timer& timer) {
-    Timer* orphans = timer.child_;
-    if (orphans != nullptr) {
-        if (orphans->sibling_ == nullptr) [[likely]]
-            orphans->previous_ = nullptr;
-        else
-            orphans = meld_all(orphans);
-    }
+    Timer* const orphans = timer.child_ != nullptr ? meld_all(timer.child_) : nullptr;
     if (&timer == root_) {
         root_ = orphans;
     } else {
