@@ -33,7 +33,13 @@ struct BlockRequest {
     /// afterwards.
     void (*complete)(BlockRequest& request, BlockStatus status){};
     void* context{};
-    ListLink link{};  ///< for the device's queue
+
+    // The device's own, while it has the request:
+    ListLink link{};
+    std::uint64_t issued{};    ///< sectors that its hardware has got, or is done with
+    std::uint32_t commands{};  ///< of its hardware that have not ended
+    BlockStatus worst_status{};
+    std::uint8_t channel{};
 };
 
 struct BlockGeometry {

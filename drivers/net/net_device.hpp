@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace hv {
 
@@ -29,6 +30,14 @@ struct FrameOffload {
     std::uint16_t checksum_offset{};
 };
 
+/// What a receiver of frames finishes itself: what it lacks is done in software before.
+struct OffloadSupport {
+    bool checksum{};  ///< takes frames with needs_checksum
+    bool tcp4{};      ///< takes unsegmented TCP over IPv4
+    bool tcp6{};
+    bool ecn{};  ///< also with CWR set
+};
+
 /// An Ethernet frame without FCS. The memory may belong to a guest that changes it meanwhile: decisions are
 /// made on the copied header, and every receiver copies each byte once.
 struct Frame {
@@ -47,6 +56,32 @@ public:
 
 protected:
     ~FrameSink() = default;
+};
+
+/// A physical interface. It is a sink for what is to be sent, any CPU at any time; what has no place in its
+/// ring is dropped. What it receives goes to the sink given to start(), whole and summed, on the CPU that its
+/// interrupt comes to, without a lock held.
+class NetDevice : public FrameSink {
+public:
+    struct Counters {
+        std::uint64_t frames_sent, bytes_sent, frames_received, bytes_received;
+        std::uint64_t no_room;  ///< to be sent, and dropped because the ring was full
+        std::uint64_t missed;   ///< on the wire, without a buffer for them
+        std::uint64_t errors;   ///< frames that arrived damaged or too long
+        std::uint64_t resets;   ///< after the device hung
+    };
+    virtual ~NetDevice() = default;
+    [[nodiscard]] virtual std::string_view model() const = 0;
+    [[nodiscard]] virtual MacAddress mac() const = 0;
+    /// What transmit() takes unfinished.
+    [[nodiscard]] virtual OffloadSupport offloads() const = 0;
+    /// Any time; the log says when it changes.
+    [[nodiscard]] virtual bool link_up() const = 0;
+    [[nodiscard]] virtual Counters counters() const = 0;
+    /// Receives from now on, in promiscuous mode, for as long as the host runs. `sink` outlives the device.
+    virtual void start(FrameSink& sink) = 0;
+    /// Its interrupt came, or may have been lost. Any CPU, no lock held.
+    virtual void service() = 0;
 };
 
 }  // namespace hv

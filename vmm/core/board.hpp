@@ -3,7 +3,7 @@
 #pragma once
 
 #include "vmm/core/io_bus.hpp"
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/core/vm_control.hpp"
 #include "vmm/devices/acpi_pm.hpp"

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "vmm/base/vec.hpp"
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 #include "vmm/sched/scheduler.hpp"
 
 #include <atomic>

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "vmm/base/assert.hpp"
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 
 #include <algorithm>
 #include <cstdint>

@@ -6,7 +6,7 @@
 #include "vmm/base/guarded.hpp"
 #include "vmm/core/interrupt.hpp"
 #include "vmm/core/io_device.hpp"
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 #include "vmm/devices/clock_ratio.hpp"
 #include "vmm/devices/late_ticks.hpp"
 

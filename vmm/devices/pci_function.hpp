@@ -6,7 +6,7 @@
 #include "vmm/base/assert.hpp"
 #include "vmm/core/interrupt.hpp"
 #include "vmm/core/io_device.hpp"
-#include "vmm/core/turn.hpp"
+#include "vmm/base/turn.hpp"
 
 #include <array>
 #include <atomic>

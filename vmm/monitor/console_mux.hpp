@@ -14,7 +14,7 @@
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/list.hpp"
 #include "vmm/base/log.hpp"
-#include "vmm/core/turn.hpp"
+#include "vmm/base/turn.hpp"
 #include "vmm/monitor/console_channel.hpp"
 
 #include <array>

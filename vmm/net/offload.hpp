@@ -7,13 +7,6 @@
 
 namespace hv::net {
 
-struct OffloadSupport {
-    bool checksum{};  ///< takes frames with needs_checksum
-    bool tcp4{};      ///< takes unsegmented TCP over IPv4
-    bool tcp6{};
-    bool ecn{};  ///< also with CWR set
-};
-
 /// Whether `offload` is consistent in itself and with a frame of `size` bytes. Senders drop what is not.
 [[nodiscard]] bool is_valid(const FrameOffload& offload, std::uint32_t size);
 

@@ -15,7 +15,7 @@
 #include "vmm/base/expected.hpp"
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/vec.hpp"
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 #include "vmm/net/mac_table.hpp"
 #include "vmm/net/switch_port.hpp"
 

@@ -3,7 +3,7 @@
 // any size passes and the rate holds over time. Needs its user's lock.
 #pragma once
 
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 
 #include <algorithm>
 #include <cstdint>

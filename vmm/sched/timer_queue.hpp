@@ -5,7 +5,7 @@
 
 #include "vmm/base/assert.hpp"
 #include "vmm/base/guarded.hpp"
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 
 #include <atomic>
 #include <cstddef>

@@ -9,7 +9,7 @@
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/list.hpp"
 #include "vmm/storage/sector_store.hpp"
-#include "vmm/storage/transfer.hpp"
+#include "drivers/block/transfer.hpp"
 
 #include <array>
 #include <atomic>

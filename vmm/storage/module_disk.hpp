@@ -4,7 +4,7 @@
 #pragma once
 
 #include "drivers/block/block_device.hpp"
-#include "vmm/storage/transfer.hpp"
+#include "drivers/block/transfer.hpp"
 
 #include <cstddef>
 #include <span>

@@ -5,7 +5,7 @@
 #include "drivers/block/block_device.hpp"
 #include "vmm/base/expected.hpp"
 #include "vmm/base/vec.hpp"
-#include "vmm/storage/transfer.hpp"
+#include "drivers/block/transfer.hpp"
 
 #include <cstdint>
 #include <memory>

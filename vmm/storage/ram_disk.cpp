@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/storage/ram_disk.hpp"
 
-#include "vmm/storage/transfer.hpp"
+#include "drivers/block/transfer.hpp"
 
 namespace hv {
 

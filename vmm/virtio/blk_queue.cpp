@@ -9,25 +9,6 @@
 namespace hv::virtio {
 namespace {
 
-// [virtio1.2 5.2.6 Device Operation]
-constexpr std::uint32_t VIRTIO_BLK_T_IN = 0;
-constexpr std::uint32_t VIRTIO_BLK_T_OUT = 1;
-constexpr std::uint32_t VIRTIO_BLK_T_FLUSH = 4;
-constexpr std::uint32_t VIRTIO_BLK_T_GET_ID = 8;
-constexpr std::uint32_t VIRTIO_BLK_T_DISCARD = 11;
-constexpr std::uint32_t VIRTIO_BLK_T_WRITE_ZEROES = 13;
-constexpr std::uint8_t VIRTIO_BLK_S_OK = 0;
-constexpr std::uint8_t VIRTIO_BLK_S_IOERR = 1;
-constexpr std::uint8_t VIRTIO_BLK_S_UNSUPP = 2;
-
-/// struct virtio_blk_discard_write_zeroes
-struct Range {
-    std::uint64_t sector;
-    std::uint32_t num_sectors;
-    std::uint32_t flags;
-};
-constexpr std::uint32_t kFlagUnmap = 1;
-
 constexpr std::uint8_t status_of(BlockStatus status) {
     switch (status) {
     case BlockStatus::ok: return VIRTIO_BLK_S_OK;
@@ -141,7 +122,7 @@ BlkQueue::Progress BlkQueue::process_ring() {
 }
 
 BlkQueue::Outcome BlkQueue::handle(Chain& chain) {
-    Header header{};
+    BlkHeader header{};
     if (chain.oversized || chain.writable_size == 0 ||
         take_front(chain.readable, std::as_writable_bytes(std::span{&header, 1})) != sizeof header)
         return Outcome::broken;
@@ -167,7 +148,7 @@ BlkQueue::Outcome BlkQueue::handle(Chain& chain) {
     return Outcome::handled;
 }
 
-std::optional<std::uint8_t> BlkQueue::prepare(Slot& slot, const Header& header, const Chain& chain) {
+std::optional<std::uint8_t> BlkQueue::prepare(Slot& slot, const BlkHeader& header, const Chain& chain) {
     BlockRequest& request = slot.request;
     switch (header.type) {
     case VIRTIO_BLK_T_IN:
@@ -200,7 +181,7 @@ bool BlkQueue::lies_on_disk(std::uint64_t sector, std::uint64_t sectors) const {
            sectors % unit == 0;
 }
 
-std::optional<std::uint8_t> BlkQueue::prepare_transfer(Slot& slot, const Header& header,
+std::optional<std::uint8_t> BlkQueue::prepare_transfer(Slot& slot, const BlkHeader& header,
                                                        std::uint64_t bytes) {
     BlockRequest& request = slot.request;
     const bool write = request.operation == BlockRequest::Operation::write;
@@ -219,15 +200,16 @@ std::optional<std::uint8_t> BlkQueue::prepare_transfer(Slot& slot, const Header&
     return std::nullopt;
 }
 
-std::optional<std::uint8_t> BlkQueue::prepare_range(Slot& slot, const Header& header, const Chain& chain) {
+std::optional<std::uint8_t> BlkQueue::prepare_range(Slot& slot, const BlkHeader& header, const Chain& chain) {
     // One segment a request, as the configuration space says.
-    Range range{};
+    BlkRange range{};
     std::span<Piece> data = chain.readable;
     if (chain.readable_size != sizeof range ||
         take_front(data, std::as_writable_bytes(std::span{&range, 1})) != sizeof range)
         return VIRTIO_BLK_S_IOERR;
     const bool discard = header.type == VIRTIO_BLK_T_DISCARD;
-    if ((range.flags & ~kFlagUnmap) != 0 || (discard && range.flags != 0) || !device_.geometry_.can_discard)
+    if ((range.flags & ~kBlkRangeUnmap) != 0 || (discard && range.flags != 0) ||
+        !device_.geometry_.can_discard)
         return VIRTIO_BLK_S_UNSUPP;
     if (range.num_sectors > VirtioBlk::kMaxRangeSectors || !lies_on_disk(range.sector, range.num_sectors) ||
         device_.geometry_.read_only)

@@ -5,8 +5,8 @@
 
 #include "drivers/block/block_device.hpp"
 #include "vmm/base/guarded.hpp"
-#include "vmm/core/timer.hpp"
-#include "vmm/core/turn.hpp"
+#include "vmm/base/timer.hpp"
+#include "vmm/base/turn.hpp"
 #include "vmm/virtio/virtio_blk.hpp"
 #include "vmm/virtio/virtqueue.hpp"
 
@@ -49,20 +49,15 @@ private:
         std::uint16_t head{};
         std::uint64_t blocks{};  ///< of segments_
     };
-    struct Header {
-        std::uint32_t type, reserved;
-        std::uint64_t sector;
-    };
-
     enum class Progress : std::uint8_t { done, no_room, more };
     Progress process_ring();
     enum class Outcome : std::uint8_t { handled, no_room, broken };
     /// Starts or answers the request in `chain`, of which it trims header and status.
     Outcome handle(Chain& chain);
     /// Fills `slot` from the request. Nothing: it is for the disk; else the status to answer at once.
-    std::optional<std::uint8_t> prepare(Slot& slot, const Header& header, const Chain& chain);
-    std::optional<std::uint8_t> prepare_transfer(Slot& slot, const Header& header, std::uint64_t bytes);
-    std::optional<std::uint8_t> prepare_range(Slot& slot, const Header& header, const Chain& chain);
+    std::optional<std::uint8_t> prepare(Slot& slot, const BlkHeader& header, const Chain& chain);
+    std::optional<std::uint8_t> prepare_transfer(Slot& slot, const BlkHeader& header, std::uint64_t bytes);
+    std::optional<std::uint8_t> prepare_range(Slot& slot, const BlkHeader& header, const Chain& chain);
     std::uint8_t answer_id(Slot& slot, std::span<const Piece> out) const;
     [[nodiscard]] bool lies_on_disk(std::uint64_t sector, std::uint64_t count) const;
 

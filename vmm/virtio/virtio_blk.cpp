@@ -9,16 +9,6 @@
 namespace hv::virtio {
 namespace {
 
-constexpr std::uint64_t VIRTIO_BLK_F_SIZE_MAX = feature(1);
-constexpr std::uint64_t VIRTIO_BLK_F_SEG_MAX = feature(2);
-constexpr std::uint64_t VIRTIO_BLK_F_RO = feature(5);
-constexpr std::uint64_t VIRTIO_BLK_F_BLK_SIZE = feature(6);
-constexpr std::uint64_t VIRTIO_BLK_F_FLUSH = feature(9);
-constexpr std::uint64_t VIRTIO_BLK_F_TOPOLOGY = feature(10);
-constexpr std::uint64_t VIRTIO_BLK_F_MQ = feature(12);
-constexpr std::uint64_t VIRTIO_BLK_F_DISCARD = feature(13);
-constexpr std::uint64_t VIRTIO_BLK_F_WRITE_ZEROES = feature(14);
-
 constexpr std::uint32_t kPhysicalBlock = 4096;
 
 }  // namespace

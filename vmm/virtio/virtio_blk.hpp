@@ -4,9 +4,10 @@
 #pragma once
 
 #include "drivers/block/block_device.hpp"
+#include "drivers/virtio/virtio_blk_defs.hpp"
 #include "vmm/base/expected.hpp"
+#include "vmm/base/timer.hpp"
 #include "vmm/base/vec.hpp"
-#include "vmm/core/timer.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/virtio/virtio_device.hpp"
 
@@ -21,33 +22,13 @@ namespace hv::virtio {
 
 class BlkQueue;
 
-/// struct virtio_blk_config [virtio1.2 5.2.4 Device configuration layout].
-struct BlkConfig {
-    std::uint64_t capacity;
-    std::uint32_t size_max, seg_max;
-    std::uint16_t cylinders;
-    std::uint8_t heads, sectors;
-    std::uint32_t blk_size;
-    std::uint8_t physical_block_exp, alignment_offset;
-    std::uint16_t min_io_size;
-    std::uint32_t opt_io_size;
-    std::uint8_t writeback, unused0;
-    std::uint16_t num_queues;
-    std::uint32_t max_discard_sectors, max_discard_seg, discard_sector_alignment;
-    std::uint32_t max_write_zeroes_sectors, max_write_zeroes_seg;
-    std::uint8_t write_zeroes_may_unmap;
-    std::array<std::uint8_t, 3> unused1;
-};
-static_assert(offsetof(BlkConfig, blk_size) == 20 && offsetof(BlkConfig, write_zeroes_may_unmap) == 56);
-
 class VirtioBlk final : public VirtioDevice {
 public:
-    static constexpr std::size_t kIdSize = 20;
     static constexpr std::uint32_t kMaxRangeSectors = 1u << 22;  ///< of one discard or write-zeroes request
 
     struct Options {
         unsigned queues = 1;      ///< 1 to kMaxQueues
-        std::string_view serial;  ///< what GET_ID answers, cut off at kIdSize bytes
+        std::string_view serial;  ///< what GET_ID answers, cut off at kBlkIdSize bytes
     };
 
     /// `disk`, `memory` and `clock` outlive the device. Error::invalid_argument, Error::no_memory.
@@ -79,7 +60,7 @@ private:
 
     BlockDevice& disk_;
     const BlockGeometry geometry_;
-    std::array<std::byte, kIdSize> serial_{};
+    std::array<std::byte, kBlkIdSize> serial_{};
     Vec<std::unique_ptr<BlkQueue>> queues_;
     Counters counters_;
 };

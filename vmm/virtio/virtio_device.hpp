@@ -3,8 +3,8 @@
 // nothing of PCI; its transport nothing of what it does. [virtio1.2 2 Basic Facilities of a Virtio Device]
 #pragma once
 
+#include "drivers/virtio/virtio_defs.hpp"
 #include "vmm/base/assert.hpp"
-#include "vmm/virtio/virtio_defs.hpp"
 #include "vmm/virtio/virtqueue.hpp"
 
 #include <array>

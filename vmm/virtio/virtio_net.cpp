@@ -10,19 +10,9 @@
 namespace hv::virtio {
 namespace {
 
-constexpr std::uint16_t VIRTIO_NET_S_LINK_UP = 1;
 constexpr std::uint16_t kMinMtu =
     68;  ///< [virtio1.2 5.1.4.1 Device Requirements: Device configuration layout]
 constexpr std::uint32_t kMtuOverhead = 18;  ///< Ethernet header and a VLAN tag
-
-/// struct virtio_net_config [virtio1.2 5.1.4 Device configuration layout].
-struct NetConfig {
-    MacAddress mac;
-    std::uint16_t status;
-    std::uint16_t max_virtqueue_pairs;
-    std::uint16_t mtu;
-};
-static_assert(sizeof(NetConfig) == 12);
 
 constexpr std::uint64_t kGuestTso = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
 constexpr std::uint64_t kHostTso = VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6;

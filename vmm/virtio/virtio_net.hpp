@@ -7,8 +7,8 @@
 
 #include "vmm/base/expected.hpp"
 #include "vmm/base/guarded.hpp"
-#include "vmm/core/timer.hpp"
-#include "vmm/core/turn.hpp"
+#include "vmm/base/timer.hpp"
+#include "vmm/base/turn.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/net/offload.hpp"
 #include "vmm/net/switch_port.hpp"

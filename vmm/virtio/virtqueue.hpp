@@ -7,10 +7,10 @@
 // unpop, notifications) and the used side (push, publish).
 #pragma once
 
+#include "drivers/virtio/virtio_defs.hpp"
 #include "vmm/base/address.hpp"
 #include "vmm/base/expected.hpp"
 #include "vmm/mm/guest_memory.hpp"
-#include "vmm/virtio/virtio_defs.hpp"
 
 #include <atomic>
 #include <cstddef>

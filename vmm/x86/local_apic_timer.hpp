@@ -7,7 +7,7 @@
 // client, which then calls advance() on the vCPU's own CPU.
 #pragma once
 
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 #include "vmm/devices/clock_ratio.hpp"
 
 #include <cstdint>

@@ -6,7 +6,7 @@
 #include "fakes/machine.hpp"
 #include "vmm/base/machine.hpp"
 #include "vmm/core/interrupt.hpp"
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 
 #include <map>
 #include <mutex>

@@ -3,7 +3,7 @@
 // time, or late by as much as the test says.
 #pragma once
 
-#include "vmm/core/timer.hpp"
+#include "vmm/base/timer.hpp"
 
 #include <cstdint>
 #include <map>
