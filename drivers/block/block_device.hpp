@@ -36,10 +36,12 @@ struct BlockRequest {
 
     // The device's own, while it has the request:
     ListLink link{};
-    std::uint64_t issued{};    ///< sectors that its hardware has got, or is done with
+    std::uint64_t issued{};    ///< sectors that its hardware has got
+    std::uint32_t segment{};   ///< where they end: in this segment,
+    std::uint32_t offset{};    ///< after so many bytes
     std::uint32_t commands{};  ///< of its hardware that have not ended
+    std::uint16_t unit{};
     BlockStatus worst_status{};
-    std::uint8_t channel{};
 };
 
 struct BlockGeometry {

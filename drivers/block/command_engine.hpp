@@ -11,7 +11,7 @@
 #pragma once
 
 #include "drivers/block/block_device.hpp"
-#include "drivers/block/transfer.hpp"
+#include "drivers/block/command_cutter.hpp"
 #include "vmm/base/address.hpp"
 #include "vmm/base/expected.hpp"
 #include "vmm/base/guarded.hpp"
@@ -25,16 +25,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
 namespace hv::block {
-
-/// A physically contiguous piece of memory.
-struct DmaRun {
-    Hpa address;
-    std::uint32_t size;
-};
 
 /// What the hardware is asked for at a time.
 struct BlockCommand {
@@ -43,23 +38,6 @@ struct BlockCommand {
     std::uint64_t block;           ///< the first, in units of the disk's logical blocks
     std::uint64_t blocks;          ///< 0 for flush
     std::span<const DmaRun> runs;  ///< read, write: `blocks` logical blocks in all; gone after issue()
-};
-
-/// What a disk's commands may be.
-struct CommandLimits {
-    std::uint32_t max_blocks;        ///< logical blocks of a read or write
-    std::uint64_t max_range_blocks;  ///< of a discard or write_zeroes; > 0 if it can do either
-    std::uint32_t max_runs;
-    std::uint32_t max_run_bytes;  ///< a multiple of 4096
-    /// Addresses and sizes of runs are multiples of this power of two.
-    std::uint32_t run_alignment;
-    /// Not 0: all runs but the first begin at, all but the last end at a multiple of this power of two, at
-    /// most 4096 and at least a logical block: NVMe's PRP lists [nvme2 4.1.1 Physical Region Page Entry and
-    /// List].
-    std::uint32_t run_boundary;
-    bool can_flush;  ///< false: it has no volatile write cache, flushes complete at once
-    bool can_discard;
-    bool can_write_zeroes;  ///< false: zeroes are written to it as data
 };
 
 /// A disk as its hardware describes it.
@@ -136,14 +114,16 @@ private:
 class CommandEngine final : private Timer {
 public:
     struct Options {
-        std::string_view name;                      ///< in the log, "nvme0"; outlives the engine
-        unsigned channels;                          ///< 1 to kMaxChannels
-        unsigned slots;                             ///< of each channel, 1 to kMaxSlots
-        std::uint64_t timeout_ns = 10'000'000'000;  ///< after which a command makes the device be reset
+        std::string_view name;  ///< in the log, "nvme0"; outlives the engine
+        unsigned channels;      ///< 1 to kMaxChannels
+        unsigned slots;         ///< of each channel, 1 to kMaxSlots
+        /// One interrupt stands for all channels; else channel c's comes to CPU c.
+        bool shared_interrupt = false;
+        std::uint64_t timeout_ns = 10'000'000'000;  ///< a command that takes longer makes the device be reset
     };
     static constexpr unsigned kMaxChannels = 64;
     static constexpr unsigned kMaxSlots = 256;
-    /// A command that was interrupted by resets so often is given up.
+    /// A command that resets interrupted so often is given up.
     static constexpr unsigned kAttempts = 3;
 
     /// All outlive the engine, which lives as long as the host runs. Error::no_memory.
@@ -156,7 +136,7 @@ public:
     Expected<HardwareDisk*> add_disk(const DiskDescription& description);
     [[nodiscard]] std::span<const std::unique_ptr<HardwareDisk>> disks() const { return disks_.span(); }
 
-    /// The device's interrupt came to this CPU, or may have been lost. No lock held.
+    /// The device's interrupt came to this CPU. No lock held.
     void service();
 
     [[nodiscard]] std::string_view name() const { return options_.name; }
@@ -166,32 +146,35 @@ public:
 
 private:
     friend class HardwareDisk;
-    struct Slot;
-    struct Channel;
+    class Channel;
     enum class State : std::uint8_t { working, resetting, gone };
-    using RequestList = List<BlockRequest, &BlockRequest::link>;
+    class ResetPoll final : public Timer {
+    public:
+        explicit ResetPoll(CommandEngine& engine) : engine_{engine} {}
+        void fire() override { engine_.continue_reset(); }
+
+    private:
+        CommandEngine& engine_;
+    };
 
     CommandEngine(CommandHardware& hardware, Clock& clock, const Options& options);
     void submit(BlockRequest& request, unsigned unit);
-    /// Issues what waits, as far as there are slots. Under the channel's lock.
-    void pump(unsigned index, Channel& channel);
-    void issue(unsigned index, Channel& channel, Slot& slot);
-    void service(unsigned index);
-    void finish(Channel& channel, Slot& slot, BlockStatus status, RequestList& ended);
-    static void complete_all(RequestList& ended);
+    [[nodiscard]] bool working() const { return state_.load(std::memory_order_acquire) == State::working; }
+    void service(Channel& channel);
+    /// The watch: looks at all channels for what is too long with the device, and what it forgot to say.
     void fire() override;
-    void watch();
+    void start_watch();
     void begin_reset(const char* why);
     void continue_reset();
-    void resume();
     void give_up();
 
     CommandHardware& hardware_;
     Clock& clock_;
     const Options options_;
+    const std::uint64_t timeout_;  ///< host TSC ticks
     Vec<std::unique_ptr<HardwareDisk>> disks_;
     Vec<std::unique_ptr<Channel>> channels_;
-    DmaBuffer zeroes_;
+    ResetPoll reset_poll_{*this};
     std::atomic<State> state_{State::working};
     std::atomic<bool> watching_{false};
     std::atomic<std::uint64_t> resets_{0};

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/block/command_channel.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace hv::block {
+
+using Operation = BlockRequest::Operation;
+
+void complete_all(RequestList& ended) {
+    while (BlockRequest* request = ended.pop_front())
+        request->complete(*request, request->worst_status);
+}
+
+Expected<void> CommandEngine::Channel::init(DmaPool& pool) {
+    HV_TRY(slots_.resize(engine_.options_.slots));
+    for (unsigned i = 0; i < slots_.size(); ++i)
+        free_[i / 64] |= std::uint64_t{1} << i % 64;
+    bounce_ = HV_TRY(pool.allocate(kPageSize));
+    zeroes_ = HV_TRY(pool.allocate(kZeroBytes));
+    return {};
+}
+
+Expected<void> CommandEngine::Channel::make_room(const CommandLimits& limits) {
+    return runs_.resize(std::max<std::size_t>(runs_.size(), limits.max_runs));
+}
+
+bool CommandEngine::Channel::accept(BlockRequest& request) {
+    {
+        const LockGuard guard{lock_};
+        if (engine_.gone())
+            return false;
+        waiting_.push_back(request);
+        if (engine_.working())
+            pump();
+    }
+    engine_.start_watch();
+    return true;
+}
+
+void CommandEngine::Channel::pump() {
+    bool issued = false;
+    while (BlockRequest* request = waiting_.front()) {
+        Slot* slot = free_slot();
+        if (slot == nullptr || !begin(*slot, *request))
+            break;
+        issue(*slot);
+        issued = true;
+    }
+    if (issued)
+        engine_.hardware_.commit(index_);
+}
+
+CommandEngine::Channel::Slot* CommandEngine::Channel::free_slot() {
+    for (unsigned word = 0; word < free_.size(); ++word) {
+        if (free_[word] != 0)
+            return &slots_[word * 64 + static_cast<unsigned>(std::countr_zero(free_[word]))];
+    }
+    return nullptr;
+}
+
+bool CommandEngine::Channel::begin(Slot& slot, BlockRequest& request) {
+    const HardwareDisk& disk = *engine_.disks_[request.unit];
+    const CommandLimits& limits = disk.description().limits;
+    const std::uint32_t block = disk.description().logical_block_size;
+    const std::uint64_t left = request.sector_count - request.issued;
+    slot.first = request.issued;
+    slot.data = {request.segment, request.offset};
+    slot.bounced = false;
+    switch (request.operation) {
+    case Operation::flush: slot.sectors = 0; break;
+    case Operation::read:
+    case Operation::write: {
+        const std::uint64_t most =
+            std::min<std::uint64_t>(left * kSectorSize, std::uint64_t{limits.max_blocks} * block);
+        const Cut next = cut(request.segments, slot.data, most, limits, block, runs_.span());
+        slot.bounced = next.runs == 0;
+        if (slot.bounced && bounce_in_use_)
+            return false;
+        slot.sectors = next.bytes / kSectorSize;
+        request.segment = next.end.segment;
+        request.offset = next.end.offset;
+        break;
+    }
+    case Operation::write_zeroes:
+        if (!limits.can_write_zeroes) {
+            const std::uint64_t bytes = std::min<std::uint64_t>(std::uint64_t{limits.max_blocks} * block,
+                                                                limits.max_runs * kZeroBytes);
+            slot.sectors = std::min(left, bytes / kSectorSize);
+            break;
+        }
+        [[fallthrough]];
+    case Operation::discard:
+        slot.sectors = std::min(left, limits.max_range_blocks * (block / kSectorSize));
+        break;
+    }
+    request.issued += slot.sectors;
+    ++request.commands;
+    slot.request = &request;
+    slot.attempts = 0;
+    const unsigned index = index_of(slot);
+    free_[index / 64] &= ~(std::uint64_t{1} << index % 64);
+    if (slot.bounced)
+        bounce_in_use_ = true;
+    if (request.issued == request.sector_count)
+        waiting_.remove(request);
+    return true;
+}
+
+void CommandEngine::Channel::issue(Slot& slot) {
+    BlockRequest& request = *slot.request;
+    const HardwareDisk& disk = *engine_.disks_[request.unit];
+    const std::uint32_t ratio = disk.description().logical_block_size / kSectorSize;
+    ++slot.attempts;
+    slot.deadline = engine_.clock_.now() + engine_.timeout_;
+    BlockCommand command{
+        request.operation, request.unit, (request.sector + slot.first) / ratio, slot.sectors / ratio, {}};
+    if (request.operation == Operation::flush)
+        command.block = 0;
+    else if (request.operation == Operation::read || request.operation == Operation::write)
+        command.runs = runs_of(slot, disk);
+    else if (request.operation == Operation::write_zeroes && !disk.description().limits.can_write_zeroes) {
+        command.operation = Operation::write;
+        command.runs = zero_runs(slot.sectors * kSectorSize);
+    }
+    engine_.hardware_.issue(index_, index_of(slot), command);
+}
+
+std::span<const DmaRun> CommandEngine::Channel::runs_of(Slot& slot, const HardwareDisk& disk) {
+    const BlockRequest& request = *slot.request;
+    const std::uint64_t bytes = slot.sectors * kSectorSize;
+    if (!slot.bounced) {
+        const DiskDescription& d = disk.description();
+        return runs_.span().first(
+            cut(request.segments, slot.data, bytes, d.limits, d.logical_block_size, runs_.span()).runs);
+    }
+    if (request.operation == Operation::write) {
+        std::byte* to = bounce_.bytes().data();
+        advance(request.segments, slot.data, bytes, [&](const std::byte* from, std::uint32_t size) {
+            std::memcpy(to, from, size);
+            to += size;
+        });
+    }
+    runs_[0] = {bounce_.address(), static_cast<std::uint32_t>(bytes)};
+    return runs_.span().first(1);
+}
+
+std::span<const DmaRun> CommandEngine::Channel::zero_runs(std::uint64_t bytes) {
+    std::size_t count = 0;
+    for (; bytes > 0; ++count) {
+        runs_[count] = {zeroes_.address(),
+                        static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, kZeroBytes))};
+        bytes -= runs_[count].size;
+    }
+    return runs_.span().first(count);
+}
+
+void CommandEngine::Channel::service() {
+    if (!turn_.enter())
+        return;
+    unsigned budget = kBudget;
+    do {
+        std::size_t reaped = 0;
+        do {
+            std::array<CommandHardware::Completion, kBatch> done{};
+            RequestList ended;
+            {
+                const LockGuard guard{lock_};
+                if (!engine_.working())
+                    break;
+                reaped = engine_.hardware_.reap(index_, done);
+                for (std::size_t i = 0; i < reaped; ++i) {
+                    Slot& slot = slots_[done[i].slot];
+                    if (slot.request != nullptr)
+                        finish(slot, done[i].status, ended);
+                }
+                pump();
+            }
+            complete_all(ended);
+            budget -= kBatch;
+        } while (reaped == kBatch && budget > 0);
+        if (budget == 0) {
+            engine_.clock_.arm(*this, engine_.clock_.now());
+            turn_.abandon();
+            return;
+        }
+    } while (turn_.leave());
+}
+
+void CommandEngine::Channel::finish(Slot& slot, BlockStatus status, RequestList& ended) {
+    BlockRequest& request = *slot.request;
+    if (slot.bounced) {
+        bounce_in_use_ = false;
+        if (request.operation == Operation::read && status == BlockStatus::ok) {
+            const std::byte* from = bounce_.bytes().data();
+            advance(request.segments, slot.data, slot.sectors * kSectorSize,
+                    [&](std::byte* to, std::uint32_t size) {
+                        std::memcpy(to, from, size);
+                        from += size;
+                    });
+        }
+    }
+    slot.request = nullptr;
+    const unsigned index = index_of(slot);
+    free_[index / 64] |= std::uint64_t{1} << index % 64;
+    if (status != BlockStatus::ok) {
+        request.worst_status = status;
+        // The rest is of no use to anyone.
+        if (request.link.linked())
+            waiting_.remove(request);
+        request.issued = request.sector_count;
+    }
+    if (--request.commands == 0 && request.issued == request.sector_count)
+        ended.push_back(request);
+}
+
+CommandEngine::Channel::Watch CommandEngine::Channel::look(std::uint64_t now) {
+    const LockGuard guard{lock_};
+    Watch watch{!waiting_.empty(), false};
+    for (const Slot& slot : slots_) {
+        if (slot.request == nullptr)
+            continue;
+        watch.busy = true;
+        watch.overdue = watch.overdue || now >= slot.deadline;
+    }
+    return watch;
+}
+
+void CommandEngine::Channel::resume() {
+    RequestList ended;
+    {
+        const LockGuard guard{lock_};
+        if (!engine_.working())
+            return;  // the next reset has begun already
+        bool issued = false;
+        for (Slot& slot : slots_) {
+            if (slot.request == nullptr)
+                continue;
+            const bool hopeless =
+                slot.attempts >= kAttempts || engine_.hardware_.failed_by_itself(index_, index_of(slot));
+            if (hopeless)
+                finish(slot, BlockStatus::io_error, ended);
+            else
+                issue(slot);
+            issued = issued || !hopeless;
+        }
+        if (issued)
+            engine_.hardware_.commit(index_);
+        pump();
+    }
+    complete_all(ended);
+}
+
+void CommandEngine::Channel::give_up() {
+    RequestList ended;
+    {
+        const LockGuard guard{lock_};
+        for (Slot& slot : slots_) {
+            if (slot.request != nullptr)
+                finish(slot, BlockStatus::io_error, ended);
+        }
+        while (BlockRequest* request = waiting_.pop_front()) {
+            request->worst_status = BlockStatus::io_error;
+            ended.push_back(*request);
+        }
+    }
+    complete_all(ended);
+}
+
+}  // namespace hv::block

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// One queue of the hardware with its command slots, and the requests that wait for one: a part of the
+// command engine.
+#pragma once
+
+#include "drivers/block/command_engine.hpp"
+
+#include <array>
+
+namespace hv::block {
+
+using RequestList = List<BlockRequest, &BlockRequest::link>;
+
+/// Completes all of the list. No lock held.
+void complete_all(RequestList& ended);
+
+class CommandEngine::Channel final : public Timer {
+public:
+    Channel(CommandEngine& engine, unsigned index) : engine_{engine}, index_{index} {}
+    /// Error::no_memory.
+    Expected<void> init(DmaPool& pool);
+    /// Room for what commands with these limits name. Before the first request. Error::no_memory.
+    Expected<void> make_room(const CommandLimits& limits);
+
+    /// Takes the request over; what cannot be issued at once waits. False: the device is gone.
+    bool accept(BlockRequest& request);
+    /// Ends commands that the hardware is done with, and issues others. No lock held.
+    void service();
+    /// What the watch wants to know.
+    struct Watch {
+        bool busy;
+        bool overdue;
+    };
+    Watch look(std::uint64_t now);
+    /// Returns once no CPU is at the hardware's queue. After the engine's state has changed.
+    void fence() { const LockGuard guard{lock_}; }
+    /// After a reset: issues anew what was interrupted.
+    void resume();
+    /// Ends everything with io_error.
+    void give_up();
+
+private:
+    /// Completions after which an interrupt's CPU goes on and a timer continues.
+    static constexpr unsigned kBudget = 256;
+    static constexpr unsigned kBatch = 16;
+    /// Zeroes are written from a buffer of this size.
+    static constexpr std::uint32_t kZeroBytes = 64 * 1024;
+
+    /// A command that is with the hardware.
+    struct Slot {
+        BlockRequest* request{};  ///< nullptr: free
+        std::uint64_t first{};    ///< of its data: sectors behind the request's first
+        std::uint64_t sectors{};
+        SegmentPosition data{};
+        std::uint64_t deadline{};
+        unsigned attempts{};
+        bool bounced{};
+    };
+
+    void fire() override { service(); }
+    // All under the lock:
+    /// Issues what waits, as far as there is room.
+    void pump();
+    /// The next command of `request`, into `slot`. False: it has to wait for the bounce page.
+    bool begin(Slot& slot, BlockRequest& request);
+    /// Gives the command in `slot` to the hardware.
+    void issue(Slot& slot);
+    std::span<const DmaRun> runs_of(Slot& slot, const HardwareDisk& disk);
+    std::span<const DmaRun> zero_runs(std::uint64_t bytes);
+    void finish(Slot& slot, BlockStatus status, RequestList& ended);
+    [[nodiscard]] unsigned index_of(const Slot& slot) const {
+        return static_cast<unsigned>(&slot - slots_.begin());
+    }
+    [[nodiscard]] Slot* free_slot();
+
+    CommandEngine& engine_;
+    const unsigned index_;
+    Turn turn_{Turn::Initially::open};
+    Spinlock lock_{Rank::block};
+    RequestList waiting_;  ///< not wholly issued
+    Vec<Slot> slots_;
+    std::array<std::uint64_t, kMaxSlots / 64> free_{};
+    Vec<DmaRun> runs_;  ///< of the command at hand
+    DmaBuffer zeroes_;
+    DmaBuffer bounce_;
+    bool bounce_in_use_{false};
+};
+
+}  // namespace hv::block

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/block/command_engine.hpp"
+
+#include "drivers/block/command_channel.hpp"
+#include "drivers/block/transfer.hpp"
+#include "vmm/base/log.hpp"
+
+#include <bit>
+#include <new>
+
+namespace hv::block {
+namespace {
+
+using log::Topic;
+using Operation = BlockRequest::Operation;
+
+constexpr std::uint64_t kWatchNs = 1'000'000'000;
+constexpr std::uint64_t kResetPollNs = 1'000'000;
+
+constinit log::RateLimit reset_log;
+
+bool makes_sense(const DiskDescription& disk) {
+    const CommandLimits& limits = disk.limits;
+    const std::uint32_t block = disk.logical_block_size;
+    return std::has_single_bit(block) && block >= kSectorSize && block <= kPageSize &&
+           limits.max_blocks > 0 && limits.max_runs > 0 && limits.max_run_bytes > 0 &&
+           limits.max_run_bytes % kPageSize == 0 && std::has_single_bit(limits.run_alignment) &&
+           limits.run_alignment <= kSectorSize &&
+           (limits.run_boundary == 0 || (std::has_single_bit(limits.run_boundary) &&
+                                         limits.run_boundary >= block && limits.run_boundary <= kPageSize)) &&
+           (limits.max_range_blocks > 0 || (!limits.can_discard && !limits.can_write_zeroes));
+}
+
+/// How a request ends that has no use for the hardware.
+std::optional<BlockStatus> answer_at_once(const BlockRequest& request, const DiskDescription& disk,
+                                          const BlockGeometry& geometry) {
+    const std::uint64_t unit = disk.logical_block_size / kSectorSize;
+    if (request.operation == Operation::flush)
+        return disk.limits.can_flush ? std::optional<BlockStatus>{} : BlockStatus::ok;
+    if (!is_valid(request, geometry) || request.sector % unit != 0 || request.sector_count % unit != 0)
+        return BlockStatus::io_error;
+    if (request.operation == Operation::discard && !disk.limits.can_discard)
+        return BlockStatus::unsupported;
+    if (request.sector_count == 0)
+        return BlockStatus::ok;
+    return std::nullopt;
+}
+
+}  // namespace
+
+void HardwareDisk::submit(BlockRequest& request) {
+    if (const auto status = answer_at_once(request, description_, geometry()))
+        return request.complete(request, *status);
+    engine_.submit(request, unit_);
+}
+
+CommandEngine::CommandEngine(CommandHardware& hardware, Clock& clock, const Options& options)
+    : hardware_{hardware},
+      clock_{clock},
+      options_{options},
+      timeout_{clock.from_nanoseconds(options.timeout_ns)} {}
+
+CommandEngine::~CommandEngine() {
+    clock_.disarm(*this);
+    clock_.disarm(reset_poll_);
+    for (auto& channel : channels_)
+        clock_.disarm(*channel);
+}
+
+Expected<std::unique_ptr<CommandEngine>> CommandEngine::create(CommandHardware& hardware, Clock& clock,
+                                                               DmaPool& pool, const Options& options) {
+    HV_ASSERT(options.channels > 0 && options.channels <= kMaxChannels);
+    HV_ASSERT(options.slots > 0 && options.slots <= kMaxSlots);
+    std::unique_ptr<CommandEngine> engine{new (std::nothrow) CommandEngine{hardware, clock, options}};
+    if (engine == nullptr)
+        return Unexpected{Error::no_memory};
+    for (unsigned i = 0; i < options.channels; ++i) {
+        auto channel = HV_TRY(make<Channel>(*engine, i));
+        HV_TRY(channel->init(pool));
+        HV_TRY(engine->channels_.push(std::move(channel)));
+    }
+    return engine;
+}
+
+Expected<HardwareDisk*> CommandEngine::add_disk(const DiskDescription& description) {
+    if (!makes_sense(description))
+        return Unexpected{Error::invalid_argument};
+    for (auto& channel : channels_)
+        HV_TRY(channel->make_room(description.limits));
+    auto disk = HV_TRY(make<HardwareDisk>(*this, static_cast<unsigned>(disks_.size()), description));
+    HV_TRY(disks_.push(std::move(disk)));
+    return disks_.back().get();
+}
+
+void CommandEngine::submit(BlockRequest& request, unsigned unit) {
+    request.unit = static_cast<std::uint16_t>(unit);
+    request.issued = 0;
+    request.segment = request.offset = request.commands = 0;
+    request.worst_status = BlockStatus::ok;
+    if (!channels_[machine::cpu_index() % channels_.size()]->accept(request))
+        request.complete(request, BlockStatus::io_error);
+}
+
+void CommandEngine::service() {
+    if (!options_.shared_interrupt)
+        return service(*channels_[machine::cpu_index() % channels_.size()]);
+    for (auto& channel : channels_)
+        service(*channel);
+}
+
+void CommandEngine::service(Channel& channel) {
+    channel.service();
+    if (working() && hardware_.needs_reset())
+        begin_reset("it stopped");
+}
+
+void CommandEngine::start_watch() {
+    if (!watching_.load(std::memory_order_relaxed) && !watching_.exchange(true))
+        clock_.arm(*this, clock_.now() + clock_.from_nanoseconds(kWatchNs));
+}
+
+void CommandEngine::fire() {
+    // Who submits something after this look starts the watch again.
+    watching_ = false;
+    bool busy = false;
+    bool overdue = false;
+    for (auto& channel : channels_) {
+        service(*channel);
+        const Channel::Watch seen = channel->look(clock_.now());
+        busy = busy || seen.busy;
+        overdue = overdue || seen.overdue;
+    }
+    if (overdue && working())
+        begin_reset("a command took too long");
+    if (busy)
+        start_watch();
+}
+
+// --- reset
+// ------------------------------------------------------------------------------------------------------------
+
+void CommandEngine::begin_reset(const char* why) {
+    State expected = State::working;
+    if (!state_.compare_exchange_strong(expected, State::resetting))
+        return;
+    resets_.fetch_add(1, std::memory_order_relaxed);
+    if (reset_log.admit())
+        log::warning(Topic::block, "%.*s: %s: reset", static_cast<int>(name().size()), name().data(), why);
+    for (auto& channel : channels_)
+        channel->fence();
+    hardware_.begin_reset();
+    clock_.arm(reset_poll_, clock_.now() + clock_.from_nanoseconds(kResetPollNs));
+}
+
+void CommandEngine::continue_reset() {
+    switch (hardware_.poll_reset()) {
+    case CommandHardware::ResetProgress::pending:
+        clock_.arm(reset_poll_, clock_.now() + clock_.from_nanoseconds(kResetPollNs));
+        return;
+    case CommandHardware::ResetProgress::gone: return give_up();
+    case CommandHardware::ResetProgress::done: break;
+    }
+    state_ = State::working;
+    for (auto& channel : channels_)
+        channel->resume();
+}
+
+void CommandEngine::give_up() {
+    state_ = State::gone;
+    log::error(Topic::block, "%.*s is gone: what its disks are asked for fails from now on",
+               static_cast<int>(name().size()), name().data());
+    for (auto& channel : channels_)
+        channel->give_up();
+}
+
+}  // namespace hv::block
