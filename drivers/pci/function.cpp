@@ -8,7 +8,7 @@ namespace {
 
 // [pci3 6.1 Configuration Space Organization]
 constexpr std::uint16_t kVendor = 0x00, kCommand = 0x04, kStatus = 0x06, kClass = 0x08, kHeaderType = 0x0e,
-                        kBar0 = 0x10, kCapabilities = 0x34;
+                        kBar0 = 0x10, kCapabilities = 0x34, kInterruptLine = 0x3c, kInterruptPin = 0x3d;
 constexpr std::uint16_t kCommandPort = 0x001, kCommandMemory = 0x002, kCommandMaster = 0x004,
                         kCommandNoIntx = 0x400;
 constexpr std::uint16_t kStatusCapabilities = 0x010;
@@ -117,6 +117,15 @@ std::optional<std::uint8_t> find_capability(PciConfig& config, const Function& f
     return std::nullopt;
 }
 
+void allow_intx(PciConfig& config, const Function& function, bool allowed) {
+    change_command(config, function.address, allowed ? kCommandNoIntx : std::uint16_t{0},
+                   allowed ? std::uint16_t{0} : kCommandNoIntx);
+}
+
+IntxRouting intx_routing(PciConfig& config, const Function& function) {
+    return {config.read8(function.address, kInterruptPin), config.read8(function.address, kInterruptLine)};
+}
+
 Expected<void> enable_msi(PciConfig& config, const Function& function, const MsiMessage& message) {
     const auto capability = find_capability(config, function, Capability::msi);
     if (!capability)
@@ -135,6 +144,17 @@ Expected<void> enable_msi(PciConfig& config, const Function& function, const Msi
     config.write16(address, at(is_64bit ? 12 : 8), static_cast<std::uint16_t>(message.data));
     config.write16(address, at(2), static_cast<std::uint16_t>((control & ~kMsiMultiple) | kMsiEnable));
     return {};
+}
+
+void mask_msi(PciConfig& config, const Function& function, bool masked) {
+    const auto capability = find_capability(config, function, Capability::msi);
+    if (!capability)
+        return;
+    // Few functions have a mask; without MSI and INTx a function cannot interrupt either.
+    const auto offset = static_cast<std::uint16_t>(*capability + 2);
+    const std::uint16_t control = config.read16(function.address, offset);
+    config.write16(function.address, offset,
+                   static_cast<std::uint16_t>(masked ? control & ~kMsiEnable : control | kMsiEnable));
 }
 
 Expected<MsixTable> find_msix(PciConfig& config, const Function& function) {
@@ -163,10 +183,15 @@ void mask_msix_entry(volatile std::uint32_t* table, std::uint16_t index) {
 }
 
 void enable_msix(PciConfig& config, const Function& function, const MsixTable& table) {
+    mask_msix(config, function, table, false);
+}
+
+void mask_msix(PciConfig& config, const Function& function, const MsixTable& table, bool masked) {
     const auto offset = static_cast<std::uint16_t>(table.capability + 2);
     const std::uint16_t control = config.read16(function.address, offset);
-    config.write16(function.address, offset,
-                   static_cast<std::uint16_t>((control & ~kMsixMaskAll) | kMsixEnable));
+    config.write16(
+        function.address, offset,
+        static_cast<std::uint16_t>((control & ~kMsixMaskAll) | kMsixEnable | (masked ? kMsixMaskAll : 0)));
 }
 
 }  // namespace hv::pci

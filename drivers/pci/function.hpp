@@ -78,9 +78,21 @@ struct MsiMessage {
     std::uint32_t data;
 };
 
+/// Lets the function raise its INTx pin, or not.
+void allow_intx(PciConfig& config, const Function& function, bool allowed);
+/// The pin that it has, 1 for INTA# to 4; 0: none. And the line that firmware wired it to for 8259s, which is
+/// the GSI of the same number on chipsets that route both ways.
+struct IntxRouting {
+    std::uint8_t pin;
+    std::uint8_t line;
+};
+IntxRouting intx_routing(PciConfig& config, const Function& function);
+
 /// Makes MSI send `message`, as its only vector. Error::unsupported: the function has no MSI, or none that
 /// reaches the address.
 Expected<void> enable_msi(PciConfig& config, const Function& function, const MsiMessage& message);
+/// Holds MSI back, or lets it go on, after enable_msi().
+void mask_msi(PciConfig& config, const Function& function, bool masked);
 
 /// Where MSI-X keeps its messages [pci3 6.8.2 MSI-X Capability and Table Structures].
 struct MsixTable {
@@ -99,5 +111,7 @@ void mask_msix_entry(volatile std::uint32_t* table, std::uint16_t index);
 /// Turns MSI-X on: the function has no INTx and no MSI any more. Entries that are in use have been set
 /// before.
 void enable_msix(PciConfig& config, const Function& function, const MsixTable& table);
+/// Holds all its messages back, or lets them go on; those that came meanwhile are then sent.
+void mask_msix(PciConfig& config, const Function& function, const MsixTable& table, bool masked);
 
 }  // namespace hv::pci

@@ -32,6 +32,13 @@ Vm::~Vm() {
     machine::synchronize();
 }
 
+bool Vm::settle() {
+    bool settled = true;
+    for (const auto& disk : disks_)
+        settled = disk->settle() && settled;
+    return settled;
+}
+
 void Vm::quiesce() {
     for (const auto& nic : nics_)
         nic->reset();

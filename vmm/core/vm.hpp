@@ -23,6 +23,7 @@
 
 namespace hv {
 
+class DiskDirectory;
 namespace net {
 class Switch;
 }
@@ -34,6 +35,7 @@ struct VmServices {
     Clock& clock;
     Scheduler& scheduler;
     const loader::ModuleFiles& files;
+    DiskDirectory& disks;
     std::span<const std::unique_ptr<net::Switch>> switches;  ///< in the order of Config::switches
     x86::CpuidPolicy (*cpuid_policy)(const x86::CpuidConfig& config);
     WallClock boot_time;
@@ -69,7 +71,10 @@ public:
     [[nodiscard]] bool stopped() const { return running_vcpus_.load(std::memory_order_acquire) == 0; }
     [[nodiscard]] VmStop stop_reason() const { return stop_reason_.load(std::memory_order_acquire); }
     [[nodiscard]] std::uint32_t exit_code() const { return exit_code_; }
-    /// While stopped: the machine as after power-on, the kernel loaded again; disks keep their contents.
+    /// While stopped: takes the disks out of use. True: none of their requests is under way any more, which
+    /// reset() and the VM's end need; else another call will tell.
+    bool settle();
+    /// While stopped and settled: the machine as after power-on, the kernel loaded again; disks keep their contents.
     /// Errors as create().
     Expected<void> reset();
 

@@ -121,7 +121,7 @@ Expected<void> Vm::add_vcpus() {
 Expected<void> Vm::add_disks() {
     HV_TRY(disks_.reserve(config_.disks.size()));  // what is on the PCI bus stays
     for (const config::DiskConfig& disk : config_.disks) {
-        auto attached = HV_TRY(VmDisk::create(disk, services_, memory_, fabric_, *board_));
+        auto attached = HV_TRY(VmDisk::create(disk, config_.name, services_, memory_, fabric_, *board_));
         HV_TRY(disks_.push(std::move(attached)));
     }
     return {};

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/core/vm_disk.hpp"
 
-#include "vmm/base/log.hpp"
 #include "vmm/base/vec.hpp"
 #include "vmm/core/vm.hpp"
 #include "vmm/storage/cow_overlay.hpp"
+#include "vmm/storage/disk_directory.hpp"
 #include "vmm/storage/module_disk.hpp"
 #include "vmm/storage/ram_disk.hpp"
 
@@ -12,13 +12,13 @@
 
 namespace hv {
 
-Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& config, const VmServices& services,
-                                                 const GuestMemory& memory, InterruptBus& interrupts,
-                                                 Board& board) {
+Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& config, std::string_view vm,
+                                                 const VmServices& services, const GuestMemory& memory,
+                                                 InterruptBus& interrupts, Board& board) {
     std::unique_ptr<VmDisk> disk{new (std::nothrow) VmDisk{config}};
     if (disk == nullptr)
         return Unexpected{Error::no_memory};
-    HV_TRY(disk->open(services));
+    HV_TRY(disk->open(services, vm));
     BlockDevice& contents = disk->overlay_ != nullptr ? *disk->overlay_ : *disk->source_;
     disk->device_ = HV_TRY(virtio::VirtioBlk::create(contents, memory, services.clock, {1, config.name}));
     const unsigned slot = board.pci().free_device();
@@ -30,7 +30,7 @@ Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& confi
     return disk;
 }
 
-Expected<void> VmDisk::open(const VmServices& services) {
+Expected<void> VmDisk::open(const VmServices& services, std::string_view vm) {
     switch (config_.source) {
     case config::DiskSource::module: {
         const auto* file = services.files.find(config_.name);
@@ -41,10 +41,7 @@ Expected<void> VmDisk::open(const VmServices& services) {
     }
     case config::DiskSource::ram: source_ = HV_TRY(RamDisk::create(services.frames, config_.size)); break;
     case config::DiskSource::disk:
-    case config::DiskSource::partition:
-        log::error(log::Topic::block, "%.*s: physical disks are not supported yet",
-                   static_cast<int>(config_.name.size()), config_.name.data());
-        return Unexpected{Error::unsupported};
+    case config::DiskSource::partition: source_ = HV_TRY(services.disks.open(config_, vm)); break;
     }
     if (config_.mode == config::DiskMode::copy_on_write)
         overlay_ = HV_TRY(CowOverlay::create(*source_, services.frames));

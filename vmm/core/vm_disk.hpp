@@ -18,12 +18,14 @@ struct VmServices;
 
 class VmDisk {
 public:
-    /// Opens the source and plugs the device into the board. Error::not_found: no such file;
-    /// Error::unsupported: a kind of source that this host does not have (said in the log); Error::no_memory.
-    static Expected<std::unique_ptr<VmDisk>> create(const config::DiskConfig& config,
+    /// Opens the source for the VM of this name and plugs the device into the board. Error::not_found: no
+    /// such file; Error::no_memory; others as DiskDirectory::open().
+    static Expected<std::unique_ptr<VmDisk>> create(const config::DiskConfig& config, std::string_view vm,
                                                     const VmServices& services, const GuestMemory& memory,
                                                     InterruptBus& interrupts, Board& board);
 
+    /// See VirtioPciTransport.
+    bool settle() { return transport_->settle(); }
     /// The platform's reset; the contents stay.
     void reset() { transport_->reset(); }
     [[nodiscard]] const config::DiskConfig& config() const { return config_; }
@@ -31,7 +33,7 @@ public:
 
 private:
     explicit VmDisk(const config::DiskConfig& config) : config_{config} {}
-    Expected<void> open(const VmServices& services);
+    Expected<void> open(const VmServices& services, std::string_view vm);
 
     const config::DiskConfig& config_;
     std::unique_ptr<BlockDevice> source_;

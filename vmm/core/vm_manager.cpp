@@ -12,6 +12,7 @@ namespace {
 
 /// Guests restart themselves as often as they like: from then on, their lines are limited.
 constexpr std::uint32_t kManyResets = 8;
+constexpr std::uint64_t kRetryNs = 1'000'000;
 constinit log::RateLimit restart_log;
 bool worth_a_line(const VmManager::Entry& entry) {
     return entry.resets < kManyResets || restart_log.admit();
@@ -136,8 +137,12 @@ void VmManager::note_work(void* self) {
 void VmManager::service() {
     work_.store(false, std::memory_order_seq_cst);
     for (Entry& entry : entries_) {
-        if (entry.vm != nullptr && entry.vm->stopped())
+        if (entry.vm == nullptr || !entry.vm->stopped())
+            continue;
+        if (entry.vm->settle())
             finish(entry);
+        else
+            services_.clock.arm(retry_, services_.clock.now() + services_.clock.from_nanoseconds(kRetryNs));
     }
 }
 

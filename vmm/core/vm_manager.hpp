@@ -54,6 +54,7 @@ public:
 
     /// All outlive this.
     VmManager(const config::Config& config, VmServices services, VmConsoles& consoles);
+    ~VmManager() { services_.clock.disarm(retry_); }
 
     /// Starts what has `autostart`. Error::no_memory: the list itself could not be made.
     Expected<void> init();
@@ -83,6 +84,16 @@ public:
     [[nodiscard]] bool all_ended_well() const;
 
 private:
+    /// Looks again at VMs whose disks still work on something.
+    class Retry final : public Timer {
+    public:
+        explicit Retry(VmManager& manager) : manager_{manager} {}
+        void fire() override { note_work(&manager_); }
+
+    private:
+        VmManager& manager_;
+    };
+
     static void note_work(void* self);
     void finish(Entry& entry);
     void end(Entry& entry, VmStop reason);
@@ -92,6 +103,7 @@ private:
     VmServices services_;
     VmConsoles& consoles_;
     Vec<Entry> entries_;
+    Retry retry_{*this};
     std::atomic<bool> work_{false};
     bool shutting_down_{false};
     std::uint32_t boot_cpu_;

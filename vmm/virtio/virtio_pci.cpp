@@ -337,11 +337,18 @@ void VirtioPciTransport::clear(Registers& registers) {
     isr_ = 0;
 }
 
+bool VirtioPciTransport::settle() {
+    return registers_.with([&](Registers& registers) {
+        if (!registers.resetting)
+            begin_reset(registers);
+        finish_reset(registers);
+        return !registers.resetting;
+    });
+}
+
 void VirtioPciTransport::reset() {
-    registers_.with([&](Registers& registers) { begin_reset(registers); });
-    while (!device_.drained())
-        machine::pause();
-    registers_.with([&](Registers& registers) { finish_reset(registers); });
+    const bool settled = settle();
+    HV_ASSERT(settled);
     update_intx();
 }
 

@@ -33,7 +33,10 @@ public:
     /// `device` outlives the transport. `pin` is the function's INTx line, or nullptr.
     VirtioPciTransport(VirtioDevice& device, InterruptBus& interrupts, IrqLine* pin);
 
-    /// The platform's reset. No vCPU of the VM runs. Returns once the device has left guest memory alone.
+    /// Takes the device out of use, for the platform's reset. No vCPU of the VM runs. True: it has left guest
+    /// memory alone; else another call will tell.
+    bool settle();
+    /// The platform's reset, of a settled device.
     void reset();
 
     // VirtioTransport

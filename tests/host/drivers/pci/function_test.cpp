@@ -249,3 +249,27 @@ TEST_CASE("a function is turned on without INTx, and off without DMA", "[pci]") 
     disable(d.config, d.function);
     CHECK(d.config.read16({0, 1, 0}, 4) == 0x400);
 }
+
+TEST_CASE("a function's interrupts can be held back, whichever kind they are", "[pci]") {
+    Device d;
+    REQUIRE(enable_msi(d.config, d.function, {0xfee0'1000, 0x51}));
+    mask_msi(d.config, d.function, true);
+    CHECK((d.config.read16({0, 1, 0}, 0x42) & 1) == 0);
+    mask_msi(d.config, d.function, false);
+    CHECK((d.config.read16({0, 1, 0}, 0x42) & 1) == 1);
+    const MsixTable table = find_msix(d.config, d.function).value();
+    enable_msix(d.config, d.function, table);
+    mask_msix(d.config, d.function, table, true);
+    CHECK(d.config.read16({0, 1, 0}, 0x82) == 0xc003);
+    mask_msix(d.config, d.function, table, false);
+    CHECK(d.config.read16({0, 1, 0}, 0x82) == 0x8003);
+    enable(d.config, d.function);
+    allow_intx(d.config, d.function, true);
+    CHECK(d.config.read16({0, 1, 0}, 4) == 0x007);
+    allow_intx(d.config, d.function, false);
+    CHECK(d.config.read16({0, 1, 0}, 4) == 0x407);
+    d.space.bytes[0x3c] = 11;
+    d.space.bytes[0x3d] = 1;
+    CHECK(intx_routing(d.config, d.function).pin == 1);
+    CHECK(intx_routing(d.config, d.function).line == 11);
+}

@@ -7,6 +7,7 @@
 #include "vmm/core/vm_manager.hpp"
 #include "vmm/loader/loader_fixture.hpp"
 #include "vmm/net/switch.hpp"
+#include "vmm/storage/disk_directory.hpp"
 
 #include <cstring>
 
@@ -68,8 +69,18 @@ struct VmFixture {
         return config.vms[config.vms.size() - 1];
     }
     VmServices services() {
-        return {frames,           extension, clock, *scheduler,   files, switches.span(), some_cpuid_policy,
-                {0, clock.now()}, note_stop, this,  memory_in_use};
+        return {frames,
+                extension,
+                clock,
+                *scheduler,
+                files,
+                disks,
+                switches.span(),
+                some_cpuid_policy,
+                {0, clock.now()},
+                note_stop,
+                this,
+                memory_in_use};
     }
     static std::uint64_t memory_in_use() {
         in_use += step;
@@ -85,6 +96,7 @@ struct VmFixture {
     std::unique_ptr<Scheduler> scheduler{Scheduler::create(1).value()};
     std::vector<std::byte> kernel, disk;
     loader::ModuleFiles files;
+    DiskDirectory disks;
     Vec<std::unique_ptr<net::Switch>> switches;
     config::Config config;
     Consoles consoles;

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Between a device's interrupt and its driver. A device that interrupts without end gets a bounded share of
+// the processor: it is masked then, and looked after by a timer. A device whose interrupts may not arrive at
+// all (INTx whose routing was guessed) can be looked after all the time.
+#pragma once
+
+#include "vmm/base/timer.hpp"
+
+#include <atomic>
+#include <cstdint>
+
+namespace hv::pci {
+
+class InterruptGate final : private Timer {
+public:
+    /// The device's own means to be silent.
+    class Source {
+    public:
+        /// Unmasked, it interrupts again for what happened meanwhile, or the driver is asked to look.
+        virtual void mask(bool masked) = 0;
+
+    protected:
+        ~Source() = default;
+    };
+    using Handler = void (*)(void* context);
+
+    /// As many interrupts may come in a window of this length.
+    static constexpr std::uint64_t kWindowNs = 250'000;
+    static constexpr std::uint32_t kMostInWindow = 64;
+
+    /// All outlive the gate, which lives as long as the host runs. `handler` runs on any CPU, without a lock.
+    /// `poll_ns` > 0: it also runs that long after it ran last.
+    InterruptGate(Clock& clock, Source& source, Handler handler, void* context, std::uint64_t poll_ns = 0)
+        : clock_{clock}, source_{source}, handler_{handler}, context_{context}, poll_ns_{poll_ns} {
+        if (poll_ns_ != 0)
+            clock_.arm(*this, clock_.now() + clock_.from_nanoseconds(poll_ns_));
+    }
+
+    /// The device's interrupt came.
+    void raise() {
+        const std::uint64_t now = clock_.now();
+        // CPUs that race here may let a few more through, never without bound.
+        if (now - window_start_.load(std::memory_order_relaxed) > clock_.from_nanoseconds(kWindowNs)) {
+            window_start_.store(now, std::memory_order_relaxed);
+            count_.store(0, std::memory_order_relaxed);
+        }
+        if (count_.fetch_add(1, std::memory_order_relaxed) >= kMostInWindow && !masked_.exchange(true)) {
+            storms_.fetch_add(1, std::memory_order_relaxed);
+            source_.mask(true);
+            clock_.arm(*this, now + clock_.from_nanoseconds(kWindowNs));
+        }
+        handler_(context_);
+    }
+    /// How often it had to be masked.
+    [[nodiscard]] std::uint64_t storms() const { return storms_.load(std::memory_order_relaxed); }
+
+private:
+    void fire() override {
+        if (masked_.exchange(false))
+            source_.mask(false);
+        handler_(context_);
+        if (poll_ns_ != 0)
+            clock_.arm(*this, clock_.now() + clock_.from_nanoseconds(poll_ns_));
+    }
+
+    Clock& clock_;
+    Source& source_;
+    const Handler handler_;
+    void* const context_;
+    const std::uint64_t poll_ns_;
+    std::atomic<std::uint64_t> window_start_{0};
+    std::atomic<std::uint32_t> count_{0};
+    std::atomic<bool> masked_{false};
+    std::atomic<std::uint64_t> storms_{0};
+};
+
+}  // namespace hv::pci

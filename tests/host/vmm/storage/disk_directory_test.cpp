@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+#include "vmm/storage/disk_directory.hpp"
+#include "vmm/storage/disk_fixture.hpp"
+#include "vmm/storage/sync_reader.hpp"
+
+using namespace hv;
+using config::DiskConfig;
+using config::DiskMode;
+using config::DiskSource;
+using hv::test::Request;
+using Operation = BlockRequest::Operation;
+
+namespace {
+
+/// A disk that takes writes, and notes where.
+class NotedDisk final : public BlockDevice {
+public:
+    explicit NotedDisk(bool read_only) : read_only_{read_only} {}
+    [[nodiscard]] BlockGeometry geometry() const override { return {1000, kSectorSize, read_only_, true}; }
+    void submit(BlockRequest& request) override {
+        sector = request.sector;
+        ++submitted;
+        request.complete(request, BlockStatus::ok);
+    }
+    std::uint64_t sector{0};
+    unsigned submitted{0};
+
+private:
+    bool read_only_;
+};
+
+struct Fixture {
+    Fixture() {
+        add("nvme0", "S1", first, {{"alpha", 10, 100}, {"beta", 200, 100}});
+        add("ahci0", "S2", second, {{"beta", 10, 100}, {"", 200, 100}});
+        add("virtio0", "S3", fixed, {{"gamma", 10, 100}});
+    }
+    struct Part {
+        const char* label;
+        std::uint64_t first, sectors;
+    };
+    void add(const char* name, const char* serial, BlockDevice& device, std::initializer_list<Part> parts) {
+        DiskDirectory::Disk disk;
+        disk.name.append("%s", name);
+        disk.serial.append("%s", serial);
+        disk.device = &device;
+        unsigned number = 0;
+        for (const Part& part : parts) {
+            DiskDirectory::Partition partition{++number, {}, part.first, part.sectors};
+            partition.label.append("%s", part.label);
+            disk.partitions.push(partition).value();
+        }
+        directory.add(std::move(disk)).value();
+    }
+    Expected<std::unique_ptr<BlockDevice>> open(DiskSource source, std::string_view name,
+                                                DiskMode mode = DiskMode::read_write,
+                                                std::string_view user = "vm") {
+        return directory.open({source, name, 0, mode}, user);
+    }
+
+    NotedDisk first{false}, second{false}, fixed{true};
+    DiskDirectory directory;
+};
+
+}  // namespace
+
+TEST_CASE("a disk is found by its name, its serial number, and its partitions by label or number",
+          "[storage]") {
+    Fixture f;
+    CHECK((*f.open(DiskSource::disk, "ahci0"))->geometry().sectors == 1000);
+    CHECK((*f.open(DiskSource::disk, "S1"))->geometry().sectors == 1000);
+    auto alpha = std::move(*f.open(DiskSource::partition, "alpha"));
+    CHECK(alpha->geometry().sectors == 100);
+    Request write{Operation::write, 5, 1, std::vector<std::byte>(512)};
+    CHECK(write.run(*alpha) == BlockStatus::ok);
+    CHECK(f.first.sector == 15);
+    auto numbered = std::move(*f.open(DiskSource::disk, "ahci0p2"));
+    Request again{Operation::write, 0, 1, std::vector<std::byte>(512)};
+    CHECK(again.run(*numbered) == BlockStatus::ok);
+    CHECK(f.second.sector == 200);
+}
+
+TEST_CASE("what is not there, or there twice, is not opened", "[storage]") {
+    Fixture f;
+    CHECK(f.open(DiskSource::disk, "nvme7").error() == Error::not_found);
+    CHECK(f.open(DiskSource::disk, "ahci0p3").error() == Error::not_found);
+    CHECK(f.open(DiskSource::disk, "alpha").error() == Error::not_found);
+    CHECK(f.open(DiskSource::partition, "delta").error() == Error::not_found);
+    CHECK(f.open(DiskSource::partition, "").error() == Error::not_found);
+    CHECK(f.open(DiskSource::partition, "beta").error() == Error::already_exists);
+    CHECK(f.directory.claims().empty());
+}
+
+TEST_CASE("who writes a range has it alone, until he lets go of it", "[storage]") {
+    Fixture f;
+    auto writer = std::move(*f.open(DiskSource::partition, "alpha"));
+    CHECK(f.open(DiskSource::partition, "alpha").error() == Error::busy);
+    CHECK(f.open(DiskSource::partition, "alpha", DiskMode::read_only).error() == Error::busy);
+    CHECK(f.open(DiskSource::disk, "nvme0", DiskMode::copy_on_write).error() == Error::busy);
+    CHECK(f.open(DiskSource::disk, "nvme0p2"));  // beside it
+    writer.reset();
+    CHECK(f.open(DiskSource::disk, "nvme0"));
+    auto reader = std::move(*f.open(DiskSource::disk, "nvme0", DiskMode::read_only));
+    auto other = std::move(*f.open(DiskSource::partition, "alpha", DiskMode::copy_on_write));
+    CHECK(f.open(DiskSource::disk, "nvme0p1").error() == Error::busy);
+}
+
+TEST_CASE("what is opened to be read takes no writes", "[storage]") {
+    Fixture f;
+    auto disk = std::move(*f.open(DiskSource::partition, "alpha", DiskMode::read_only));
+    CHECK(disk->geometry().read_only);
+    for (const auto operation : {Operation::write, Operation::discard, Operation::write_zeroes}) {
+        Request request{operation, 0, 1, std::vector<std::byte>(operation == Operation::write ? 512 : 0)};
+        CHECK(request.run(*disk) == BlockStatus::io_error);
+    }
+    CHECK(f.first.submitted == 0);
+    CHECK(Request{Operation::read, 0, 1}.run(*disk) == BlockStatus::ok);
+}
+
+TEST_CASE("a disk that is read-only itself is not opened for writing", "[storage]") {
+    Fixture f;
+    CHECK(f.open(DiskSource::partition, "gamma").error() == Error::unsupported);
+    CHECK(f.open(DiskSource::partition, "gamma", DiskMode::copy_on_write));
+}
+
+TEST_CASE("a partition that lies outside its disk is not opened", "[storage]") {
+    Fixture f;
+    NotedDisk disk{false};
+    f.add("nvme1", "S4", disk, {{"beyond", 950, 100}});
+    CHECK(f.open(DiskSource::partition, "beyond").error() == Error::out_of_range);
+}
+
+TEST_CASE("a disk is read at once, or says that it cannot", "[storage]") {
+    test::TestDisk disk{16};
+    std::vector<std::byte> bytes(1024);
+    REQUIRE(read_sync(disk, 3, bytes));
+    CHECK(std::equal(bytes.begin(), bytes.end(), disk.contents.begin() + 3 * 512));
+    disk.answer = BlockStatus::io_error;
+    CHECK(read_sync(disk, 3, bytes).error() == Error::io_error);
+}

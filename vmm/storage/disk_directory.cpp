@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+#include "vmm/storage/disk_directory.hpp"
+
+#include "vmm/base/log.hpp"
+#include "vmm/storage/partition.hpp"
+
+#include <new>
+
+namespace hv {
+namespace {
+
+using log::Topic;
+
+constexpr int width(std::string_view text) {
+    return static_cast<int>(text.size());
+}
+
+/// What a user may have meant, for a message.
+using Names = TextBuffer<160>;
+void list(Names& names, std::string_view name) {
+    names.append("%s%.*s", names.view().empty() ? "" : ", ", width(name), name.data());
+}
+Unexpected not_found(std::string_view user, const char* what, std::string_view name, const Names& known) {
+    log::error(Topic::block, "%.*s: there is no %s \"%.*s\"; there is %.*s", width(user), user.data(), what,
+               width(name), name.data(), known.view().empty() ? 4 : width(known.view()),
+               known.view().empty() ? "none" : known.view().data());
+    return Unexpected{Error::not_found};
+}
+
+}  // namespace
+
+/// A range of a disk for as long as somebody holds it.
+class DiskDirectory::ClaimedDisk final : public BlockDevice {
+public:
+    ClaimedDisk(Claims& claims, std::unique_ptr<BlockDevice> range, const Claim& claim)
+        : claims_{claims},
+          range_{std::move(range)},
+          claim_{claim.disk, claim.first, claim.sectors, claim.writes, claim.user} {
+        claims_.push_back(claim_);
+    }
+    ~ClaimedDisk() override { claims_.remove(claim_); }
+
+    [[nodiscard]] BlockGeometry geometry() const override {
+        BlockGeometry geometry = range_->geometry();
+        geometry.read_only = geometry.read_only || !claim_.writes;
+        return geometry;
+    }
+    void submit(BlockRequest& request) override {
+        using Operation = BlockRequest::Operation;
+        const bool changes = request.operation != Operation::read && request.operation != Operation::flush;
+        if (changes && !claim_.writes)
+            return request.complete(request, BlockStatus::io_error);
+        range_->submit(request);
+    }
+
+private:
+    Claims& claims_;
+    std::unique_ptr<BlockDevice> range_;
+    Claim claim_;
+};
+
+Expected<std::unique_ptr<BlockDevice>> DiskDirectory::open(const config::DiskConfig& config,
+                                                           std::string_view user) {
+    const bool writes = config.mode == config::DiskMode::read_write;
+    const Range range = HV_TRY(find(config, user));
+    const std::string_view name = config.name;
+    if (writes && range.disk->device->geometry().read_only) {
+        log::error(Topic::block, "%.*s: \"%.*s\" is read-only; allowed: mode \"ro\" or \"cow\"", width(user),
+                   user.data(), width(name), name.data());
+        return Unexpected{Error::unsupported};
+    }
+    if (const Claim* other = rival(range, writes)) {
+        log::error(Topic::block, "%.*s: \"%.*s\" is %s by VM %.*s; one that writes must be alone",
+                   width(user), user.data(), width(name), name.data(), other->writes ? "written" : "used",
+                   width(other->user), other->user.data());
+        return Unexpected{Error::busy};
+    }
+    auto part = HV_TRY(hv::Partition::create(*range.disk->device, range.first, range.sectors));
+    std::unique_ptr<BlockDevice> disk{new (std::nothrow) ClaimedDisk{
+        claims_, std::move(part), {range.disk, range.first, range.sectors, writes, user}}};
+    if (disk == nullptr)
+        return Unexpected{Error::no_memory};
+    return disk;
+}
+
+Expected<DiskDirectory::Range> DiskDirectory::find(const config::DiskConfig& config,
+                                                   std::string_view user) const {
+    return config.source == config::DiskSource::partition ? find_label(config.name, user)
+                                                          : find_disk(config.name, user);
+}
+
+Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label,
+                                                         std::string_view user) const {
+    Range found{};
+    Names known;
+    Names same;
+    unsigned matches = 0;
+    for (const Disk& disk : disks_) {
+        for (const Partition& partition : disk.partitions) {
+            if (partition.label.view().empty())
+                continue;
+            list(known, partition.label.view());
+            if (partition.label.view() != label)
+                continue;
+            ++matches;
+            found = {&disk, partition.first, partition.sectors};
+            TextBuffer<24> place;
+            place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
+            list(same, place.view());
+        }
+    }
+    if (matches == 0)
+        return not_found(user, "partition labelled", label, known);
+    if (matches > 1) {
+        log::error(Topic::block, "%.*s: the label \"%.*s\" is on %.*s; allowed: disk: and one of these",
+                   width(user), user.data(), width(label), label.data(), width(same.view()),
+                   same.view().data());
+        return Unexpected{Error::already_exists};
+    }
+    return found;
+}
+
+Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, std::string_view user) const {
+    Names known;
+    for (const Disk& disk : disks_) {
+        list(known, disk.name.view());
+        if (name == disk.name.view() || name == disk.serial.view())
+            return Range{&disk, 0, disk.device->geometry().sectors};
+        for (const Partition& partition : disk.partitions) {
+            TextBuffer<24> place;
+            place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
+            if (name == place.view())
+                return Range{&disk, partition.first, partition.sectors};
+        }
+    }
+    return not_found(user, "disk", name, known);
+}
+
+const DiskDirectory::Claim* DiskDirectory::rival(const Range& range, bool writes) {
+    for (const Claim& claim : claims_) {
+        const bool overlaps = claim.disk == range.disk && claim.first < range.first + range.sectors &&
+                              range.first < claim.first + claim.sectors;
+        if (overlaps && (writes || claim.writes))
+            return &claim;
+    }
+    return nullptr;
+}
+
+}  // namespace hv

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// The physical disks of the host with their partitions, and who uses which range of them: a range that
+// somebody writes is his alone. Boot CPU only.
+#pragma once
+
+#include "drivers/block/block_device.hpp"
+#include "vmm/base/expected.hpp"
+#include "vmm/base/list.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/base/vec.hpp"
+#include "vmm/config/config.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+namespace hv {
+
+class DiskDirectory {
+public:
+    struct Partition {
+        unsigned number;  ///< as the disk's table counts, from 1
+        TextBuffer<144> label;
+        std::uint64_t first;  ///< in units of 512 bytes
+        std::uint64_t sectors;
+    };
+    struct Disk {
+        TextBuffer<16> name;  ///< "nvme0"
+        TextBuffer<48> model;
+        TextBuffer<32> serial;
+        BlockDevice* device{};  ///< outlives the directory
+        Vec<Partition> partitions;
+    };
+    /// A range of a disk in somebody's hands.
+    struct Claim {
+        const Disk* disk;
+        std::uint64_t first;
+        std::uint64_t sectors;
+        bool writes;
+        std::string_view user;  ///< the VM's name
+        ListLink link{};
+    };
+    using Claims = List<Claim, &Claim::link>;
+
+    /// Before anything is opened. Error::no_memory.
+    Expected<void> add(Disk disk) { return disks_.push(std::move(disk)); }
+    [[nodiscard]] std::span<const Disk> disks() const { return disks_.span(); }
+    [[nodiscard]] Claims& claims() { return claims_; }
+
+    /// `name` of DiskSource::disk: a disk by its name or its serial number, or a partition by its disk's name
+    /// and its number, "nvme0p2"; of DiskSource::partition: a label. The disk is `user`'s until it is
+    /// destroyed; it takes writes only with DiskMode::read_write. `user` outlives it.
+    /// The log says what is wrong: Error::not_found; Error::already_exists: several have that label;
+    /// Error::busy: somebody else writes it, or uses what is to be written; Error::unsupported: the disk
+    /// itself is read-only; Error::no_memory.
+    Expected<std::unique_ptr<BlockDevice>> open(const config::DiskConfig& config, std::string_view user);
+
+private:
+    class ClaimedDisk;
+    struct Range {
+        const Disk* disk;
+        std::uint64_t first;
+        std::uint64_t sectors;
+    };
+    [[nodiscard]] Expected<Range> find(const config::DiskConfig& config, std::string_view user) const;
+    [[nodiscard]] Expected<Range> find_label(std::string_view label, std::string_view user) const;
+    [[nodiscard]] Expected<Range> find_disk(std::string_view name, std::string_view user) const;
+    /// The claim that stands against using this range so.
+    [[nodiscard]] const Claim* rival(const Range& range, bool writes);
+
+    Vec<Disk> disks_;
+    Claims claims_;
+};
+
+}  // namespace hv
