@@ -212,8 +212,10 @@ std::optional<VirtioPciDevice::Chain> VirtioPciDevice::pop(unsigned index) {
     Queue& queue = queues.at(index);
     if (!queue.enabled || !ready())
         return std::nullopt;
-    if (word<std::uint16_t>(queue.driver + 2).load() == queue.next_avail)
+    if (word<std::uint16_t>(queue.driver + 2).load() == queue.next_avail) {
+        want_notifications(index, true);
         return std::nullopt;
+    }
     const auto head = word<std::uint16_t>(queue.driver + 4 + 2 * (queue.next_avail % queue.size)).load();
     ++queue.next_avail;
     Chain chain{.head = head, .readable = {}, .writable = {}, .indirect = false};

@@ -81,7 +81,7 @@ public:
         std::uint64_t descriptors{}, driver{}, device{};
         std::uint16_t next_avail{}, used{};
     };
-    /// Takes the next chain.
+    /// Takes the next chain. A device that finds none asks to be notified of the next one.
     std::optional<Chain> pop(unsigned queue);
     /// Says that `id` is done with, whether there is such a chain or not, and interrupts if that is wanted.
     void push(unsigned queue, std::uint32_t id, std::uint32_t written);
