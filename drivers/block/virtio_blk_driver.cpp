@@ -43,7 +43,7 @@ std::uint32_t type_of(Operation operation) {
 }  // namespace
 
 // --- set-up
-// ------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 Expected<std::unique_ptr<VirtioBlkDriver>> VirtioBlkDriver::create(const PciTransport& transport,
                                                                    DmaPool& pool, const Clock& clock,
@@ -249,7 +249,7 @@ BlockStatus VirtioBlkDriver::status_of(const Channel& channel, unsigned slot) co
 }
 
 // --- reset
-// -------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 bool VirtioBlkDriver::needs_reset() {
     if (broken_.load(std::memory_order_relaxed))

@@ -90,7 +90,7 @@ Expected<std::uint16_t> queue_size(PciTransport& transport, std::uint16_t index,
 }  // namespace
 
 // --- set-up
-// ----------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 Expected<std::unique_ptr<VirtioNetDriver>>
 VirtioNetDriver::create(const PciTransport& transport, DmaPool& pool, Clock& clock, const Options& options) {
@@ -210,7 +210,7 @@ NetDevice::Counters VirtioNetDriver::counters() const {
 }
 
 // --- sending
-// ---------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 bool VirtioNetDriver::transmit(const Frame& frame) {
     using Put = VirtioNetTransmitter::Put;
@@ -236,7 +236,7 @@ bool VirtioNetDriver::transmit(const Frame& frame) {
 }
 
 // --- receiving
-// -------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 void VirtioNetDriver::start(FrameSink& sink) {
     sink_.store(&sink, std::memory_order_release);

@@ -33,7 +33,7 @@ std::uint16_t device_type(const pci::Function& function) {
 }
 
 // --- structures
-// ------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 Expected<PciTransport> PciTransport::create(pci::PciConfig& config, const pci::Function& function,
                                             const Bars& bars) {

@@ -51,7 +51,7 @@ public:
     [[nodiscard]] const pci::Function& function() const { return function_; }
 
     // --- life
-    // --------------------------------------------------------------------------------------------------------
+    // -------------------------------------------------------------------------------------------------------
     /// Resets the device and waits for it, a second at most: at boot alone. Error::timed_out,
     /// Error::io_error: it is not there.
     Expected<void> reset(const Clock& clock);

@@ -89,7 +89,7 @@ void VirtioPciDevice::add_capability(std::uint8_t at, CapabilityType type, std::
 }
 
 // --- registers
-// -------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 std::uint32_t VirtioPciDevice::read_register(std::size_t at, unsigned size) {
     if (on_read)
@@ -206,7 +206,7 @@ void VirtioPciDevice::reset() {
 }
 
 // --- rings
-// -----------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 std::optional<VirtioPciDevice::Chain> VirtioPciDevice::pop(unsigned index) {
     Queue& queue = queues.at(index);
