@@ -59,8 +59,8 @@ protected:
 };
 
 /// A physical interface. It is a sink for what is to be sent, any CPU at any time; what has no place in its
-/// ring is dropped. What it receives goes to the sink given to start(), whole and summed, on the CPU that its
-/// interrupt comes to, without a lock held.
+/// ring is dropped. What it receives goes to the sink given to start(), whole, though perhaps with its
+/// checksum left to the receiver, on the CPU that its interrupt comes to, without a lock held.
 class NetDevice : public FrameSink {
 public:
     struct Counters {

@@ -29,6 +29,7 @@ constexpr std::uint64_t feature(unsigned index) {
 inline constexpr std::uint64_t VIRTIO_F_INDIRECT_DESC = feature(28);
 inline constexpr std::uint64_t VIRTIO_F_EVENT_IDX = feature(29);
 inline constexpr std::uint64_t VIRTIO_F_VERSION_1 = feature(32);
+inline constexpr std::uint64_t VIRTIO_F_ACCESS_PLATFORM = feature(33);
 
 // --- split virtqueue [virtio1.2 2.7 Split Virtqueues]
 // -------------------------------------------------------------------

@@ -13,33 +13,9 @@
 namespace hv::virtio {
 namespace {
 
-constexpr std::uint16_t kVendor = 0x1af4;
-constexpr std::uint16_t kFirstModernId = 0x1040;  ///< [virtio1.2 4.1.2 PCI Device Discovery]
 constexpr std::uint8_t kModernRevision = 1;
 constexpr unsigned kBar = 0;
 constexpr unsigned kMsixBar = 1;
-
-/// [virtio1.2 4.1.4 Virtio Structure PCI Capabilities], cfg_type.
-enum class CapabilityType : std::uint8_t { common = 1, notify, isr, device, pci };
-// struct virtio_pci_cap, from the start of the capability.
-constexpr unsigned kCapBar = 4;
-constexpr unsigned kCapOffset = 8;
-constexpr unsigned kCapLength = 12;
-constexpr unsigned kCapData = 16;
-
-/// struct virtio_pci_common_cfg [virtio1.2 4.1.4.3 Common configuration structure layout].
-struct CommonConfig {
-    std::uint32_t device_feature_select, device_feature, driver_feature_select, driver_feature;
-    std::uint16_t config_msix_vector, num_queues;
-    std::uint8_t device_status, config_generation;
-    std::uint16_t queue_select;
-    std::uint16_t queue_size, queue_msix_vector, queue_enable, queue_notify_off;
-    std::uint64_t queue_desc, queue_driver, queue_device;
-    std::uint16_t queue_notify_data, queue_reset;
-    std::uint32_t padding;
-};
-static_assert(sizeof(CommonConfig) == 64 && offsetof(CommonConfig, queue_desc) == 32);
-constexpr std::uint32_t kCommonSize = 60;
 
 constexpr std::uint32_t class_of(std::uint16_t device_id) {
     switch (device_id) {
@@ -110,12 +86,12 @@ void VirtioPciTransport::add_capabilities() {
 // -------------------------------------------------------------------------------------------------------------
 
 std::uint16_t VirtioPciTransport::checked_vector(std::uint64_t vector) const {
-    return vector < msix_.vectors() ? static_cast<std::uint16_t>(vector) : kNoVector;
+    return vector < msix_.vectors() ? static_cast<std::uint16_t>(vector) : VIRTIO_MSI_NO_VECTOR;
 }
 
 void VirtioPciTransport::interrupt(std::uint16_t vector, std::uint8_t cause) {
     if (msix_enabled()) {
-        if (vector != kNoVector)
+        if (vector != VIRTIO_MSI_NO_VECTOR)
             msix_.raise(vector);
         return;
     }
@@ -330,9 +306,9 @@ void VirtioPciTransport::clear(Registers& registers) {
     registers = Registers{};
     for (unsigned i = 0; i < queue_count_; ++i)
         registers.queues[i].size = device_.max_queue_size(i);
-    config_vector_ = kNoVector;
+    config_vector_ = VIRTIO_MSI_NO_VECTOR;
     for (auto& vector : queue_vectors_)
-        vector = kNoVector;
+        vector = VIRTIO_MSI_NO_VECTOR;
     status_ = 0;
     isr_ = 0;
 }

@@ -4,6 +4,7 @@
 // Virtio Over PCI Bus] Left out: legacy and transitional interface, queue reset, administration virtqueues.
 #pragma once
 
+#include "drivers/virtio/virtio_pci_defs.hpp"
 #include "vmm/base/expected.hpp"
 #include "vmm/base/guarded.hpp"
 #include "vmm/core/interrupt.hpp"
@@ -57,7 +58,6 @@ public:
     }
 
 private:
-    static constexpr std::uint16_t kNoVector = 0xffff;
     static constexpr std::uint8_t kIsrQueue = 1;
     static constexpr std::uint8_t kIsrConfig = 2;
 
@@ -110,7 +110,7 @@ private:
     std::atomic<std::uint8_t> status_{0};
     std::atomic<std::uint8_t> isr_{0};
     std::atomic<std::uint8_t> generation_{0};
-    std::atomic<std::uint16_t> config_vector_{kNoVector};
+    std::atomic<std::uint16_t> config_vector_{VIRTIO_MSI_NO_VECTOR};
     std::array<std::atomic<std::uint16_t>, VirtioDevice::kMaxQueues> queue_vectors_{};
 };
 
