@@ -194,7 +194,7 @@ void E1000::receive() {
     unsigned left = kReceiveBudget;
     do {
         if (state() != State::working)
-            return receive_turn_.abandon();  // the reset ends with a look at the ring
+            return receive_turn_.abandon();  // a reset ends with a look at the ring
         left -= receive(left, *sink);
         if (left == 0) {
             // In this order: a timer that finds us still at work would be lost.
@@ -264,7 +264,8 @@ void E1000::check_progress() {
 }
 
 void E1000::begin_reset() {
-    if (!advance(State::working, State::stopping))
+    // Under the lock: nobody sends any more.
+    if (!transmitter_.with([&](Transmitter&) { return advance(State::working, State::stopping); }))
         return;
     log::warning(log::Topic::net, "%.*s: sends nothing any more, is reset", static_cast<int>(name_.size()),
                  name_.data());
@@ -278,22 +279,20 @@ void E1000::begin_reset() {
 void E1000::continue_reset() {
     ++reset_steps_;
     if (state() == State::stopping) {
-        if ((chip_.quiet() || reset_steps_ >= kQuietSteps) && advance(State::stopping, State::resetting))
+        const bool quiet = chip_.quiet() || reset_steps_ >= kQuietSteps;
+        // Whoever still receives goes on first; from now on the turn is the reset's.
+        if (quiet && receive_turn_.enter() && advance(State::stopping, State::resetting)) {
             chip_.begin_reset();
+            reset_steps_ = 0;
+        }
     } else if (chip_.reset_done()) {
-        return finish_reset();
+        open();
+        receive_turn_.abandon();
+        return receive();
     } else if (reset_steps_ >= kResetSteps) {
         return set_gone();
     }
     arm(watch_, kResetStep);
-}
-
-void E1000::finish_reset() {
-    if (!receive_turn_.enter())  // somebody began to receive before the reset
-        return arm(watch_, kMillisecond);
-    open();
-    receive_turn_.abandon();
-    receive();
 }
 
 }  // namespace hv::netdrv

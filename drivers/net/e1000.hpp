@@ -82,7 +82,7 @@ private:
     void arm(Timer& timer, std::uint64_t nanoseconds);
     void update_link();
     void set_gone();
-    /// Ends a reset, with nobody receiving.
+    /// Ends a reset, with the right to receive.
     void open();
 
     void receive();
@@ -94,7 +94,6 @@ private:
     void check_progress();
     void begin_reset();
     void continue_reset();
-    void finish_reset();
 
     E1000Chip chip_;
     Clock& clock_;
@@ -108,7 +107,7 @@ private:
     /// The last lock a frame from the switch takes, as a virtual NIC's is.
     Guarded<Transmitter, Rank::device_rx> transmitter_;
     Turn receive_turn_{Turn::Initially::open};
-    E1000ReceiveRing receive_ring_;  ///< of the one whose turn it is
+    E1000ReceiveRing receive_ring_;  ///< of the one whose turn it is, also during a reset
 
     Watch watch_{*this};
     Again again_{*this};

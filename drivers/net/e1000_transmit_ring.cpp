@@ -15,8 +15,8 @@ using Descriptor = e1000::TransmitDescriptor;
 
 namespace {
 
-/// Smaller ones are padded here, the device would pad with what lies behind them [8254x 13.4.33 Transmit
-/// Control Register, PSP].
+/// Smaller frames are padded here, the device would pad them with what it finds [8254x 13.4.33 Transmit
+/// Control Register, PSP]. Small last segments of larger ones are left to it.
 constexpr std::uint32_t kMinWireFrame = 60;
 constexpr std::uint32_t kMaxFrame = 65535 + 18;
 
@@ -135,7 +135,7 @@ void E1000TransmitRing::copy(const Frame& frame, unsigned index) {
             from = from.subspan(size);
         }
     }
-    if (frame.size < kMinWireFrame)
+    if (frame.size < kMinWireFrame)  // then this is its only buffer
         std::memset(to.data(), 0, kMinWireFrame - frame.size);
     // What is looked at from now on is the copy.
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -201,7 +201,7 @@ E1000TransmitRing::Put E1000TransmitRing::put(const Frame& frame) {
     if (frame.size < kMinFrame || frame.size > (unsegmented ? kMaxFrame : kMaxWireFrame))
         return Put::refused;
     const bool offload = unsegmented || frame.offload.needs_checksum;
-    const std::uint32_t size = std::max(frame.size, kMinWireFrame);
+    const std::uint32_t size = unsegmented ? frame.size : std::max(frame.size, kMinWireFrame);
     const unsigned pieces = (size + kBufferSize - 1) / kBufferSize;
     if (room() < pieces + (offload ? 1 : 0)) {
         reclaim();
