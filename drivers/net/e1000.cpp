@@ -77,6 +77,8 @@ Expected<std::unique_ptr<E1000>> E1000::create(DeviceRegisters& registers, DmaPo
 E1000::~E1000() {
     clock_.disarm(watch_);
     clock_.disarm(again_);
+    if (state() == State::gone)
+        return;
     chip_.stop();
     chip_.begin_reset();
 }

@@ -353,7 +353,7 @@ TEST_CASE("no frame makes the driver tell the device nonsense", "[net]") {
     Fixture f{each_kind()};
     f.start();
     unsigned taken = 0;
-    for (unsigned round = 0; round < 20'000; ++round) {
+    for (unsigned round = 0; round < 6000; ++round) {
         const TcpFrame tcp{.ipv6 = f.random() % 2 == 0, .payload = f.random() % 4000};
         Bytes bytes = tcp.build(f.random);
         FrameOffload offload = tcp.offload(static_cast<std::uint16_t>(f.random() % 1500));
@@ -369,7 +369,7 @@ TEST_CASE("no frame makes the driver tell the device nonsense", "[net]") {
         taken += f.send(bytes, offload, f.random() % 4 + 1) ? 1 : 0;
         f.device.sent.clear();
     }
-    CHECK(taken > 1000);
+    CHECK(taken > 500);
 }
 
 TEST_CASE("offloads are what the kind has and the caller allows", "[net]") {
