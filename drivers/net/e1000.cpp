@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT
+#include "drivers/net/e1000.hpp"
+
+#include "drivers/net/e1000_defs.hpp"
+#include "vmm/base/log.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace hv::netdrv {
+namespace {
+
+/// Frames handed on before the CPU looks at something else.
+constexpr unsigned kReceiveBudget = 256;
+
+constexpr std::uint64_t kMillisecond = 1'000'000;
+constexpr std::uint64_t kWatchPeriod = 2'000 * kMillisecond;
+/// So many looks without progress, 4 s in all: the device hangs.
+constexpr unsigned kIdleLooks = 2;
+/// Between the steps of a reset, which has so many at most.
+constexpr std::uint64_t kResetStep = 10 * kMillisecond;
+static_assert(kResetStep >= E1000Chip::kResetTimeNs);
+constexpr unsigned kQuietSteps = 8;
+constexpr unsigned kResetSteps = 100;
+
+void count(std::atomic<std::uint64_t>& counter, std::uint64_t amount = 1) {
+    counter.fetch_add(amount, std::memory_order_relaxed);
+}
+
+OffloadSupport both(const OffloadSupport& a, const OffloadSupport& b) {
+    return {.checksum = a.checksum && b.checksum,
+            .tcp4 = a.tcp4 && b.tcp4,
+            .tcp6 = a.tcp6 && b.tcp6,
+            .ecn = a.ecn && b.ecn};
+}
+
+/// The 8254x's IPv6 is not for all of its models. None clears CWR after a first segment.
+constexpr OffloadSupport support_of(E1000Kind kind) {
+    return {.checksum = true, .tcp4 = true, .tcp6 = kind == E1000Kind::i82574, .ecn = false};
+}
+
+}  // namespace
+
+E1000::E1000(const E1000Chip& chip, Clock& clock, std::string_view name, const OffloadSupport& offloads,
+             const MacAddress& mac, E1000TransmitRing transmit_ring, E1000ReceiveRing receive_ring)
+    : chip_{chip},
+      clock_{clock},
+      name_{name},
+      offloads_{offloads},
+      mac_{mac},
+      transmitter_{Transmitter{std::move(transmit_ring), false}},
+      receive_ring_{std::move(receive_ring)} {}
+
+Expected<std::unique_ptr<E1000>> E1000::create(DeviceRegisters& registers, DmaPool& pool, Clock& clock,
+                                               std::string_view name, Kind kind,
+                                               const OffloadSupport& allowed) {
+    if (registers.size() < e1000::kRegistersSize)
+        return Unexpected{Error::invalid_argument};
+    E1000Chip chip{registers, kind};
+    if (chip.gone())
+        return Unexpected{Error::io_error};
+    HV_TRY(chip.reset(clock));
+    const MacAddress mac = HV_TRY(chip.mac(clock, name));
+    auto transmit_ring = HV_TRY(E1000TransmitRing::create(pool));
+    auto receive_ring = HV_TRY(E1000ReceiveRing::create(pool));
+    std::unique_ptr<E1000> device{new (std::nothrow)
+                                      E1000{chip, clock, name, both(support_of(kind), allowed), mac,
+                                            std::move(transmit_ring), std::move(receive_ring)}};
+    if (device == nullptr)
+        return Unexpected{Error::no_memory};
+    device->open();
+    return device;
+}
+
+E1000::~E1000() {
+    clock_.disarm(watch_);
+    clock_.disarm(again_);
+    if (state() == State::gone)
+        return;
+    chip_.stop();
+    chip_.begin_reset();
+}
+
+std::string_view E1000::model() const {
+    return chip_.kind() == Kind::i82574 ? "Intel 82574L" : "Intel 82540EM";
+}
+
+NetDevice::Counters E1000::counters() const {
+    const auto& c = counters_;
+    return {.frames_sent = c.frames_sent,
+            .bytes_sent = c.bytes_sent,
+            .frames_received = c.frames_received,
+            .bytes_received = c.bytes_received,
+            .no_room = c.no_room,
+            .missed = c.missed,
+            .errors = c.errors,
+            .resets = c.resets};
+}
+
+void E1000::arm(Timer& timer, std::uint64_t nanoseconds) {
+    clock_.arm(timer, clock_.now() + clock_.from_nanoseconds(nanoseconds));
+}
+
+void E1000::open() {
+    chip_.configure(offloads_.checksum);
+    receive_ring_.attach(chip_);
+    transmitter_.with([&](Transmitter& transmitter) {
+        transmitter.ring.attach(chip_);
+        transmitter.watched = false;
+        chip_.enable_transmitter();
+        advance(State::resetting, State::working);
+    });
+    if (sink_.load() != nullptr)
+        chip_.enable_receiver();
+    update_link();
+}
+
+void E1000::start(FrameSink& sink) {
+    sink_.store(&sink);
+    if (state() != State::working)
+        return;  // the end of the reset does it
+    chip_.enable_receiver();
+    update_link();
+}
+
+void E1000::update_link() {
+    const E1000Chip::Link link = chip_.link();
+    if (link_up_.exchange(link.up) == link.up)
+        return;
+    const auto length = static_cast<int>(name_.size());
+    if (link.up)
+        log::info(log::Topic::net, "%.*s: link up, %u Mb/s, %s duplex", length, name_.data(), link.megabits,
+                  link.full_duplex ? "full" : "half");
+    else
+        log::warning(log::Topic::net, "%.*s: link down", length, name_.data());
+}
+
+void E1000::set_gone() {
+    if (state_.exchange(State::gone) == State::gone)
+        return;
+    link_up_.store(false, std::memory_order_relaxed);
+    log::error(log::Topic::net, "%.*s: the device does not answer any more and is given up",
+               static_cast<int>(name_.size()), name_.data());
+}
+
+void E1000::service() {
+    if (state() != State::working)
+        return;
+    const std::uint32_t causes = chip_.read(e1000::ICR);
+    if (causes == ~std::uint32_t{0} && chip_.gone())
+        return set_gone();
+    if ((causes & e1000::ICR_LSC) != 0)
+        update_link();
+    if ((causes & e1000::ICR_RXO) != 0)
+        count(counters_.missed, chip_.read(e1000::MPC));
+    receive();
+    transmitter_.with([](Transmitter& transmitter) { transmitter.ring.reclaim(); });
+}
+
+// --- sending
+// ---------------------------------------------------------------------------------------------------------------
+
+bool E1000::transmit(const Frame& frame) {
+    using Put = E1000TransmitRing::Put;
+    bool watch = false;
+    const Put put = transmitter_.with([&](Transmitter& transmitter) {
+        if (state() != State::working)
+            return Put::refused;
+        const Put result = transmitter.ring.put(frame);
+        if (result == Put::queued) {
+            transmitter.ring.notify(chip_);
+            watch = !std::exchange(transmitter.watched, true);
+        }
+        return result;
+    });
+    if (watch)
+        arm(watch_, kWatchPeriod);
+    if (put == Put::no_room)
+        count(counters_.no_room);
+    if (put != Put::queued)
+        return false;
+    count(counters_.frames_sent);
+    count(counters_.bytes_sent, frame.size);
+    return true;
+}
+
+// --- receiving
+// -------------------------------------------------------------------------------------------------------------
+
+void E1000::receive() {
+    FrameSink* const sink = sink_.load();
+    if (sink == nullptr || !receive_turn_.enter())
+        return;
+    unsigned left = kReceiveBudget;
+    do {
+        if (state() != State::working)
+            return receive_turn_.abandon();  // a reset ends with a look at the ring
+        left -= receive(left, *sink);
+        if (left == 0) {
+            // In this order: a timer that finds us still at work would be lost.
+            receive_turn_.abandon();
+            return arm(again_, 0);
+        }
+    } while (receive_turn_.leave());
+}
+
+unsigned E1000::receive(unsigned budget, FrameSink& sink) {
+    using Arrival = E1000ReceiveRing::Arrival;
+    unsigned looked_at = 0;
+    for (; looked_at < budget; ++looked_at) {
+        const E1000ReceiveRing::Next next = receive_ring_.next();
+        if (next.arrival == Arrival::none)
+            break;
+        if (next.arrival == Arrival::frame)
+            deliver(next, sink);
+        else if (next.arrival == Arrival::damaged)
+            count(counters_.errors);
+        receive_ring_.release(chip_);
+    }
+    receive_ring_.flush(chip_);
+    return looked_at;
+}
+
+void E1000::deliver(const E1000ReceiveRing::Next& next, FrameSink& sink) {
+    const FrameSegment segment{next.data.data(), static_cast<std::uint32_t>(next.data.size())};
+    Frame frame{{}, std::span{&segment, 1}, segment.size, {}};
+    std::memcpy(frame.header.data(), segment.data, std::min<std::size_t>(segment.size, frame.header.size()));
+    frame.offload.data_valid = offloads_.checksum && next.checksum_good;
+    count(counters_.frames_received);
+    count(counters_.bytes_received, segment.size);
+    static_cast<void>(sink.transmit(frame));
+}
+
+// --- recovery
+// --------------------------------------------------------------------------------------------------------------
+
+void E1000::watch() {
+    if (chip_.gone())
+        return set_gone();
+    switch (state()) {
+    case State::working: return check_progress();
+    case State::stopping:
+    case State::resetting: return continue_reset();
+    case State::gone: return;
+    }
+}
+
+void E1000::check_progress() {
+    bool empty = false;
+    const std::uint64_t completed = transmitter_.with([&](Transmitter& transmitter) {
+        transmitter.ring.reclaim();
+        empty = transmitter.ring.empty();
+        transmitter.watched = !empty;
+        return transmitter.ring.completed();
+    });
+    update_link();
+    const bool hangs = !empty && completed == completed_ && link_up();
+    completed_ = completed;
+    idle_looks_ = hangs ? idle_looks_ + 1 : 0;
+    if (idle_looks_ >= kIdleLooks)
+        return begin_reset();
+    if (!empty)
+        arm(watch_, kWatchPeriod);
+}
+
+void E1000::begin_reset() {
+    // Under the lock: nobody sends any more.
+    if (!transmitter_.with([&](Transmitter&) { return advance(State::working, State::stopping); }))
+        return;
+    log::warning(log::Topic::net, "%.*s: sends nothing any more, is reset", static_cast<int>(name_.size()),
+                 name_.data());
+    count(counters_.resets);
+    idle_looks_ = 0;
+    reset_steps_ = 0;
+    chip_.stop();
+    arm(watch_, kResetStep);
+}
+
+void E1000::continue_reset() {
+    ++reset_steps_;
+    if (state() == State::stopping) {
+        const bool quiet = chip_.quiet() || reset_steps_ >= kQuietSteps;
+        // Whoever still receives goes on first; from now on the turn is the reset's.
+        if (quiet && receive_turn_.enter() && advance(State::stopping, State::resetting)) {
+            chip_.begin_reset();
+            reset_steps_ = 0;
+        }
+    } else if (chip_.reset_done()) {
+        open();
+        receive_turn_.abandon();
+        return receive();
+    } else if (reset_steps_ >= kResetSteps) {
+        return set_gone();
+    }
+    arm(watch_, kResetStep);
+}
+
+}  // namespace hv::netdrv

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+// Driver of Intel's 8254x (82540EM, PCI identifier 8086:100e) and 82574L (8086:10d3) network controllers,
+// tags 8254x and 82574. One queue in each direction, one interrupt: the pin or plain MSI. MSI-X, which names
+// causes differently, is left out, and so are flow control, jumbo frames and the filters of addresses and
+// VLANs.
+//
+// Nothing waits for what is being sent, so that no interrupt tells of it: room is made when it is needed.
+// While frames are on their way, a timer looks whether they make progress; if not, the device is reset, in
+// steps of the same timer.
+#pragma once
+
+#include "drivers/net/e1000_chip.hpp"
+#include "drivers/net/e1000_receive_ring.hpp"
+#include "drivers/net/e1000_transmit_ring.hpp"
+#include "drivers/net/net_device.hpp"
+#include "vmm/base/guarded.hpp"
+#include "vmm/base/timer.hpp"
+#include "vmm/base/turn.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+namespace hv::netdrv {
+
+class E1000 final : public NetDevice {
+public:
+    using Kind = E1000Kind;
+    /// What a controller can do, if it is let.
+    static constexpr OffloadSupport kAllOffloads{.checksum = true, .tcp4 = true, .tcp6 = true, .ecn = false};
+
+    /// Resets the device, at boot: waits for it, for a fifth of a second at most. All arguments outlive the
+    /// driver, `name` is for the log. Of `allowed`, what the kind has is used; without checksum, those of
+    /// received frames are not looked at either. Error::no_memory; Error::invalid_argument: registers too
+    /// short; Error::timed_out, Error::io_error, Error::corrupted: it is not usable.
+    static Expected<std::unique_ptr<E1000>> create(DeviceRegisters& registers, DmaPool& pool, Clock& clock,
+                                                   std::string_view name, Kind kind,
+                                                   const OffloadSupport& allowed = kAllOffloads);
+    ~E1000() override;
+
+    [[nodiscard]] std::string_view model() const override;
+    [[nodiscard]] MacAddress mac() const override { return mac_; }
+    [[nodiscard]] OffloadSupport offloads() const override { return offloads_; }
+    [[nodiscard]] bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
+    [[nodiscard]] Counters counters() const override;
+    void start(FrameSink& sink) override;
+    void service() override;
+    bool transmit(const Frame& frame) override;
+
+private:
+    enum class State : std::uint8_t { working, stopping, resetting, gone };
+    struct Transmitter {
+        E1000TransmitRing ring;
+        bool watched;  ///< the watch is armed, or a reset is under way
+    };
+    /// Looks after frames on their way, and takes the steps of a reset.
+    class Watch final : public Timer {
+    public:
+        explicit Watch(E1000& device) : device_{device} {}
+        void fire() override { device_.watch(); }
+
+    private:
+        E1000& device_;
+    };
+    /// Goes on with receiving.
+    class Again final : public Timer {
+    public:
+        explicit Again(E1000& device) : device_{device} {}
+        void fire() override { device_.receive(); }
+
+    private:
+        E1000& device_;
+    };
+
+    E1000(const E1000Chip& chip, Clock& clock, std::string_view name, const OffloadSupport& offloads,
+          const MacAddress& mac, E1000TransmitRing transmit_ring, E1000ReceiveRing receive_ring);
+
+    [[nodiscard]] State state() const { return state_.load(); }
+    /// False: it was in another state, such as gone.
+    bool advance(State from, State to) { return state_.compare_exchange_strong(from, to); }
+    void arm(Timer& timer, std::uint64_t nanoseconds);
+    void update_link();
+    void set_gone();
+    /// Ends a reset, with the right to receive.
+    void open();
+
+    void receive();
+    /// Hands on at most `budget` frames; returns how many it looked at.
+    unsigned receive(unsigned budget, FrameSink& sink);
+    void deliver(const E1000ReceiveRing::Next& next, FrameSink& sink);
+
+    void watch();
+    void check_progress();
+    void begin_reset();
+    void continue_reset();
+
+    E1000Chip chip_;
+    Clock& clock_;
+    const std::string_view name_;
+    const OffloadSupport offloads_;
+    const MacAddress mac_;
+    std::atomic<State> state_{State::resetting};
+    std::atomic<bool> link_up_{false};
+    std::atomic<FrameSink*> sink_{nullptr};
+
+    /// The last lock a frame from the switch takes, as a virtual NIC's is.
+    Guarded<Transmitter, Rank::device_rx> transmitter_;
+    Turn receive_turn_{Turn::Initially::open};
+    E1000ReceiveRing receive_ring_;  ///< of the one whose turn it is, also during a reset
+
+    Watch watch_{*this};
+    Again again_{*this};
+    // Of the watch alone.
+    std::uint64_t completed_{0};  ///< as of its last look
+    unsigned idle_looks_{0};      ///< in a row that saw no progress
+    unsigned reset_steps_{0};
+
+    struct {
+        std::atomic<std::uint64_t> frames_sent{0}, bytes_sent{0}, frames_received{0}, bytes_received{0},
+            no_room{0}, missed{0}, errors{0}, resets{0};
+    } counters_;
+};
+
+}  // namespace hv::netdrv
