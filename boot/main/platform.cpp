@@ -12,7 +12,9 @@
 #include "arch/x86_64/svm/svm_extension.hpp"
 #include "arch/x86_64/vmx/vmx_extension.hpp"
 #include "boot/main/boot_memory.hpp"
+#include "boot/main/host_devices.hpp"
 #include "boot/main/host_machine.hpp"
+#include "boot/main/host_ports.hpp"
 #include "drivers/serial/debug_console.hpp"
 #include "drivers/serial/uart16550.hpp"
 #include "vmm/base/log.hpp"
@@ -29,6 +31,7 @@
 #include "vmm/monitor/vm_console_set.hpp"
 #include "vmm/monitor/vm_manager_view.hpp"
 #include "vmm/net/switch.hpp"
+#include "vmm/net/uplink.hpp"
 #include "vmm/sched/scheduler.hpp"
 #include "vmm/sched/tsc_clock.hpp"
 
@@ -42,11 +45,6 @@ namespace hv::boot {
 namespace {
 
 using log::Topic;
-
-struct Ports {
-    static std::uint8_t in8(std::uint16_t port) { return cpu::in8(port); }
-    static void out8(std::uint16_t port, std::uint8_t value) { cpu::out8(port, value); }
-};
 
 constexpr std::uint16_t kCom1 = 0x3f8;
 constexpr std::uint8_t kCom1Irq = 4;
@@ -140,7 +138,9 @@ private:
     void collect_files();
     void read_config();
     void make_cpu_loops();
+    void find_devices();
     void make_switches();
+    void connect_uplink(std::size_t index);
     void start_vms();
     [[noreturn]] static void run_this_cpu();
     void start_monitor();
@@ -186,6 +186,7 @@ private:
     LocalTimer timer_hardware_;
     std::unique_ptr<TscClock> clock_;
     std::unique_ptr<Scheduler> scheduler_;
+    std::optional<HostDevices> devices_;
     Vec<std::unique_ptr<net::Switch>> switches_;
     Vec<std::unique_ptr<CpuLoop>> loops_;
     std::optional<VmManager> manager_;
@@ -207,6 +208,7 @@ void Platform::run() {
     extension_ = find_extension(frames_, options_.apicv);
     must(extension_->enable_on_this_cpu(), "the virtualization extension cannot be turned on");
     make_cpu_loops();
+    find_devices();
     make_switches();
     start_vms();
     loops_[0]->run();
@@ -214,8 +216,8 @@ void Platform::run() {
 
 /// The debug port where it is asked for, or where there is no UART.
 void Platform::start_console() {
-    auto& debug = create<serial::DebugConsole<Ports>>(Ports{});
-    auto& uart = create<serial::Uart16550<Ports>>(Ports{}, kCom1);
+    auto& debug = create<serial::DebugConsole<HostPorts>>(HostPorts{});
+    auto& uart = create<serial::Uart16550<HostPorts>>(HostPorts{}, kCom1);
     const bool has_uart = uart.init();
     const bool use_debug = (options_.debug_console || !has_uart) && debug.present();
     console_ = use_debug ? static_cast<Console*>(&debug) : &uart;
@@ -286,10 +288,49 @@ void Platform::run_this_cpu() {
     platform->loops_[cpu::this_cpu().index]->run();
 }
 
+void Platform::find_devices() {
+    Hpa end{};
+    for (const MemoryRange& range : info_.memory) {
+        if (range.type == MemoryType::usable)
+            end = std::max(end, range.start + range.length);
+    }
+    devices_.emplace(frames_, *clock_, end);
+    devices_->discover();
+}
+
 void Platform::make_switches() {
-    for (std::size_t i = 0; i < config_.switches.size(); ++i)
+    for (std::size_t i = 0; i < config_.switches.size(); ++i) {
         must(switches_.push(must(net::Switch::create(*clock_), "no memory for a switch")),
              "no memory for a switch");
+        if (!config_.switches[i].uplink.empty())
+            connect_uplink(i);
+    }
+}
+
+void Platform::connect_uplink(std::size_t index) {
+    const config::SwitchConfig& config = config_.switches[index];
+    TextBuffer<120> known;
+    for (const HostDevices::Nic& nic : devices_->nics()) {
+        if (nic.name.view() != config.uplink) {
+            known.append(" %.*s", static_cast<int>(nic.name.view().size()), nic.name.view().data());
+            continue;
+        }
+        auto& uplink = create<net::Uplink>(*nic.device, nic.device->offloads());
+        net::PortOptions options;
+        options.kind = net::PortOptions::Kind::uplink;
+        uplink.connect(must(switches_[index]->add_port(uplink, options), "no memory for an uplink"));
+        nic.device->start(uplink);
+        if (!nic.device->link_up())
+            log::warning(Topic::net, "switch %.*s: its uplink %.*s has no link",
+                         static_cast<int>(config.name.size()), config.name.data(),
+                         static_cast<int>(config.uplink.size()), config.uplink.data());
+        return;
+    }
+    log::error(Topic::net, "switch %.*s: there is no %.*s; there is%.*s",
+               static_cast<int>(config.name.size()), config.name.data(),
+               static_cast<int>(config.uplink.size()), config.uplink.data(),
+               known.view().empty() ? 5 : static_cast<int>(known.view().size()),
+               known.view().empty() ? " none" : known.view().data());
 }
 
 void Platform::start_vms() {
@@ -298,6 +339,7 @@ void Platform::start_vms() {
                               *clock_,
                               *scheduler_,
                               files_,
+                              devices_->disks(),
                               switches_.span(),
                               make_cpuid_policy,
                               machine_.read_wall_clock(),
@@ -377,6 +419,7 @@ void Platform::leave(config::WhenIdle how) {
     const bool well = !config_is_wrong_ && manager_->all_ended_well();
     TextBuffer<32> line;
     line.append("%s: %s", how == config::WhenIdle::reboot ? "reboot" : "power off", well ? "ok" : "failed");
+    devices_->shut_down();
     mux_->announce(line.view());
     while (!mux_->flush())
         machine::pause();

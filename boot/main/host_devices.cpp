@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+#include "boot/main/host_devices.hpp"
+
+#include "drivers/net/e1000.hpp"
+#include "drivers/net/virtio_net_driver.hpp"
+#include "drivers/virtio/pci_transport.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/storage/gpt.hpp"
+#include "vmm/storage/sync_reader.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hv::boot {
+namespace {
+
+using log::Topic;
+
+constexpr std::uint8_t kMassStorage = 1, kSata = 6, kNvm = 8;
+constexpr std::uint16_t kIntel = 0x8086, k82540em = 0x100e, k82574l = 0x10d3;
+constexpr std::uint8_t kAhciBar = 5;  ///< ABAR [ahci 2.1.11 Offset 24h: ABAR]
+/// A disk that spins may take that long to write down what it has.
+constexpr std::uint64_t kSataTimeoutNs = 30'000'000'000;
+
+int width(std::string_view text) {
+    return static_cast<int>(text.size());
+}
+
+/// A disk as the reader of partition tables wants it.
+class TableReader final : public SectorReader {
+public:
+    TableReader(BlockDevice& disk, DmaBuffer buffer) : disk_{disk}, buffer_{std::move(buffer)} {}
+    Expected<void> read(std::uint64_t block, std::span<std::byte> out) override {
+        std::uint64_t sector = block * (disk_.geometry().logical_block_size / kSectorSize);
+        for (std::size_t done = 0; done < out.size();) {
+            const auto part = buffer_.bytes().first(std::min(out.size() - done, buffer_.bytes().size()));
+            HV_TRY(read_sync(disk_, sector, part));
+            std::memcpy(out.data() + done, part.data(), part.size());
+            done += part.size();
+            sector += part.size() / kSectorSize;
+        }
+        return {};
+    }
+
+private:
+    BlockDevice& disk_;
+    DmaBuffer buffer_;
+};
+
+}  // namespace
+
+void HostDevices::discover() {
+    pci::enumerate(config_, 0, 255, [&](const pci::Function& function) { start(function); });
+    for (DiskDirectory::Disk& disk : found_) {
+        read_partitions(disk);
+        if (!disks_.add(std::move(disk)))
+            log::error(Topic::block, "no memory for the list of disks");
+    }
+    found_.clear();
+}
+
+HostDevices::Start HostDevices::driver_of(const pci::Function& function) {
+    if (function.is_class(kMassStorage, kNvm))
+        return &HostDevices::start_nvme;
+    if (function.is_class(kMassStorage, kSata))
+        return &HostDevices::start_ahci;
+    if (virtio::device_type(function) == virtio::VIRTIO_ID_BLOCK)
+        return &HostDevices::start_virtio_blk;
+    const bool e1000 =
+        function.vendor == kIntel && (function.device == k82540em || function.device == k82574l);
+    if (e1000 || virtio::device_type(function) == virtio::VIRTIO_ID_NET)
+        return &HostDevices::start_nic;
+    return nullptr;
+}
+
+void HostDevices::start(const pci::Function& function) {
+    const Start driver = driver_of(function);
+    if (driver == nullptr)
+        return;
+    const auto attempt = [&]() -> Expected<void> {
+        HV_TRY(driven_.push(HV_TRY(make<Driven>(config_, function, clock_))));
+        HV_TRY(driven_.back()->pci.open());
+        return (this->*driver)(*driven_.back());
+    };
+    if (const auto done = attempt(); !done) {
+        const pci::Bdf& at = function.address;
+        log::error(Topic::device, "PCI %02x:%02x.%x (%04x:%04x) is left out: %s", at.bus, at.device,
+                   at.function, function.vendor, function.device, to_string(done.error()));
+        pci::disable(config_, function);
+    }
+}
+
+// --- disks
+// -----------------------------------------------------------------------------------------------------------
+
+Expected<block::CommandEngine*> HostDevices::add_engine(Driven& driven, block::CommandHardware& hardware,
+                                                        block::CommandEngine::Options options) {
+    HV_TRY(driven.names.push(HV_TRY(make<Name>())));
+    Name& name = *driven.names.back();
+    name.append("%.*s", width(options.name), options.name.data());
+    options.name = name.view();
+    auto engine = HV_TRY(block::CommandEngine::create(hardware, clock_, pool_, options));
+    HV_TRY(driven.engines.push(std::move(engine)));
+    return driven.engines.back().get();
+}
+
+Expected<void> HostDevices::start_nvme(Driven& driven) {
+    DeviceRegisters* registers = HV_TRY(driven.pci.bar(0));
+    const unsigned vectors = HV_TRY(driven.pci.connect(
+        interrupts_, PciDevice::Means::msix, block::CommandEngine::kMaxChannels, service_engines, &driven));
+    driven.name.append("nvme%u", nvme_count_++);
+    driven.nvme = HV_TRY(
+        block::NvmeController::create(*registers, pool_, clock_, {driven.name.view(), vectors, vectors}));
+    block::NvmeController& nvme = *driven.nvme;
+    block::CommandEngine& engine = *HV_TRY(add_engine(
+        driven, nvme, {driven.name.view(), nvme.channels(), nvme.slots(), vectors < nvme.channels()}));
+    unsigned number = 0;
+    for (const block::DiskDescription& disk : nvme.disks()) {
+        Name name;
+        name.append("%.*s", width(driven.name.view()), driven.name.view().data());
+        if (nvme.disks().size() > 1)
+            name.append("n%u", ++number);
+        HV_TRY(add_disk(name, engine, disk));
+    }
+    return {};
+}
+
+Expected<void> HostDevices::start_ahci(Driven& driven) {
+    DeviceRegisters* registers = HV_TRY(driven.pci.bar(kAhciBar));
+    driven.name.append("ahci@%02x:%02x.%x", driven.pci.function().address.bus,
+                       driven.pci.function().address.device, driven.pci.function().address.function);
+    driven.ahci =
+        HV_TRY(block::AhciController::create(*registers, pool_, clock_, driven.name.view(), memory_end_));
+    block::AhciController& ahci = *driven.ahci;
+    for (const auto& port : ahci.ports()) {
+        Name name;
+        name.append("ahci%u", ahci_count_++);
+        block::CommandEngine& engine =
+            *HV_TRY(add_engine(driven, *port, {name.view(), 1, port->slots(), true, kSataTimeoutNs}));
+        ahci.set_engine(*port, engine);
+        HV_TRY(add_disk(name, engine, port->description()));
+    }
+    if (ahci.ports().empty())
+        return {};
+    HV_TRY(driven.pci.connect(
+        interrupts_, PciDevice::Means::single_vector, 1,
+        [](void* controller) { static_cast<block::AhciController*>(controller)->service(); }, &ahci));
+    ahci.service();
+    return {};
+}
+
+Expected<void> HostDevices::start_virtio_blk(Driven& driven) {
+    const unsigned vectors =
+        HV_TRY(driven.pci.connect(interrupts_, PciDevice::Means::msix_only,
+                                  block::CommandEngine::kMaxChannels, service_engines, &driven));
+    const auto transport =
+        HV_TRY(virtio::PciTransport::create(config_, driven.pci.function(), driven.pci.bars()));
+    driven.name.append("virtio%u", virtio_count_++);
+    driven.virtio = HV_TRY(
+        block::VirtioBlkDriver::create(transport, pool_, clock_, {driven.name.view(), vectors, vectors}));
+    block::VirtioBlkDriver& disk = *driven.virtio;
+    block::CommandEngine& engine = *HV_TRY(add_engine(
+        driven, disk, {driven.name.view(), disk.channels(), disk.slots(), disk.shared_interrupt()}));
+    return add_disk(driven.name, engine, disk.disk());
+}
+
+/// An interrupt may come before there is an engine.
+void HostDevices::service_engines(void* driven) {
+    for (const auto& engine : static_cast<Driven*>(driven)->engines)
+        engine->service();
+}
+
+Expected<void> HostDevices::add_disk(const Name& name, block::CommandEngine& engine,
+                                     const block::DiskDescription& description) {
+    DiskDirectory::Disk disk;
+    disk.name = name;
+    disk.model = description.model;
+    disk.serial = description.serial;
+    disk.device = HV_TRY(engine.add_disk(description));
+    return found_.push(std::move(disk));
+}
+
+void HostDevices::read_partitions(DiskDirectory::Disk& disk) {
+    const BlockGeometry geometry = disk.device->geometry();
+    const std::string_view name = disk.name.view();
+    log::info(Topic::block, "%.*s: %.*s, serial %.*s, %llu MiB", width(name), name.data(),
+              width(disk.model.view()), disk.model.view().data(), width(disk.serial.view()),
+              disk.serial.view().data(),
+              static_cast<unsigned long long>(geometry.sectors / (kMiB / kSectorSize)));
+    auto buffer = pool_.allocate(64 * kKiB);
+    if (!buffer)
+        return log::error(Topic::block, "%.*s: no memory to read its partitions", width(name), name.data());
+    TableReader reader{*disk.device, std::move(*buffer)};
+    const std::uint64_t ratio = geometry.logical_block_size / kSectorSize;
+    PartitionReport report;
+    const auto table =
+        read_partition_table(reader, geometry.logical_block_size, geometry.sectors / ratio, report);
+    for (const auto& line : report.lines())
+        log::warning(Topic::block, "%.*s: %.*s", width(name), name.data(), width(line.view()),
+                     line.view().data());
+    if (!table) {
+        if (table.error() != Error::not_found)
+            log::error(Topic::block, "%.*s: its partitions cannot be used: %s", width(name), name.data(),
+                       table.error() == Error::unsupported ? "its table is an MBR's, allowed: GPT"
+                                                           : to_string(table.error()));
+        return;
+    }
+    if (table->health == PartitionTable::Health::primary_bad)
+        log::warning(Topic::block, "%.*s: its primary partition table is damaged, the backup is used",
+                     width(name), name.data());
+    for (const PartitionEntry& entry : table->entries) {
+        DiskDirectory::Partition partition{entry.number, {}, entry.first * ratio, entry.count * ratio};
+        partition.label.append("%.*s", width(entry.name.view()), entry.name.view().data());
+        if (!disk.partitions.push(partition))
+            return log::error(Topic::block, "%.*s: no memory for its partitions", width(name), name.data());
+    }
+}
+
+// --- network interfaces
+// --------------------------------------------------------------------------------------------
+
+Expected<void> HostDevices::start_nic(Driven& driven) {
+    driven.name.append("nic%zu", nics_.size());
+    Nic nic{driven.name, HV_TRY(make_nic(driven))};
+    const MacAddress mac = nic.device->mac();
+    log::info(Topic::net, "%.*s: %.*s, %02x:%02x:%02x:%02x:%02x:%02x, link %s", width(nic.name.view()),
+              nic.name.view().data(), width(nic.device->model()), nic.device->model().data(), mac[0], mac[1],
+              mac[2], mac[3], mac[4], mac[5], nic.device->link_up() ? "up" : "down");
+    driven.nic.store(nic.device.get(), std::memory_order_release);
+    return nics_.push(std::move(nic));
+}
+
+Expected<std::unique_ptr<NetDevice>> HostDevices::make_nic(Driven& driven) {
+    const auto handler = [](void* self) {
+        if (NetDevice* nic = static_cast<Driven*>(self)->nic.load(std::memory_order_acquire))
+            nic->service();
+    };
+    PciDevice& pci = driven.pci;
+    if (virtio::device_type(pci.function()) == virtio::VIRTIO_ID_NET) {
+        const unsigned vectors =
+            HV_TRY(pci.connect(interrupts_, PciDevice::Means::msix_only, 1, handler, &driven));
+        const auto transport = HV_TRY(virtio::PciTransport::create(config_, pci.function(), pci.bars()));
+        return HV_TRY(
+            netdrv::VirtioNetDriver::create(transport, pool_, clock_, {driven.name.view(), vectors}));
+    }
+    DeviceRegisters* registers = HV_TRY(pci.bar(0));
+    const bool e = pci.function().device == k82574l;
+    auto nic = HV_TRY(netdrv::E1000::create(*registers, pool_, clock_, driven.name.view(),
+                                            e ? netdrv::E1000Kind::i82574 : netdrv::E1000Kind::i8254x));
+    HV_TRY(pci.connect(interrupts_, PciDevice::Means::single_vector, 1, handler, &driven));
+    return nic;
+}
+
+// --- power off
+// -------------------------------------------------------------------------------------------------------
+
+void HostDevices::shut_down() {
+    for (const auto& driven : driven_) {
+        if (driven->nvme != nullptr)
+            driven->nvme->shut_down();
+        if (driven->ahci != nullptr)
+            driven->ahci->shut_down();
+    }
+}
+
+}  // namespace hv::boot

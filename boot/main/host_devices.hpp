@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// The machine's own disks and network interfaces: found on the PCI bus by class, driven, and named in the
+// order of their addresses ("nvme0", "ahci0", "virtio0", "nic0"). What does not work is said in the log, and
+// the host goes on without it. Boot CPU only.
+#pragma once
+
+#include "boot/main/host_interrupts.hpp"
+#include "boot/main/host_ports.hpp"
+#include "boot/main/pci_device.hpp"
+#include "drivers/block/ahci_controller.hpp"
+#include "drivers/block/command_engine.hpp"
+#include "drivers/block/nvme_controller.hpp"
+#include "drivers/block/virtio_blk_driver.hpp"
+#include "drivers/net/net_device.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/base/vec.hpp"
+#include "vmm/mm/dma.hpp"
+#include "vmm/storage/disk_directory.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+namespace hv::boot {
+
+class HostDevices {
+public:
+    using Name = TextBuffer<16>;
+    struct Nic {
+        Name name;
+        std::unique_ptr<NetDevice> device;
+    };
+
+    /// Both outlive this. `memory_end` is the end of RAM.
+    HostDevices(FrameSource& frames, Clock& clock, Hpa memory_end)
+        : pool_{frames}, clock_{clock}, memory_end_{memory_end} {}
+
+    /// Finds and starts them all, and reads the disks' partition tables, which may take seconds.
+    void discover();
+    [[nodiscard]] DiskDirectory& disks() { return disks_; }
+    [[nodiscard]] std::span<Nic> nics() { return nics_.span(); }
+    /// Before the power goes off, once no VM runs: disks write down what they have.
+    void shut_down();
+
+private:
+    /// A function in its driver's hands, for as long as the host runs; what it is not stays empty.
+    struct Driven {
+        Driven(pci::PciConfig& config, const pci::Function& function, Clock& clock)
+            : pci{config, function, clock} {}
+        PciDevice pci;
+        Name name{};
+        std::unique_ptr<block::NvmeController> nvme;
+        std::unique_ptr<block::AhciController> ahci;
+        std::unique_ptr<block::VirtioBlkDriver> virtio;
+        Vec<std::unique_ptr<Name>> names;  ///< of the engines
+        Vec<std::unique_ptr<block::CommandEngine>> engines;
+        std::atomic<NetDevice*> nic{nullptr};
+    };
+    using Start = Expected<void> (HostDevices::*)(Driven&);
+
+    static Start driver_of(const pci::Function& function);
+    void start(const pci::Function& function);
+    Expected<void> start_nvme(Driven& driven);
+    Expected<void> start_ahci(Driven& driven);
+    Expected<void> start_virtio_blk(Driven& driven);
+    Expected<block::CommandEngine*> add_engine(Driven& driven, block::CommandHardware& hardware,
+                                               block::CommandEngine::Options options);
+    static void service_engines(void* driven);
+    Expected<void> add_disk(const Name& name, block::CommandEngine& engine,
+                            const block::DiskDescription& description);
+    void read_partitions(DiskDirectory::Disk& disk);
+    Expected<void> start_nic(Driven& driven);
+    Expected<std::unique_ptr<NetDevice>> make_nic(Driven& driven);
+
+    DmaPool pool_;
+    Clock& clock_;
+    const Hpa memory_end_;
+    pci::PortConfig<HostPorts> config_;
+    HostInterrupts interrupts_;
+    Vec<std::unique_ptr<Driven>> driven_;
+    unsigned nvme_count_{0}, ahci_count_{0}, virtio_count_{0};
+    Vec<DiskDirectory::Disk> found_;
+    DiskDirectory disks_;
+    Vec<Nic> nics_;
+};
+
+}  // namespace hv::boot
