@@ -1,31 +1,29 @@
 // SPDX-License-Identifier: MIT
-// The network device: one receive and one transmit queue between a guest and a port of a virtual switch.
+// The network device: pairs of receive and transmit queues between a guest and a port of a virtual switch.
 // Frames pass between guests with one copy, from the sender's buffers into the receiver's, as large and as
 // unsummed as the sender's driver made them if the receiver's takes that. [virtio1.2 5.1 Network Device] Left
 // out: control queue, multiqueue, RSS.
 #pragma once
 
 #include "vmm/base/expected.hpp"
-#include "vmm/base/guarded.hpp"
 #include "vmm/base/timer.hpp"
-#include "vmm/base/turn.hpp"
+#include "vmm/base/vec.hpp"
 #include "vmm/mm/guest_memory.hpp"
-#include "vmm/net/offload.hpp"
 #include "vmm/net/switch_port.hpp"
-#include "vmm/virtio/net_receive_ring.hpp"
+#include "vmm/virtio/net_queue_pair.hpp"
 #include "vmm/virtio/virtio_device.hpp"
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 
 namespace hv::virtio {
 
-class VirtioNet final : public VirtioDevice, public net::Station, private Timer {
+class VirtioNet final : public VirtioDevice, public net::Station {
 public:
-    static constexpr unsigned kReceiveQueue = 0;
-    static constexpr unsigned kTransmitQueue = 1;
+    /// The queues of pair `pair` [virtio1.2 5.1.2 Virtqueues].
+    static constexpr unsigned receive_queue(unsigned pair) { return 2 * pair; }
+    static constexpr unsigned transmit_queue(unsigned pair) { return 2 * pair + 1; }
 
     struct Options {
         MacAddress mac;
@@ -45,7 +43,7 @@ public:
     [[nodiscard]] std::uint16_t device_id() const override { return VIRTIO_ID_NET; }
     [[nodiscard]] std::uint64_t features() const override;
     [[nodiscard]] bool accepts(std::uint64_t features) const override;
-    [[nodiscard]] unsigned queue_count() const override { return 2; }
+    [[nodiscard]] unsigned queue_count() const override { return 2 * static_cast<unsigned>(pairs_.size()); }
     [[nodiscard]] std::uint64_t read_config(std::uint64_t offset, unsigned size) const override;
     [[nodiscard]] bool start(std::uint64_t features, std::span<const QueueLayout> layouts) override;
     void stop() override;
@@ -53,7 +51,7 @@ public:
 
     // net::Station
     net::Delivery receive(const Frame& frame) override;
-    void resume() override { transmit(); }
+    void resume() override;
 
     struct Counters {
         std::atomic<std::uint64_t> malformed{0};  ///< frames of the driver that no network has
@@ -61,38 +59,20 @@ public:
     [[nodiscard]] const Counters& counters() const { return counters_; }
 
 private:
-    /// Work after which a doorbell's vCPU goes on and a timer continues.
-    static constexpr unsigned kFrameBudget = Virtqueue::kMaxSize;
-    static constexpr std::uint64_t kByteBudget = kMiB;
-    static constexpr unsigned kRounds = 4;
+    friend class NetTransmitQueue;
+    explicit VirtioNet(const Options& options) : mac_{options.mac}, mtu_{options.mtu} {}
+    void interrupt(unsigned queue) { transport().queue_interrupt(queue); }
+    void report_broken() { transport().needs_reset(); }
+    /// Of a frame that is not to be segmented.
+    [[nodiscard]] std::uint32_t max_frame_size() const { return mtu_ + kMtuOverhead; }
 
-    VirtioNet(const GuestMemory& memory, Clock& clock, const Options& options);
-    void fire() override { transmit(); }
+    /// Ethernet header and a VLAN tag.
+    static constexpr std::uint32_t kMtuOverhead = 18;
 
-    /// Sends what the transmit queue holds, unless another CPU is at it, who then looks again.
-    void transmit();
-    enum class Progress : std::uint8_t {
-        done,
-        waits,  ///< a frame waits, until `retry_at` at the latest
-        more,   ///< the budget is used up
-    };
-    Progress transmit_ring(std::uint64_t& retry_at);
-    /// Sends the frame that `chain` holds.
-    net::Delivery send(Chain& chain, std::uint64_t& retry_at);
-
-    Clock& clock_;
     const MacAddress mac_;
     const std::uint16_t mtu_;
-
     std::atomic<net::SwitchPort*> port_{nullptr};
-
-    Turn transmit_turn_{Turn::Initially::closed};
-    // Of whoever has the turn; changed by start() while it is closed:
-    Virtqueue transmit_ring_;
-    std::uint64_t negotiated_{0};
-    std::array<Piece, net::kMaxSegments> pieces_{};  ///< the chain at hand
-
-    Guarded<NetReceiveRing, Rank::device_rx> receive_ring_;
+    Vec<std::unique_ptr<NetQueuePair>> pairs_;
     Counters counters_;
 };
 
