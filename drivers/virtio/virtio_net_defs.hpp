@@ -57,4 +57,37 @@ static_assert(sizeof(NetHeader) == 12);
 inline constexpr std::uint8_t VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
 inline constexpr std::uint8_t VIRTIO_NET_HDR_F_DATA_VALID = 2;
 
+// --- the control queue's commands [virtio1.2 5.1.6.5 Control Virtqueue]: a class, a command, data; and what
+// the device writes behind them
+// -----------------------------------------------------------------------------------------------------------
+struct NetControlHeader {
+    std::uint8_t command_class;
+    std::uint8_t command;
+};
+static_assert(sizeof(NetControlHeader) == 2);
+inline constexpr std::uint8_t VIRTIO_NET_OK = 0;
+inline constexpr std::uint8_t VIRTIO_NET_ERR = 1;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX = 0;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_PROMISC = 0;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_ALLMULTI = 1;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_ALLUNI = 2;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_NOMULTI = 3;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_NOUNI = 4;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_NOBCAST = 5;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MAC = 1;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MAC_TABLE_SET = 0;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MAC_ADDR_SET = 1;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_VLAN = 2;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_VLAN_ADD = 0;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_VLAN_DEL = 1;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_ANNOUNCE = 3;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_ANNOUNCE_ACK = 0;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MQ = 4;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0;
+
 }  // namespace hv::virtio

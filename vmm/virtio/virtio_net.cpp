@@ -11,6 +11,9 @@ constexpr std::uint16_t kMinMtu =
 
 constexpr std::uint64_t kGuestTso = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
 constexpr std::uint64_t kHostTso = VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6;
+/// What takes the control queue.
+constexpr std::uint64_t kControlled =
+    VIRTIO_NET_F_CTRL_RX | VIRTIO_NET_F_CTRL_VLAN | VIRTIO_NET_F_GUEST_ANNOUNCE | VIRTIO_NET_F_CTRL_MAC_ADDR;
 
 }  // namespace
 
@@ -18,7 +21,7 @@ Expected<std::unique_ptr<VirtioNet>> VirtioNet::create(const GuestMemory& memory
                                                        const Options& options) {
     if (options.mtu < kMinMtu || (options.mac[0] & 1) != 0)
         return Unexpected{Error::invalid_argument};
-    std::unique_ptr<VirtioNet> device{new (std::nothrow) VirtioNet{options}};
+    std::unique_ptr<VirtioNet> device{new (std::nothrow) VirtioNet{memory, clock, options}};
     if (device == nullptr)
         return Unexpected{Error::no_memory};
     auto pair = HV_TRY(make<NetQueuePair>(*device, 0u, memory, clock));
@@ -31,17 +34,36 @@ VirtioNet::~VirtioNet() {
 }
 
 void VirtioNet::connect(net::SwitchPort* port) {
-    port_.store(port);
+    cable_ = port;
+    port_.store(link_ == Link::up ? port : nullptr);
     for (const auto& pair : pairs_)
         pair->transmit.wait();
     if (has_transport())
         transport().config_changed();
 }
 
+void VirtioNet::set_link(Link link) {
+    if (link == link_)
+        return;
+    link_ = link;
+    port_.store(link == Link::up ? cable_ : nullptr);
+    // Frames that wait for room here go on: to be lost.
+    if (cable_ != nullptr)
+        cable_->room_made();
+    transport().config_changed();
+}
+
+void VirtioNet::announce() {
+    if ((negotiated_.load() & VIRTIO_NET_F_GUEST_ANNOUNCE) == 0)
+        return;
+    announce_.store(true);
+    transport().config_changed();
+}
+
 std::uint64_t VirtioNet::features() const {
     return VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC | kGuestTso |
            VIRTIO_NET_F_GUEST_ECN | kHostTso | VIRTIO_NET_F_HOST_ECN | VIRTIO_NET_F_MRG_RXBUF |
-           VIRTIO_NET_F_STATUS;
+           VIRTIO_NET_F_STATUS | VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_CTRL_RX_EXTRA | kControlled;
 }
 
 bool VirtioNet::accepts(std::uint64_t features) const {
@@ -50,46 +72,67 @@ bool VirtioNet::accepts(std::uint64_t features) const {
         return (features & feature) == 0 || (features & any_of) != 0;
     };
     return implies(kGuestTso, VIRTIO_NET_F_GUEST_CSUM) && implies(kHostTso, VIRTIO_NET_F_CSUM) &&
-           implies(VIRTIO_NET_F_GUEST_ECN, kGuestTso) && implies(VIRTIO_NET_F_HOST_ECN, kHostTso);
+           implies(VIRTIO_NET_F_GUEST_ECN, kGuestTso) && implies(VIRTIO_NET_F_HOST_ECN, kHostTso) &&
+           implies(kControlled, VIRTIO_NET_F_CTRL_VQ);
 }
 
 std::uint64_t VirtioNet::read_config(std::uint64_t offset, unsigned size) const {
     NetConfig config{};
     config.mac = mac_;
-    config.status = port_.load(std::memory_order_relaxed) != nullptr ? VIRTIO_NET_S_LINK_UP : 0;
+    if (port_.load(std::memory_order_relaxed) != nullptr)
+        config.status |= VIRTIO_NET_S_LINK_UP;
+    if (announce_.load(std::memory_order_relaxed))
+        config.status |= VIRTIO_NET_S_ANNOUNCE;
     config.max_virtqueue_pairs = 1;
     config.mtu = mtu_;
     return read_bytes(std::as_bytes(std::span{&config, 1}), offset, size);
 }
 
 bool VirtioNet::start(std::uint64_t features, std::span<const QueueLayout> layouts) {
+    filter_.reset(features);
+    const std::uint32_t max_frame =
+        (features & VIRTIO_NET_F_MTU) != 0 ? max_frame_size() : net::kMaxFrameSize;
     bool usable = true;
     for (unsigned i = 0; i < pairs_.size(); ++i) {
         NetQueuePair& pair = *pairs_[i];
         const bool can_receive = pair.receive.with([&](NetReceiveRing& ring) {
-            return ring.start(layouts[receive_queue(i)], features).has_value();
+            return ring.start(layouts[receive_queue(i)], features, max_frame).has_value();
         });
         const bool can_transmit = pair.transmit.start(layouts[transmit_queue(i)], features).has_value();
         usable = usable && can_receive && can_transmit;
     }
+    if ((features & VIRTIO_NET_F_CTRL_VQ) != 0)
+        usable = control_.start(layouts[control_queue()], features).has_value() && usable;
+    negotiated_.store(features);
     return usable;
 }
 
 void VirtioNet::stop() {
+    negotiated_.store(0);
+    control_.stop();
     for (const auto& pair : pairs_) {
         pair->transmit.stop();
         pair->receive.with([](NetReceiveRing& ring) { ring.stop(); });
     }
+    announce_.store(false);
 }
 
 void VirtioNet::queue_notified(unsigned queue) {
     if (queue % 2 != 0)
         return pairs_[queue / 2]->transmit.process();
+    if (queue == control_queue())
+        return control_.process();
     if (net::SwitchPort* port = port_.load(std::memory_order_acquire))
         port->room_made();
 }
 
 net::Delivery VirtioNet::receive(const Frame& frame) {
+    if (port_.load(std::memory_order_acquire) == nullptr)
+        return net::Delivery::dropped;
+    if (!filter_.passes(frame)) {
+        counters_.filtered.fetch_add(1, std::memory_order_relaxed);
+        return net::Delivery::dropped;
+    }
     const auto result = pairs_[0]->receive.with([&](NetReceiveRing& ring) { return ring.put(frame); });
     if (result.broken)
         report_broken();

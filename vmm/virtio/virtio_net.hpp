@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The network device: pairs of receive and transmit queues between a guest and a port of a virtual switch.
 // Frames pass between guests with one copy, from the sender's buffers into the receiver's, as large and as
-// unsummed as the sender's driver made them if the receiver's takes that. [virtio1.2 5.1 Network Device] Left
-// out: control queue, multiqueue, RSS.
+// unsummed as the sender's driver made them if the receiver's takes that. The driver's control queue filters
+// what it receives. [virtio1.2 5.1 Network Device] Left out: multiqueue, RSS, UDP segmentation, offloads that
+// change at run time.
 #pragma once
 
 #include "vmm/base/expected.hpp"
@@ -10,7 +11,9 @@
 #include "vmm/base/vec.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/net/switch_port.hpp"
+#include "vmm/virtio/net_control_queue.hpp"
 #include "vmm/virtio/net_queue_pair.hpp"
+#include "vmm/virtio/net_receive_filter.hpp"
 #include "vmm/virtio/virtio_device.hpp"
 
 #include <atomic>
@@ -39,11 +42,19 @@ public:
     /// The switch's port for this station; nullptr pulls the cable. After Switch::add_port(), and with
     /// nullptr before Switch::remove_port(): returns once no CPU uses the old port.
     void connect(net::SwitchPort* port);
+    enum class Link : std::uint8_t { down, up };
+    /// Down: the cable is as good as pulled, frames are lost both ways. Like connect() any CPU, no lock held,
+    /// one such call at a time.
+    void set_link(Link link);
+    /// Asks the driver to tell the network where its addresses are now. Any CPU, no lock held.
+    void announce();
 
     [[nodiscard]] std::uint16_t device_id() const override { return VIRTIO_ID_NET; }
     [[nodiscard]] std::uint64_t features() const override;
     [[nodiscard]] bool accepts(std::uint64_t features) const override;
-    [[nodiscard]] unsigned queue_count() const override { return 2 * static_cast<unsigned>(pairs_.size()); }
+    [[nodiscard]] unsigned queue_count() const override {
+        return 2 * static_cast<unsigned>(pairs_.size()) + 1;
+    }
     [[nodiscard]] std::uint64_t read_config(std::uint64_t offset, unsigned size) const override;
     [[nodiscard]] bool start(std::uint64_t features, std::span<const QueueLayout> layouts) override;
     void stop() override;
@@ -55,12 +66,16 @@ public:
 
     struct Counters {
         std::atomic<std::uint64_t> malformed{0};  ///< frames of the driver that no network has
+        std::atomic<std::uint64_t> filtered{0};   ///< frames for the driver that it does not want
     };
     [[nodiscard]] const Counters& counters() const { return counters_; }
 
 private:
     friend class NetTransmitQueue;
-    explicit VirtioNet(const Options& options) : mac_{options.mac}, mtu_{options.mtu} {}
+    friend class NetControlQueue;
+    VirtioNet(const GuestMemory& memory, Clock& clock, const Options& options)
+        : mac_{options.mac}, mtu_{options.mtu}, filter_{options.mac}, control_{*this, memory, clock} {}
+    [[nodiscard]] unsigned control_queue() const { return 2; }
     void interrupt(unsigned queue) { transport().queue_interrupt(queue); }
     void report_broken() { transport().needs_reset(); }
     /// Of a frame that is not to be segmented.
@@ -71,7 +86,14 @@ private:
 
     const MacAddress mac_;
     const std::uint16_t mtu_;
-    std::atomic<net::SwitchPort*> port_{nullptr};
+    // Of connect() and set_link():
+    net::SwitchPort* cable_{nullptr};
+    Link link_{Link::up};
+    std::atomic<net::SwitchPort*> port_{nullptr};  ///< where frames go; nullptr while there is no link
+    std::atomic<std::uint64_t> negotiated_{0};
+    std::atomic<bool> announce_{false};  ///< asked for, and not acknowledged
+    NetReceiveFilter filter_;
+    NetControlQueue control_;
     Vec<std::unique_ptr<NetQueuePair>> pairs_;
     Counters counters_;
 };
