@@ -128,6 +128,7 @@ bool NetControlQueue::execute(const Chain& chain) {
     case VIRTIO_NET_CTRL_MAC: return set_addresses(header->command, data);
     case VIRTIO_NET_CTRL_VLAN: return set_vlan(header->command, data);
     case VIRTIO_NET_CTRL_ANNOUNCE: return acknowledge_announcement(header->command);
+    case VIRTIO_NET_CTRL_MQ: return set_pairs(header->command, data);
     default: return false;
     }
 }
@@ -173,6 +174,12 @@ bool NetControlQueue::acknowledge_announcement(std::uint8_t command) {
         return false;
     device_.announce_.store(false);
     return true;
+}
+
+bool NetControlQueue::set_pairs(std::uint8_t command, Data& data) {
+    const auto pairs = data.take<std::uint16_t>();
+    return has(VIRTIO_NET_F_MQ) && command == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET && pairs &&
+           device_.use_pairs(*pairs);
 }
 
 }  // namespace hv::virtio

@@ -41,6 +41,7 @@ private:
     bool set_addresses(std::uint8_t command, Data& data);
     bool set_vlan(std::uint8_t command, Data& data);
     bool acknowledge_announcement(std::uint8_t command);
+    bool set_pairs(std::uint8_t command, Data& data);
     [[nodiscard]] bool has(std::uint64_t feature) const { return (negotiated_ & feature) != 0; }
 
     VirtioNet& device_;

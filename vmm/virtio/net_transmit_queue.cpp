@@ -126,7 +126,9 @@ net::Delivery NetTransmitQueue::send(Chain& chain, std::uint64_t& retry_at) {
     builder.append(std::span{start}.first(start_size));
     for (const Piece& piece : chain.readable)
         builder.append(std::span<const std::byte>{piece.data, piece.size});
-    return port->send(builder.frame(offload), retry_at);
+    const Frame frame = builder.frame(offload);
+    device_.steering_.note_sent(frame, pair_);
+    return port->send(frame, retry_at);
 }
 
 }  // namespace hv::virtio

@@ -19,13 +19,15 @@ constexpr std::uint64_t kControlled =
 
 Expected<std::unique_ptr<VirtioNet>> VirtioNet::create(const GuestMemory& memory, Clock& clock,
                                                        const Options& options) {
-    if (options.mtu < kMinMtu || (options.mac[0] & 1) != 0)
+    if (options.mtu < kMinMtu || (options.mac[0] & 1) != 0 || options.pairs == 0 || options.pairs > kMaxPairs)
         return Unexpected{Error::invalid_argument};
     std::unique_ptr<VirtioNet> device{new (std::nothrow) VirtioNet{memory, clock, options}};
     if (device == nullptr)
         return Unexpected{Error::no_memory};
-    auto pair = HV_TRY(make<NetQueuePair>(*device, 0u, memory, clock));
-    HV_TRY(device->pairs_.push(std::move(pair)));
+    for (unsigned i = 0; i < options.pairs; ++i) {
+        auto pair = HV_TRY(make<NetQueuePair>(*device, i, memory, clock));
+        HV_TRY(device->pairs_.push(std::move(pair)));
+    }
     return device;
 }
 
@@ -63,7 +65,8 @@ void VirtioNet::announce() {
 std::uint64_t VirtioNet::features() const {
     return VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC | kGuestTso |
            VIRTIO_NET_F_GUEST_ECN | kHostTso | VIRTIO_NET_F_HOST_ECN | VIRTIO_NET_F_MRG_RXBUF |
-           VIRTIO_NET_F_STATUS | VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_CTRL_RX_EXTRA | kControlled;
+           VIRTIO_NET_F_STATUS | VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_CTRL_RX_EXTRA | kControlled |
+           (pairs_.size() > 1 ? VIRTIO_NET_F_MQ : 0);
 }
 
 bool VirtioNet::accepts(std::uint64_t features) const {
@@ -73,7 +76,7 @@ bool VirtioNet::accepts(std::uint64_t features) const {
     };
     return implies(kGuestTso, VIRTIO_NET_F_GUEST_CSUM) && implies(kHostTso, VIRTIO_NET_F_CSUM) &&
            implies(VIRTIO_NET_F_GUEST_ECN, kGuestTso) && implies(VIRTIO_NET_F_HOST_ECN, kHostTso) &&
-           implies(kControlled, VIRTIO_NET_F_CTRL_VQ);
+           implies(kControlled | VIRTIO_NET_F_MQ, VIRTIO_NET_F_CTRL_VQ);
 }
 
 std::uint64_t VirtioNet::read_config(std::uint64_t offset, unsigned size) const {
@@ -83,17 +86,21 @@ std::uint64_t VirtioNet::read_config(std::uint64_t offset, unsigned size) const 
         config.status |= VIRTIO_NET_S_LINK_UP;
     if (announce_.load(std::memory_order_relaxed))
         config.status |= VIRTIO_NET_S_ANNOUNCE;
-    config.max_virtqueue_pairs = 1;
+    config.max_virtqueue_pairs = static_cast<std::uint16_t>(pairs_.size());
     config.mtu = mtu_;
     return read_bytes(std::as_bytes(std::span{&config, 1}), offset, size);
 }
 
 bool VirtioNet::start(std::uint64_t features, std::span<const QueueLayout> layouts) {
+    // Without multiqueue the control queue follows the first pair [virtio1.2 5.1.2 Virtqueues].
+    const auto pairs = static_cast<unsigned>((features & VIRTIO_NET_F_MQ) != 0 ? pairs_.size() : 1);
+    control_index_.store(2 * pairs);
     filter_.reset(features);
+    steering_.reset();
     const std::uint32_t max_frame =
         (features & VIRTIO_NET_F_MTU) != 0 ? max_frame_size() : net::kMaxFrameSize;
     bool usable = true;
-    for (unsigned i = 0; i < pairs_.size(); ++i) {
+    for (unsigned i = 0; i < pairs; ++i) {
         NetQueuePair& pair = *pairs_[i];
         const bool can_receive = pair.receive.with([&](NetReceiveRing& ring) {
             return ring.start(layouts[receive_queue(i)], features, max_frame).has_value();
@@ -117,6 +124,23 @@ void VirtioNet::stop() {
     announce_.store(false);
 }
 
+bool VirtioNet::use_pairs(unsigned count) {
+    if (count == 0 || count > pairs_.size())
+        return false;
+    for (unsigned i = 0; i < count; ++i)
+        if (!pairs_[i]->receive.with([](NetReceiveRing& ring) { return ring.live(); }))
+            return false;
+    steering_.set_pairs(count);
+    // Nothing is received on the others once the driver has the answer [virtio1.2 5.1.6.5.6.2 Device
+    // Requirements: Automatic receive steering in multiqueue mode]: who is at it ends that now.
+    for (std::size_t i = count; i < pairs_.size(); ++i)
+        pairs_[i]->receive.with([](NetReceiveRing&) {});
+    // What waited for room there finds it elsewhere.
+    if (net::SwitchPort* port = port_.load(std::memory_order_acquire))
+        port->room_made();
+    return true;
+}
+
 void VirtioNet::queue_notified(unsigned queue) {
     if (queue % 2 != 0)
         return pairs_[queue / 2]->transmit.process();
@@ -133,11 +157,16 @@ net::Delivery VirtioNet::receive(const Frame& frame) {
         counters_.filtered.fetch_add(1, std::memory_order_relaxed);
         return net::Delivery::dropped;
     }
-    const auto result = pairs_[0]->receive.with([&](NetReceiveRing& ring) { return ring.put(frame); });
+    const unsigned pair = steering_.pair_for(frame);
+    const auto result = pairs_[pair]->receive.with([&](NetReceiveRing& ring) {
+        // Whether the pair is in use still: use_pairs() takes this lock.
+        return pair < steering_.pairs() ? ring.put(frame)
+                                        : NetReceiveRing::Result{net::Delivery::dropped, false, false};
+    });
     if (result.broken)
         report_broken();
     if (result.interrupt)
-        interrupt(receive_queue(0));
+        interrupt(receive_queue(pair));
     return result.delivery;
 }
 

@@ -2,8 +2,8 @@
 // The network device: pairs of receive and transmit queues between a guest and a port of a virtual switch.
 // Frames pass between guests with one copy, from the sender's buffers into the receiver's, as large and as
 // unsummed as the sender's driver made them if the receiver's takes that. The driver's control queue filters
-// what it receives. [virtio1.2 5.1 Network Device] Left out: multiqueue, RSS, UDP segmentation, offloads that
-// change at run time.
+// what it receives and says how many pairs are in use; a flow is received on the pair that it is sent on.
+// [virtio1.2 5.1 Network Device] Left out: RSS, UDP segmentation, offloads that change at run time.
 #pragma once
 
 #include "vmm/base/expected.hpp"
@@ -14,6 +14,7 @@
 #include "vmm/virtio/net_control_queue.hpp"
 #include "vmm/virtio/net_queue_pair.hpp"
 #include "vmm/virtio/net_receive_filter.hpp"
+#include "vmm/virtio/net_steering.hpp"
 #include "vmm/virtio/virtio_device.hpp"
 
 #include <atomic>
@@ -28,9 +29,12 @@ public:
     static constexpr unsigned receive_queue(unsigned pair) { return 2 * pair; }
     static constexpr unsigned transmit_queue(unsigned pair) { return 2 * pair + 1; }
 
+    static constexpr unsigned kMaxPairs = (kMaxQueues - 1) / 2;
+
     struct Options {
         MacAddress mac;
         std::uint16_t mtu = 1500;  ///< 68 to 65535
+        unsigned pairs = 1;        ///< of queues, 1 to kMaxPairs
     };
 
     /// `memory` and `clock` outlive the device. Error::invalid_argument, Error::no_memory.
@@ -75,7 +79,9 @@ private:
     friend class NetControlQueue;
     VirtioNet(const GuestMemory& memory, Clock& clock, const Options& options)
         : mac_{options.mac}, mtu_{options.mtu}, filter_{options.mac}, control_{*this, memory, clock} {}
-    [[nodiscard]] unsigned control_queue() const { return 2; }
+    [[nodiscard]] unsigned control_queue() const { return control_index_.load(std::memory_order_relaxed); }
+    /// The first `count` pairs are in use from now on. False: there are not so many.
+    bool use_pairs(unsigned count);
     void interrupt(unsigned queue) { transport().queue_interrupt(queue); }
     void report_broken() { transport().needs_reset(); }
     /// Of a frame that is not to be segmented.
@@ -93,7 +99,9 @@ private:
     std::atomic<std::uint64_t> negotiated_{0};
     std::atomic<bool> announce_{false};  ///< asked for, and not acknowledged
     NetReceiveFilter filter_;
+    NetSteering steering_;
     NetControlQueue control_;
+    std::atomic<unsigned> control_index_{2};
     Vec<std::unique_ptr<NetQueuePair>> pairs_;
     Counters counters_;
 };

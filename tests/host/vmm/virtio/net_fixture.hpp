@@ -39,10 +39,10 @@ struct Guest {
     static constexpr Gpa kReceive{0x50'0000};
 
     Guest(net::Switch& lan, unsigned index, std::uint64_t features = kFull, std::uint16_t queue_size = 64,
-          std::uint16_t mtu = 1500)
+          std::uint16_t mtu = 1500, unsigned pairs = 1)
         : board{index},
           own_mac{mac(index)},
-          device{std::move(VirtioNet::create(board.memory, board.clock, {own_mac, mtu})).value()},
+          device{std::move(VirtioNet::create(board.memory, board.clock, {own_mac, mtu, pairs})).value()},
           transport{*device, board.interrupts, &board.line},
           lan_{lan} {
         REQUIRE(board.bridge.attach(1, transport));
@@ -55,18 +55,18 @@ struct Guest {
         device->connect(nullptr);
         lan_.remove_port(*port);
     }
-    fake::DriverQueue& rx() { return driver->queues.at(0); }
-    fake::DriverQueue& tx() { return driver->queues.at(1); }
+    fake::DriverQueue& rx(unsigned pair = 0) { return driver->queues.at(2 * pair); }
+    fake::DriverQueue& tx(unsigned pair = 0) { return driver->queues.at(2 * pair + 1); }
     /// Gives the device `count` buffers of `size` bytes.
-    void fill(unsigned count, std::uint32_t size) {
+    void fill(unsigned count, std::uint32_t size, unsigned pair = 0) {
         for (unsigned i = 0; i < count; ++i) {
             const Gpa at = kReceive + std::uint64_t{next_buffer++ % 44} * 0x1'1000;
-            buffers[rx().add({{at, size, true}})] = at;
+            buffers[{pair, rx(pair).add({{at, size, true}})}] = at;
         }
-        driver->kick(0);
+        driver->kick(2 * pair);
     }
     /// Puts a frame in the transmit ring, in `pieces` descriptors.
-    void queue(const Bytes& bytes, const NetHeader& header = {}, unsigned pieces = 2) {
+    void queue(const Bytes& bytes, const NetHeader& header = {}, unsigned pieces = 2, unsigned pair = 0) {
         const Gpa at = kTransmit + std::uint64_t{next_frame++ % 36} * 0x1'1000;
         board.put(at, header);
         board.memory.write(at + 12, std::as_bytes(std::span{bytes})).value();
@@ -78,18 +78,18 @@ struct Guest {
             chain.push_back({at + done, piece, false});
             done += piece;
         }
-        tx().add(chain);
+        tx(pair).add(chain);
     }
-    void send(const Bytes& bytes, const NetHeader& header = {}, unsigned pieces = 2) {
-        queue(bytes, header, pieces);
-        driver->kick(1);
+    void send(const Bytes& bytes, const NetHeader& header = {}, unsigned pieces = 2, unsigned pair = 0) {
+        queue(bytes, header, pieces, pair);
+        driver->kick(2 * pair + 1);
     }
     struct Packet {
         NetHeader header;
         Bytes bytes;
     };
-    std::optional<Packet> take() {
-        auto used = rx().take_used();
+    std::optional<Packet> take(unsigned pair = 0) {
+        auto used = rx(pair).take_used();
         if (!used)
             return std::nullopt;
         Packet packet{};
@@ -97,14 +97,14 @@ struct Guest {
         for (unsigned count = 1;; ++count) {
             Bytes part(used->length);
             board.memory
-                .read(buffers.at(static_cast<std::uint16_t>(used->id)),
+                .read(buffers.at({pair, static_cast<std::uint16_t>(used->id)}),
                       std::as_writable_bytes(std::span{part}))
                 .value();
             all.insert(all.end(), part.begin(), part.end());
             std::memcpy(&packet.header, all.data(), 12);
             if (count >= packet.header.num_buffers)
                 break;
-            used = rx().take_used();
+            used = rx(pair).take_used();
             REQUIRE(used);
         }
         packet.bytes.assign(all.begin() + 12, all.end());
@@ -133,16 +133,18 @@ struct Guest {
         return control(command, piece) == VIRTIO_NET_OK;
     }
     bool refuses(const Bytes& command) { return control(command) == VIRTIO_NET_ERR; }
-    [[nodiscard]] unsigned control_queue() const { return 2; }
+    [[nodiscard]] unsigned control_queue() const {
+        return (driver->features & VIRTIO_NET_F_MQ) != 0 ? device->queue_count() - 1 : 2;
+    }
     /// Whether the device takes a frame that the switch would perhaps not bring.
     bool takes(const Bytes& bytes) {
         std::mt19937 random{1};
         const ScatteredFrame scattered{bytes, {}, random, 3};
         return device->receive(scattered.frame) == net::Delivery::taken;
     }
-    unsigned reclaim() {
+    unsigned reclaim(unsigned pair = 0) {
         unsigned count = 0;
-        while (tx().take_used())
+        while (tx(pair).take_used())
             ++count;
         return count;
     }
@@ -154,7 +156,7 @@ struct Guest {
     VirtioPciTransport transport;
     net::SwitchPort* port{nullptr};
     std::unique_ptr<fake::VirtioDriver> driver;
-    std::map<std::uint16_t, Gpa> buffers;
+    std::map<std::pair<unsigned, std::uint16_t>, Gpa> buffers;  ///< by pair and descriptor
 
 private:
     net::Switch& lan_;
