@@ -80,7 +80,7 @@ private:
     static constexpr std::uint64_t kGroup = 1;
     static std::uint64_t key_of(const MacAddress& mac);
 
-    /// A customer's tag [ieee802.1q 9.5 Tag Protocol Identifier formats]; others are no VLANs of the
+    /// A customer's tag [ieee802.1q 9.5 Tag Protocol identification]; others are no VLANs of the
     /// driver's.
     static bool is_tagged(const Frame& frame) {
         return frame.header[12] == std::byte{0x81} && frame.header[13] == std::byte{0x00};
