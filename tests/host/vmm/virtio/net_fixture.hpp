@@ -10,6 +10,7 @@
 #include "vmm/virtio/virtio_pci.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -57,10 +58,10 @@ struct Guest {
     }
     fake::DriverQueue& rx(unsigned pair = 0) { return driver->queues.at(2 * pair); }
     fake::DriverQueue& tx(unsigned pair = 0) { return driver->queues.at(2 * pair + 1); }
-    /// Gives the device `count` buffers of `size` bytes.
+    /// Gives the device `count` buffers of `size` bytes; of several pairs' up to 4 KiB do not overlap.
     void fill(unsigned count, std::uint32_t size, unsigned pair = 0) {
         for (unsigned i = 0; i < count; ++i) {
-            const Gpa at = kReceive + std::uint64_t{next_buffer++ % 44} * 0x1'1000;
+            const Gpa at = kReceive + std::uint64_t{next_buffer[pair]++ % 44} * 0x1'1000 + pair * 0x1000;
             buffers[{pair, rx(pair).add({{at, size, true}})}] = at;
         }
         driver->kick(2 * pair);
@@ -160,7 +161,7 @@ struct Guest {
 
 private:
     net::Switch& lan_;
-    unsigned next_buffer{0};
+    std::array<unsigned, VirtioNet::kMaxPairs> next_buffer{};
     unsigned next_frame{0};
 };
 
