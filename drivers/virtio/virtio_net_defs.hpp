@@ -70,5 +70,24 @@ inline constexpr std::uint8_t VIRTIO_NET_ERR = 1;
 
 inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX = 0;
 inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_PROMISC = 0;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_ALLMULTI = 1;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_ALLUNI = 2;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_NOMULTI = 3;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_NOUNI = 4;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_RX_NOBCAST = 5;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MAC = 1;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MAC_TABLE_SET = 0;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MAC_ADDR_SET = 1;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_VLAN = 2;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_VLAN_ADD = 0;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_VLAN_DEL = 1;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_ANNOUNCE = 3;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_ANNOUNCE_ACK = 0;
+
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MQ = 4;
+inline constexpr std::uint8_t VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0;
 
 }  // namespace hv::virtio

@@ -26,6 +26,7 @@ enum class DiskMode : std::uint8_t { read_only, read_write, copy_on_write };
 inline constexpr std::uint32_t kMaxVcpus = 64;
 inline constexpr std::size_t kMaxDisks = 16;  ///< of one VM: they and its NICs share 32 PCI slots with others
 inline constexpr std::size_t kMaxNics = 8;
+inline constexpr unsigned kMaxNicQueues = 8;
 inline constexpr std::size_t kMaxModules = 64;
 
 struct HostConfig {
@@ -50,6 +51,8 @@ struct NicConfig {
     MacAddress mac{};
     std::uint16_t vlan{0};  ///< 1 to 4094; 0: untagged
     std::uint64_t rate{0};  ///< bits per second; 0: no limit
+    std::uint16_t mtu{1500};
+    std::uint32_t queues{1};  ///< pairs of receive and transmit queues, 1 to kMaxNicQueues
 };
 
 /// A further file for the kernel.

@@ -98,6 +98,7 @@ Expected<void> ConfigReader::vm(const Node& node) {
         errors_.add(value->line, "cap: %u is more than %u cpus can use; allowed: 0 (none) to %u", made.cap,
                     made.cpus, made.cpus * 100);
     }
+    choose_queues(made);
     check_room(node, made);
     made.valid = errors_.count() == errors_before && !broken_;
     return out_.vms.push(std::move(made));

@@ -50,11 +50,14 @@ private:
     Expected<void> nic_mac(const Node& value, NicConfig& out);
     Expected<void> nic_vlan(const Node& value, NicConfig& out);
     Expected<void> nic_rate(const Node& value, NicConfig& out);
+    Expected<void> nic_mtu(const Node& value, NicConfig& out);
+    Expected<void> nic_queues(const Node& value, NicConfig& out);
 
     // What takes more than one key to judge.
     Expected<void> disk(const Node& node, VmConfig& out);
     void check_disk_mode(const Node& node, const DiskConfig& disk, bool has_mode);
     void check_disk_sharing(const Node& node, const DiskConfig& disk, const VmConfig& vm);
+    static void choose_queues(VmConfig& vm);
     void check_room(const Node& node, const VmConfig& vm);
     [[nodiscard]] bool mac_taken(const MacAddress& mac, const VmConfig* also) const;
     void derive_macs();

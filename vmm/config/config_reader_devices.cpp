@@ -105,13 +105,16 @@ Expected<void> ConfigReader::nics(const Node& value, VmConfig& out) {
     static constexpr Key<ConfigReader, NicConfig> kKeys[] = {{"switch", &ConfigReader::nic_switch, true},
                                                              {"mac", &ConfigReader::nic_mac},
                                                              {"vlan", &ConfigReader::nic_vlan},
-                                                             {"rate", &ConfigReader::nic_rate}};
+                                                             {"rate", &ConfigReader::nic_rate},
+                                                             {"mtu", &ConfigReader::nic_mtu},
+                                                             {"queues", &ConfigReader::nic_queues}};
     return each_table(value, "[[vm.nic]]", [&](const Node& node) -> Expected<void> {
         if (out.nics.size() == kMaxNics) {
             errors_.add(node.line, "more than %zu NICs; allowed: at most %zu", kMaxNics, kMaxNics);
             return {};
         }
         NicConfig made;
+        made.queues = 0;  // until it is said here, or chosen once the VM's CPUs are known
         HV_TRY(table(node, "[[vm.nic]]", kKeys, made));
         return out.nics.push(made);
     });
@@ -165,6 +168,25 @@ Expected<void> ConfigReader::nic_rate(const Node& value, NicConfig& out) {
     else
         out.rate = *rate;
     return {};
+}
+
+Expected<void> ConfigReader::nic_mtu(const Node& value, NicConfig& out) {
+    // From the least that IP works with [rfc791 3.2 Discussion] to what an IP packet can be.
+    out.mtu = static_cast<std::uint16_t>(integer(value, 68, 65535).value_or(out.mtu));
+    return {};
+}
+
+Expected<void> ConfigReader::nic_queues(const Node& value, NicConfig& out) {
+    out.queues = static_cast<std::uint32_t>(integer(value, 1, kMaxNicQueues).value_or(0));
+    return {};
+}
+
+/// A pair for each CPU, as far as the traffic of a VM mostly has use for it.
+void ConfigReader::choose_queues(VmConfig& vm) {
+    constexpr std::uint32_t kEnough = 4;
+    for (NicConfig& nic : vm.nics)
+        if (nic.queues == 0)
+            nic.queues = std::min(vm.cpus, kEnough);
 }
 
 bool ConfigReader::mac_taken(const MacAddress& mac, const VmConfig* also) const {

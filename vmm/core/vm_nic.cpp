@@ -8,6 +8,8 @@
 
 namespace hv {
 
+static_assert(config::kMaxNicQueues <= virtio::VirtioNet::kMaxPairs);
+
 Expected<std::unique_ptr<VmNic>> VmNic::create(const config::NicConfig& config, const VmServices& services,
                                                const GuestMemory& memory, InterruptBus& interrupts,
                                                Board& board) {
@@ -15,7 +17,8 @@ Expected<std::unique_ptr<VmNic>> VmNic::create(const config::NicConfig& config, 
     std::unique_ptr<VmNic> nic{new (std::nothrow) VmNic{config, its_switch}};
     if (nic == nullptr)
         return Unexpected{Error::no_memory};
-    nic->device_ = HV_TRY(virtio::VirtioNet::create(memory, services.clock, {config.mac, 1500}));
+    nic->device_ =
+        HV_TRY(virtio::VirtioNet::create(memory, services.clock, {config.mac, config.mtu, config.queues}));
     const unsigned slot = board.pci().free_device();
     if (slot == PciHostBridge::kDevices)
         return Unexpected{Error::out_of_range};

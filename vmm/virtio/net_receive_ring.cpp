@@ -108,9 +108,11 @@ private:
     std::array<std::byte*, 2> num_buffers_{};
 };
 
-Expected<void> NetReceiveRing::start(const QueueLayout& layout, std::uint64_t features) {
+Expected<void> NetReceiveRing::start(const QueueLayout& layout, std::uint64_t features,
+                                     std::uint32_t max_frame) {
     const auto has = [&](std::uint64_t wanted) { return (features & wanted) != 0; };
     mergeable_ = has(VIRTIO_NET_F_MRG_RXBUF);
+    max_frame_ = max_frame;
     support_ = {has(VIRTIO_NET_F_GUEST_CSUM), has(VIRTIO_NET_F_GUEST_TSO4), has(VIRTIO_NET_F_GUEST_TSO6),
                 has(VIRTIO_NET_F_GUEST_ECN)};
     if (layout.size == 0)
@@ -128,6 +130,9 @@ NetReceiveRing::Result NetReceiveRing::put(const Frame& frame) {
 }
 
 net::Delivery NetReceiveRing::receive(const Frame& frame) {
+    // [virtio1.2 5.1.4.1 Device Requirements: Device configuration layout]
+    if (frame.size > max_frame_ && frame.offload.gso_type == net::kGsoNone)
+        return net::Delivery::dropped;
     const NetHeader header = header_of(frame, support_.checksum);
     const FrameSegment header_segment{reinterpret_cast<const std::byte*>(&header), sizeof header};
     Writer writer{*this};

@@ -18,8 +18,10 @@ class NetReceiveRing final : private net::FrameReceiver {
 public:
     explicit NetReceiveRing(const GuestMemory& memory) : ring_{memory} {}
 
-    Expected<void> start(const QueueLayout& layout, std::uint64_t features);
+    /// Takes frames of `max_frame` bytes, and larger ones that the driver can take unsegmented.
+    Expected<void> start(const QueueLayout& layout, std::uint64_t features, std::uint32_t max_frame);
     void stop() { live_ = false; }
+    [[nodiscard]] bool live() const { return live_; }
     struct Result {
         net::Delivery delivery;
         bool interrupt;
@@ -37,6 +39,7 @@ private:
     Virtqueue ring_;
     bool live_{false};
     bool mergeable_{false};
+    std::uint32_t max_frame_{0};
     OffloadSupport support_{};
     std::array<Piece, net::kMaxSegments> pieces_{};  ///< the chain at hand
 };

@@ -30,7 +30,7 @@ protected:
 
 class VirtioDevice {
 public:
-    static constexpr unsigned kMaxQueues = 16;
+    static constexpr unsigned kMaxQueues = 17;
 
     virtual ~VirtioDevice() = default;
     VirtioDevice(const VirtioDevice&) = delete;

@@ -1,35 +1,40 @@
 // SPDX-License-Identifier: MIT
-// The network device: one receive and one transmit queue between a guest and a port of a virtual switch.
+// The network device: pairs of receive and transmit queues between a guest and a port of a virtual switch.
 // Frames pass between guests with one copy, from the sender's buffers into the receiver's, as large and as
-// unsummed as the sender's driver made them if the receiver's takes that. [virtio1.2 5.1 Network Device] Left
-// out: control queue, multiqueue, RSS.
+// unsummed as the sender's driver made them if the receiver's takes that. The driver's control queue filters
+// what it receives and says how many pairs are in use; a flow is received on the pair that it is sent on.
+// [virtio1.2 5.1 Network Device] Left out: RSS, UDP segmentation, offloads that change at run time.
 #pragma once
 
 #include "vmm/base/expected.hpp"
-#include "vmm/base/guarded.hpp"
 #include "vmm/base/timer.hpp"
-#include "vmm/base/turn.hpp"
+#include "vmm/base/vec.hpp"
 #include "vmm/mm/guest_memory.hpp"
-#include "vmm/net/offload.hpp"
 #include "vmm/net/switch_port.hpp"
-#include "vmm/virtio/net_receive_ring.hpp"
+#include "vmm/virtio/net_control_queue.hpp"
+#include "vmm/virtio/net_queue_pair.hpp"
+#include "vmm/virtio/net_receive_filter.hpp"
+#include "vmm/virtio/net_steering.hpp"
 #include "vmm/virtio/virtio_device.hpp"
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 
 namespace hv::virtio {
 
-class VirtioNet final : public VirtioDevice, public net::Station, private Timer {
+class VirtioNet final : public VirtioDevice, public net::Station {
 public:
-    static constexpr unsigned kReceiveQueue = 0;
-    static constexpr unsigned kTransmitQueue = 1;
+    /// The queues of pair `pair` [virtio1.2 5.1.2 Virtqueues].
+    static constexpr unsigned receive_queue(unsigned pair) { return 2 * pair; }
+    static constexpr unsigned transmit_queue(unsigned pair) { return 2 * pair + 1; }
+
+    static constexpr unsigned kMaxPairs = (kMaxQueues - 1) / 2;
 
     struct Options {
         MacAddress mac;
         std::uint16_t mtu = 1500;  ///< 68 to 65535
+        unsigned pairs = 1;        ///< of queues, 1 to kMaxPairs
     };
 
     /// `memory` and `clock` outlive the device. Error::invalid_argument, Error::no_memory.
@@ -41,11 +46,19 @@ public:
     /// The switch's port for this station; nullptr pulls the cable. After Switch::add_port(), and with
     /// nullptr before Switch::remove_port(): returns once no CPU uses the old port.
     void connect(net::SwitchPort* port);
+    enum class Link : std::uint8_t { down, up };
+    /// Down: the cable is as good as pulled, frames are lost both ways. Like connect() any CPU, no lock held,
+    /// one such call at a time.
+    void set_link(Link link);
+    /// Asks the driver to tell the network where its addresses are now. Any CPU, no lock held.
+    void announce();
 
     [[nodiscard]] std::uint16_t device_id() const override { return VIRTIO_ID_NET; }
     [[nodiscard]] std::uint64_t features() const override;
     [[nodiscard]] bool accepts(std::uint64_t features) const override;
-    [[nodiscard]] unsigned queue_count() const override { return 2; }
+    [[nodiscard]] unsigned queue_count() const override {
+        return 2 * static_cast<unsigned>(pairs_.size()) + 1;
+    }
     [[nodiscard]] std::uint64_t read_config(std::uint64_t offset, unsigned size) const override;
     [[nodiscard]] bool start(std::uint64_t features, std::span<const QueueLayout> layouts) override;
     void stop() override;
@@ -53,46 +66,43 @@ public:
 
     // net::Station
     net::Delivery receive(const Frame& frame) override;
-    void resume() override { transmit(); }
+    void resume() override;
 
     struct Counters {
         std::atomic<std::uint64_t> malformed{0};  ///< frames of the driver that no network has
+        std::atomic<std::uint64_t> filtered{0};   ///< frames for the driver that it does not want
     };
     [[nodiscard]] const Counters& counters() const { return counters_; }
 
 private:
-    /// Work after which a doorbell's vCPU goes on and a timer continues.
-    static constexpr unsigned kFrameBudget = Virtqueue::kMaxSize;
-    static constexpr std::uint64_t kByteBudget = kMiB;
-    static constexpr unsigned kRounds = 4;
+    friend class NetTransmitQueue;
+    friend class NetControlQueue;
+    VirtioNet(const GuestMemory& memory, Clock& clock, const Options& options)
+        : mac_{options.mac}, mtu_{options.mtu}, filter_{options.mac}, control_{*this, memory, clock} {}
+    [[nodiscard]] unsigned control_queue() const { return control_index_.load(std::memory_order_relaxed); }
+    /// The first `count` pairs are in use from now on. False: there are not so many.
+    bool use_pairs(unsigned count);
+    void interrupt(unsigned queue) { transport().queue_interrupt(queue); }
+    void report_broken() { transport().needs_reset(); }
+    /// Of a frame that is not to be segmented.
+    [[nodiscard]] std::uint32_t max_frame_size() const { return mtu_ + kMtuOverhead; }
 
-    VirtioNet(const GuestMemory& memory, Clock& clock, const Options& options);
-    void fire() override { transmit(); }
+    /// Ethernet header and a VLAN tag.
+    static constexpr std::uint32_t kMtuOverhead = 18;
 
-    /// Sends what the transmit queue holds, unless another CPU is at it, who then looks again.
-    void transmit();
-    enum class Progress : std::uint8_t {
-        done,
-        waits,  ///< a frame waits, until `retry_at` at the latest
-        more,   ///< the budget is used up
-    };
-    Progress transmit_ring(std::uint64_t& retry_at);
-    /// Sends the frame that `chain` holds.
-    net::Delivery send(Chain& chain, std::uint64_t& retry_at);
-
-    Clock& clock_;
     const MacAddress mac_;
     const std::uint16_t mtu_;
-
-    std::atomic<net::SwitchPort*> port_{nullptr};
-
-    Turn transmit_turn_{Turn::Initially::closed};
-    // Of whoever has the turn; changed by start() while it is closed:
-    Virtqueue transmit_ring_;
-    std::uint64_t negotiated_{0};
-    std::array<Piece, net::kMaxSegments> pieces_{};  ///< the chain at hand
-
-    Guarded<NetReceiveRing, Rank::device_rx> receive_ring_;
+    // Of connect() and set_link():
+    net::SwitchPort* cable_{nullptr};
+    Link link_{Link::up};
+    std::atomic<net::SwitchPort*> port_{nullptr};  ///< where frames go; nullptr while there is no link
+    std::atomic<std::uint64_t> negotiated_{0};
+    std::atomic<bool> announce_{false};  ///< asked for, and not acknowledged
+    NetReceiveFilter filter_;
+    NetSteering steering_;
+    NetControlQueue control_;
+    std::atomic<unsigned> control_index_{2};
+    Vec<std::unique_ptr<NetQueuePair>> pairs_;
     Counters counters_;
 };
 

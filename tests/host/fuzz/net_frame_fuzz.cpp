@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Frames of fuzz bytes through a switch to stations and an uplink that want everything done in software.
-#include "fakes/board.hpp"
+// Frames of fuzz bytes through a switch to stations and an uplink that want everything done in software, and
+// to a network device whose driver sends fuzz bytes as commands and frames.
+#include "fakes/virtio_driver.hpp"
 #include "vmm/net/frame_segments.hpp"
 #include "vmm/net/switch.hpp"
 #include "vmm/net/uplink.hpp"
+#include "vmm/virtio/virtio_net.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -34,6 +36,87 @@ public:
     void resume() override {}
 };
 
+/// A device with several pairs whose driver takes all that it is offered.
+class Nic {
+public:
+    explicit Nic(const MacAddress& mac)
+        : device_{std::move(virtio::VirtioNet::create(board_.memory, board_.clock, {mac, 1500, kPairs}))
+                      .value()},
+          transport_{*device_, board_.interrupts, &board_.line} {
+        board_.bridge.attach(1, transport_).value();
+        driver_ = std::make_unique<fake::VirtioDriver>(board_, 1);
+        driver_->start(driver_->offered(), kEntries);
+        for (unsigned pair = 0; pair < kPairs; ++pair)
+            for (unsigned i = 0; i < kBufferCount; ++i)
+                driver_->queues.at(2 * pair).add({{kBuffers + 0x1000 * i, 0x1000, true}});
+        for (unsigned pair = 0; pair < kPairs; ++pair)
+            driver_->kick(2 * pair);
+    }
+    virtio::VirtioNet& device() { return *device_; }
+    void command(std::span<const std::uint8_t> bytes, unsigned piece) { put(2 * kPairs, bytes, piece, true); }
+    void send(std::span<const std::uint8_t> bytes, unsigned piece) {
+        put(1 + 2 * (piece % kPairs), bytes, piece, false);
+    }
+
+private:
+    static constexpr unsigned kPairs = 3;
+    static constexpr std::uint16_t kEntries = 256;
+    static constexpr unsigned kBufferCount = 64;
+    static constexpr Gpa kBuffers{0x20'0000};
+    static constexpr Gpa kSent{0x10'0000};
+
+    void put(unsigned queue, std::span<const std::uint8_t> bytes, unsigned piece, bool answered) {
+        std::vector<fake::DriverBuffer> chain;
+        bytes = bytes.first(std::min<std::size_t>(bytes.size(), 0x8000));
+        const auto size = static_cast<std::uint32_t>(bytes.size());
+        board_.memory.write(kSent, std::as_bytes(bytes)).value();
+        const std::uint32_t step = std::max(piece + 1, size / 32 + 1);
+        for (std::uint32_t at = 0; at < size; at += step)
+            chain.push_back({kSent + at, std::min(step, size - at), false});
+        if (answered)
+            chain.push_back({kSent + size, 1, true});
+        driver_->queues.at(queue).add(chain);
+        driver_->kick(queue);
+        driver_->queues.at(queue).take_used();
+    }
+
+    fake::Board board_;
+    std::unique_ptr<virtio::VirtioNet> device_;
+    virtio::VirtioPciTransport transport_;
+    std::unique_ptr<fake::VirtioDriver> driver_;
+};
+
+/// Commands that say how long they are in the input, of classes that exist mostly.
+void command_nic(Nic& nic, std::span<const std::uint8_t> bytes) {
+    for (unsigned i = 0; i < 8 && bytes.size() > 4; ++i) {
+        const std::size_t size = std::min<std::size_t>(bytes[0] + 256u * (bytes[1] & 3), bytes.size());
+        std::vector<std::uint8_t> command{bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)};
+        if (command.size() > 2)
+            command.erase(command.begin(), command.begin() + 2);
+        if (!command.empty())
+            command[0] &= 7;
+        nic.command(command, bytes[2]);
+        bytes = bytes.subspan(std::max<std::size_t>(size, 1));
+    }
+}
+
+/// A device's whole life: it sends before and after the commands, and gets `frame`, of a valid offload.
+void use_nic(net::Switch& lan, std::span<const std::uint8_t> bytes, const Frame* frame) {
+    constexpr MacAddress kMac{2, 0, 0, 0, 0, 1};
+    constexpr std::uint16_t kVlan = 100;
+    Nic nic{kMac};
+    net::SwitchPort* port =
+        lan.add_port(nic.device(), {net::PortOptions::Kind::access, kMac, kVlan, 0}).value();
+    nic.device().connect(port);
+    nic.send(bytes, bytes[1]);
+    command_nic(nic, bytes);
+    nic.send(bytes, bytes[3]);
+    if (frame != nullptr)
+        nic.device().receive(*frame);
+    nic.device().connect(nullptr);
+    lan.remove_port(*port);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -57,14 +140,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::memcpy(&offload.gso_size, data + 4, 2);
     std::memcpy(&offload.checksum_start, data + 6, 2);
     std::memcpy(&offload.checksum_offset, data + 8, 2);
-    if (!net::is_valid(offload, length))
-        return 0;
+    const bool valid = net::is_valid(offload, length);
     std::vector<FrameSegment> segments;
     const std::uint32_t piece = std::max<std::uint32_t>(data[3], length / 60 + 1);
     for (std::uint32_t at = 0; at < length; at += piece)
         segments.push_back({reinterpret_cast<const std::byte*>(bytes) + at, std::min(piece, length - at)});
     Frame frame{{}, segments, length, offload};
     net::copy_from(frame.segments, 0, frame.header);
+    if ((data[0] & 0x10) != 0)
+        use_nic(**lan, {data, size}, valid ? &frame : nullptr);
+    if (!valid)
+        return 0;
     std::uint64_t retry_at = 0;
     if (access)
         (*access)->send(frame, retry_at);

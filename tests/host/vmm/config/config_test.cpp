@@ -86,6 +86,8 @@ switch = "wan"
 mac = "52:54:00:00:00:01"
 vlan = 10
 rate = "100Mbit"
+mtu = 9000
+queues = 8
 [[vm.nic]]
 switch = "lan"
 
@@ -152,6 +154,9 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.nics[0].mac == MacAddress{0x52, 0x54, 0, 0, 0, 1});
     CHECK(web.nics[0].vlan == 10);
     CHECK(web.nics[0].rate == 100'000'000);
+    CHECK(web.nics[0].mtu == 9000);
+    CHECK(web.nics[0].queues == 8);
+    CHECK(web.nics[1].mtu == 1500);
     CHECK(web.nics[1].switch_index == 0);
     CHECK(web.nics[1].mac[0] == 0x52);
     CHECK(memory_needed(web) == 256 * kMiB + 16384);
@@ -264,6 +269,11 @@ TEST_CASE("NICs name a switch and have an address of their own", "[config]") {
     CHECK(nic("switch='lan'\nvlan=4095") == "8: vlan: 4095 is out of range; allowed: 1 to 4094");
     CHECK(nic("switch='lan'\nrate='100'").find("8: rate: \"100\" is not possible") == 0);
     CHECK(nic("switch='lan'\nrate='0kbit'").find("8: rate") == 0);
+    CHECK(nic("switch='lan'\nmtu=67") == "8: mtu: 67 is out of range; allowed: 68 to 65535");
+    CHECK(nic("switch='lan'\nmtu=65536").find("8: mtu") == 0);
+    CHECK(nic("switch='lan'\nmtu='1500'").find("8: mtu") == 0);
+    CHECK(nic("switch='lan'\nqueues=0") == "8: queues: 0 is out of range; allowed: 1 to 8");
+    CHECK(nic("switch='lan'\nqueues=9").find("8: queues") == 0);
     CHECK(nic("switch='lan'\nmac='53:54:00:00:00:01'").find("8: mac") == 0);
     CHECK(nic("switch='lan'\nmac='x'").find("8: mac: \"x\" is not possible; allowed: six bytes") == 0);
     CHECK(device_error("[[vm.nic]]\nswitch='lan'\nmac='52:54:00:00:00:01'\n"
@@ -271,6 +281,21 @@ TEST_CASE("NICs name a switch and have an address of their own", "[config]") {
               .find("11: mac: \"52:54:00:00:00:01\" is the address of another NIC") == 0);
     CHECK(errors_of("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='x'\n") ==
           std::vector<std::string>{"6: switch: \"x\" is not defined; there is no [switch.NAME] at all"});
+}
+
+TEST_CASE("a NIC has a pair of queues for each CPU, up to four, unless it is told", "[config]") {
+    const auto queues = [](unsigned cpus, const std::string& nic) {
+        return parse("[switch.s]\n[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\nnic=[{switch='s'" + nic +
+                     "}]\ncpus=" + std::to_string(cpus) + "\n")
+            .config.vms[0]
+            .nics[0]
+            .queues;
+    };
+    CHECK(queues(1, "") == 1);
+    CHECK(queues(3, "") == 3);
+    CHECK(queues(64, "") == 4);
+    CHECK(queues(1, ",queues=5") == 5);
+    CHECK(queues(64, ",queues=1") == 1);
 }
 
 TEST_CASE("a derived address avoids those that are written down", "[config]") {

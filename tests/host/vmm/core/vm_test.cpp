@@ -62,6 +62,30 @@ TEST_CASE("a VM is built with its RAM mapped, its kernel loaded and its devices 
     CHECK(f.stops == 0);
 }
 
+TEST_CASE("a NIC has the MTU and the queues of its configuration", "[core]") {
+    VmFixture f;
+    auto& config = f.add("a");
+    config.nics[0].mtu = 9000;
+    config.nics[0].queues = 3;
+    const VmServices services = f.services();
+    auto vm = Vm::create(config, services, {f.consoles.serial, f.consoles.debug}).value();
+    IoDevice& ecam = vm->board().pci().ecam();
+    constexpr std::uint64_t kNetworkDevice = 0x1041'1af4;
+    std::uint64_t nic = 0;
+    while (nic < 32 << 15 && ecam.read(nic, 4) != kNetworkDevice)
+        nic += 1 << 15;
+    REQUIRE(nic < 32 << 15);
+    // The window into BARs [virtio1.2 4.1.4.9 PCI configuration access capability]
+    std::uint64_t window = nic + ecam.read(nic + pci::kCapabilities, 1);
+    while (ecam.read(window, 1) != pci::kCapabilityVendor || ecam.read(window + 3, 1) != 5)
+        window = nic + ecam.read(window + 1, 1);
+    constexpr std::uint64_t kPairsAndMtu = 8;
+    ecam.write(window + 4, 1, 0);
+    ecam.write(window + 8, 4, virtio::VirtioPciTransport::kDeviceOffset + kPairsAndMtu);
+    ecam.write(window + 12, 4, 4);
+    CHECK(ecam.read(window + 16, 4) == (9000u << 16 | 3));
+}
+
 TEST_CASE("a VM that cannot be built leaves nothing behind, whichever allocation fails", "[core]") {
     VmFixture f;
     const auto& config = f.add("a");

@@ -414,5 +414,7 @@ TEST_CASE("a device is made in full or not at all", "[virtio]") {
     fake::Board board;
     TestDisk disk{{64, 512, false, false}};
     CHECK(VirtioBlk::create(disk, board.memory, board.clock, {0, ""}).error() == Error::invalid_argument);
-    CHECK(VirtioBlk::create(disk, board.memory, board.clock, {17, ""}).error() == Error::invalid_argument);
+    const unsigned too_many = VirtioDevice::kMaxQueues + 1;
+    CHECK(VirtioBlk::create(disk, board.memory, board.clock, {too_many, ""}).error() ==
+          Error::invalid_argument);
 }

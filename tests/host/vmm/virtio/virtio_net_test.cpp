@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "catch.hpp"
-#include "fakes/virtio_driver.hpp"
-#include "vmm/net/frame_fixture.hpp"
-#include "vmm/net/switch.hpp"
-#include "vmm/virtio/virtio_net.hpp"
-#include "vmm/virtio/virtio_pci.hpp"
+#include "vmm/virtio/net_fixture.hpp"
 
 #include <thread>
 
@@ -12,140 +7,7 @@ namespace {
 
 using namespace hv;
 using namespace hv::virtio;
-using test::Bytes;
-
-constexpr std::uint64_t kRing = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
-constexpr std::uint64_t kOffloads = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 |
-                                    VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6;
-constexpr std::uint64_t kFull = kRing | kOffloads | VIRTIO_NET_F_MRG_RXBUF;
-
-MacAddress mac(unsigned index) {
-    return {0x52, 0x54, 0, 0, 0, static_cast<std::uint8_t>(index)};
-}
-
-/// A VM with one NIC, on a switch that it shares with others.
-struct Guest {
-    static constexpr Gpa kTransmit{0x20'0000};
-    static constexpr Gpa kReceive{0x50'0000};
-
-    Guest(net::Switch& lan, unsigned index, std::uint64_t features = kFull, std::uint16_t queue_size = 64)
-        : board{index},
-          own_mac{mac(index)},
-          device{std::move(VirtioNet::create(board.memory, board.clock, {own_mac, 1500})).value()},
-          transport{*device, board.interrupts, &board.line},
-          lan_{lan} {
-        REQUIRE(board.bridge.attach(1, transport));
-        port = lan.add_port(*device, {net::PortOptions::Kind::access, own_mac, 0, 0}).value();
-        device->connect(port);
-        driver = std::make_unique<fake::VirtioDriver>(board, 1);
-        driver->start(features, queue_size);
-    }
-    ~Guest() {
-        device->connect(nullptr);
-        lan_.remove_port(*port);
-    }
-    fake::DriverQueue& rx() { return driver->queues.at(0); }
-    fake::DriverQueue& tx() { return driver->queues.at(1); }
-    /// Gives the device `count` buffers of `size` bytes.
-    void fill(unsigned count, std::uint32_t size) {
-        for (unsigned i = 0; i < count; ++i) {
-            const Gpa at = kReceive + std::uint64_t{next_buffer++ % 40} * 0x1'1000;
-            buffers[rx().add({{at, size, true}})] = at;
-        }
-        driver->kick(0);
-    }
-    /// Puts a frame in the transmit ring, in `pieces` descriptors.
-    void queue(const Bytes& bytes, const NetHeader& header = {}, unsigned pieces = 2) {
-        const Gpa at = kTransmit + std::uint64_t{next_frame++ % 36} * 0x1'1000;
-        board.put(at, header);
-        board.memory.write(at + 12, std::as_bytes(std::span{bytes})).value();
-        std::vector<fake::DriverBuffer> chain;
-        const auto size = static_cast<std::uint32_t>(bytes.size() + 12);
-        for (std::uint32_t done = 0, i = 0; done < size; ++i) {
-            const std::uint32_t piece =
-                i + 1 >= pieces ? size - done : std::min(size - done, i == 0 ? 7u : size / pieces);
-            chain.push_back({at + done, piece, false});
-            done += piece;
-        }
-        tx().add(chain);
-    }
-    void send(const Bytes& bytes, const NetHeader& header = {}, unsigned pieces = 2) {
-        queue(bytes, header, pieces);
-        driver->kick(1);
-    }
-    struct Packet {
-        NetHeader header;
-        Bytes bytes;
-    };
-    std::optional<Packet> take() {
-        auto used = rx().take_used();
-        if (!used)
-            return std::nullopt;
-        Packet packet{};
-        Bytes all;
-        for (unsigned count = 1;; ++count) {
-            Bytes part(used->length);
-            board.memory
-                .read(buffers.at(static_cast<std::uint16_t>(used->id)),
-                      std::as_writable_bytes(std::span{part}))
-                .value();
-            all.insert(all.end(), part.begin(), part.end());
-            std::memcpy(&packet.header, all.data(), 12);
-            if (count >= packet.header.num_buffers)
-                break;
-            used = rx().take_used();
-            REQUIRE(used);
-        }
-        packet.bytes.assign(all.begin() + 12, all.end());
-        return packet;
-    }
-    unsigned reclaim() {
-        unsigned count = 0;
-        while (tx().take_used())
-            ++count;
-        return count;
-    }
-    bool needs_reset() { return (driver->status() & DEVICE_NEEDS_RESET) != 0; }
-
-    fake::Board board;
-    MacAddress own_mac;
-    std::unique_ptr<VirtioNet> device;
-    VirtioPciTransport transport;
-    net::SwitchPort* port{nullptr};
-    std::unique_ptr<fake::VirtioDriver> driver;
-    std::map<std::uint16_t, Gpa> buffers;
-
-private:
-    net::Switch& lan_;
-    unsigned next_buffer{0};
-    unsigned next_frame{0};
-};
-
-struct Network {
-    fake::ManualClock clock;
-    std::unique_ptr<net::Switch> lan{std::move(net::Switch::create(clock)).value()};
-};
-
-Bytes addressed(Bytes bytes, unsigned to, unsigned from) {
-    const MacAddress target = mac(to);
-    const MacAddress source = mac(from);
-    std::copy(target.begin(), target.end(), bytes.begin());
-    std::copy(source.begin(), source.end(), bytes.begin() + 6);
-    return bytes;
-}
-
-Bytes plain(unsigned to, unsigned from, std::size_t size = 60) {
-    Bytes bytes(size);
-    for (std::size_t i = 0; i < size; ++i)
-        bytes[i] = static_cast<std::uint8_t>(i * 3);
-    test::put16(bytes, 12, 0x0806);
-    return addressed(bytes, to, from);
-}
-
-NetHeader header_for(const FrameOffload& offload) {
-    return {VIRTIO_NET_HDR_F_NEEDS_CSUM, offload.gso_type,        0, offload.gso_size,
-            offload.checksum_start,      offload.checksum_offset, 0};
-}
+using namespace hv::test;
 
 }  // namespace
 
@@ -186,15 +48,77 @@ TEST_CASE("the configuration space tells address, MTU and link", "[virtio]") {
     CHECK(a.reclaim() == 1);
 }
 
+TEST_CASE("while the link is down frames are lost, and nobody waits", "[virtio]") {
+    Network network;
+    Guest a{*network.lan, 1};
+    Guest b{*network.lan, 2};
+    const auto status = [&] { return b.driver->device_config(6, 2); };
+    b.fill(1, 2048);
+    for (unsigned i = 0; i < 3; ++i)
+        a.queue(plain(2, 1));
+    a.driver->kick(1);
+    CHECK(a.reclaim() == 1);  // the others wait for buffers
+    const unsigned interrupts = b.driver->config_interrupts();
+    b.device->set_link(VirtioNet::Link::down);
+    CHECK(a.reclaim() == 2);
+    CHECK(status() == 0);
+    b.device->set_link(VirtioNet::Link::down);
+    CHECK(b.driver->config_interrupts() == interrupts + 1);
+    b.fill(2, 2048);
+    CHECK(b.take());
+    a.send(plain(2, 1));
+    b.send(plain(1, 2));
+    CHECK_FALSE(b.take());
+    CHECK(a.reclaim() == 1);
+    CHECK(b.reclaim() == 1);
+    b.device->set_link(VirtioNet::Link::up);
+    CHECK(status() == VIRTIO_NET_S_LINK_UP);
+    CHECK(b.driver->config_interrupts() == interrupts + 2);
+    a.send(plain(2, 1));
+    CHECK(b.take());
+}
+
+TEST_CASE("a cable that is plugged in while the link is down waits for it", "[virtio]") {
+    Network network;
+    Guest a{*network.lan, 1};
+    a.device->set_link(VirtioNet::Link::down);
+    a.device->connect(nullptr);
+    a.device->connect(a.port);
+    CHECK(a.driver->device_config(6, 2) == 0);
+    a.device->set_link(VirtioNet::Link::up);
+    CHECK(a.driver->device_config(6, 2) == VIRTIO_NET_S_LINK_UP);
+}
+
+TEST_CASE("frames beyond the MTU reach no driver that knows it", "[virtio]") {
+    Network network;
+    Guest a{*network.lan, 1, kFull, 64, 9000};
+    Guest b{*network.lan, 2, kFull | VIRTIO_NET_F_MTU};
+    Guest c{*network.lan, 3};
+    b.fill(8, 9100);
+    c.fill(8, 9100);
+    CHECK(a.driver->device_config(10, 2) == 9000);
+    a.send(plain(2, 1, 1519));
+    CHECK_FALSE(b.take());
+    a.send(plain(2, 1, 1518));
+    CHECK(b.take());
+    a.send(plain(3, 1, 9018));
+    CHECK(c.take());
+    a.send(plain(3, 1, 9019));
+    CHECK_FALSE(c.take());
+    CHECK(a.device->counters().malformed == 1);
+}
+
 TEST_CASE("large frames pass unsegmented over as many buffers as they need", "[virtio]") {
     Network network;
     Guest a{*network.lan, 1};
     Guest b{*network.lan, 2};
     std::mt19937 random{1};
     for (const std::uint32_t buffer : {1526u, 4096u, 65562u, 13u}) {
-        const test::TcpFrame tcp{.ipv6 = buffer == 4096, .payload = buffer == 13 ? 40u : 60'000u};
+        const bool ipv6 = buffer == 4096;
+        const std::size_t most = 65'535 - (ipv6 ? 60 : 40);
+        const test::TcpFrame tcp{.ipv6 = ipv6, .payload = buffer == 13 ? 40u : most};
         const Bytes bytes = addressed(tcp.build(random), 2, 1);
-        b.fill(41, buffer);
+        b.fill(44, buffer);
         a.send(bytes, header_for(tcp.offload(1448)), 17);
         const auto packet = b.take();
         REQUIRE(packet);
