@@ -7,6 +7,8 @@
 #include <algorithm>
 
 namespace hv::boot {
+using pci::InterruptGate;
+
 namespace {
 
 /// No register that a driver here uses lies further inside.
@@ -40,19 +42,20 @@ Expected<DeviceRegisters*> PciDevice::bar(unsigned index) const {
 }
 
 Expected<unsigned> PciDevice::connect(HostInterrupts& interrupts, Means means, unsigned wanted,
-                                      pci::InterruptGate::Handler handler, void* context) {
+                                      InterruptGate::Handler handler, void* context) {
+    InterruptGate::Source& source = *this;
     const auto table = pci::find_msix(config_, function_);
     if (table && means != Means::single_vector) {
-        gate_.emplace(clock_, *this, handler, context);
+        gate_.emplace(clock_, source, handler, context);
         return connect_msix(interrupts, *table, wanted);
     }
     if (means == Means::msix_only)
         return Unexpected{Error::unsupported};
     if (pci::find_capability(config_, function_, pci::Capability::msi)) {
-        gate_.emplace(clock_, *this, handler, context);
+        gate_.emplace(clock_, source, handler, context);
         HV_TRY(connect_msi(interrupts));
     } else {
-        gate_.emplace(clock_, *this, handler, context, kWirePollNs);
+        gate_.emplace(clock_, source, handler, context, kWirePollNs);
         HV_TRY(connect_wire(interrupts));
     }
     return 1;
