@@ -51,6 +51,14 @@ struct BlockGeometry {
     bool can_discard;
 };
 
+/// Whether these are sectors of the disk, and whole logical blocks.
+[[nodiscard]] inline bool lies_on_disk(const BlockGeometry& geometry, std::uint64_t sector,
+                                       std::uint64_t sectors) {
+    const std::uint64_t unit = geometry.logical_block_size / kSectorSize;
+    return sector <= geometry.sectors && sectors <= geometry.sectors - sector && sector % unit == 0 &&
+           sectors % unit == 0;
+}
+
 class BlockDevice {
 public:
     virtual ~BlockDevice() = default;

@@ -27,6 +27,8 @@ inline constexpr std::uint32_t kMaxVcpus = 64;
 inline constexpr std::size_t kMaxDisks = 16;  ///< of one VM: they and its NICs share 32 PCI slots with others
 inline constexpr std::size_t kMaxNics = 8;
 inline constexpr unsigned kMaxNicQueues = 8;
+inline constexpr std::uint32_t kMaxDiskQueues = 16;
+inline constexpr std::size_t kMaxSerial = 20;
 inline constexpr std::size_t kMaxModules = 64;
 
 struct HostConfig {
@@ -44,6 +46,10 @@ struct DiskConfig {
     std::string_view name;  ///< file, disk or partition label; empty for DiskSource::ram
     std::uint64_t size{0};  ///< bytes, a multiple of 4 KiB; DiskSource::ram alone
     DiskMode mode{DiskMode::read_only};
+    std::uint64_t rate{0};      ///< bytes per second; 0: no limit
+    std::uint64_t iops{0};      ///< requests per second; 0: no limit
+    std::uint32_t queues{1};    ///< at most kMaxDiskQueues
+    std::string_view serial{};  ///< at most kMaxSerial printable characters; empty: `name`
 };
 
 struct NicConfig {

@@ -100,6 +100,7 @@ Expected<void> ConfigReader::vm(const Node& node) {
     }
     choose_queues(made);
     check_room(node, made);
+    choose_disk_queues(made);
     made.valid = errors_.count() == errors_before && !broken_;
     return out_.vms.push(std::move(made));
 }

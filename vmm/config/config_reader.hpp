@@ -46,6 +46,10 @@ private:
     Expected<void> nics(const Node& value, VmConfig& out);
     Expected<void> disk_source(const Node& value, DiskConfig& out);
     Expected<void> disk_mode(const Node& value, DiskConfig& out);
+    Expected<void> disk_rate(const Node& value, DiskConfig& out);
+    Expected<void> disk_iops(const Node& value, DiskConfig& out);
+    Expected<void> disk_queues(const Node& value, DiskConfig& out);
+    Expected<void> disk_serial(const Node& value, DiskConfig& out);
     Expected<void> nic_switch(const Node& value, NicConfig& out);
     Expected<void> nic_mac(const Node& value, NicConfig& out);
     Expected<void> nic_vlan(const Node& value, NicConfig& out);
@@ -55,6 +59,8 @@ private:
 
     // What takes more than one key to judge.
     Expected<void> disk(const Node& node, VmConfig& out);
+    /// Once the VM's cpus are known.
+    static void choose_disk_queues(VmConfig& vm);
     void check_disk_mode(const Node& node, const DiskConfig& disk, bool has_mode);
     void check_disk_sharing(const Node& node, const DiskConfig& disk, const VmConfig& vm);
     static void choose_queues(VmConfig& vm);

@@ -6,6 +6,12 @@
 #include <algorithm>
 
 namespace hv::config {
+namespace {
+
+constexpr std::uint64_t kMaxIops = 1'000'000'000;
+constexpr std::uint32_t kDefaultDiskQueues = 4;
+
+}  // namespace
 
 // --- [[vm.disk]]
 // -------------------------------------------------------------------------------------------------------
@@ -15,14 +21,17 @@ Expected<void> ConfigReader::disks(const Node& value, VmConfig& out) {
 }
 
 Expected<void> ConfigReader::disk(const Node& node, VmConfig& out) {
-    static constexpr Key<ConfigReader, DiskConfig> kKeys[] = {{"source", &ConfigReader::disk_source, true},
-                                                              {"mode", &ConfigReader::disk_mode}};
+    static constexpr Key<ConfigReader, DiskConfig> kKeys[] = {
+        {"source", &ConfigReader::disk_source, true}, {"mode", &ConfigReader::disk_mode},
+        {"rate", &ConfigReader::disk_rate},           {"iops", &ConfigReader::disk_iops},
+        {"queues", &ConfigReader::disk_queues},       {"serial", &ConfigReader::disk_serial}};
     if (out.disks.size() == kMaxDisks) {
         errors_.add(node.line, "more than %zu disks; allowed: at most %zu", kMaxDisks, kMaxDisks);
         return {};
     }
     const std::size_t errors_before = errors_.count();
     DiskConfig made;
+    made.queues = 0;  // choose_disk_queues()
     HV_TRY(table(node, "[[vm.disk]]", kKeys, made));
     const bool has_mode = document_.find(node, "mode") != nullptr;
     if (!has_mode && made.source == DiskSource::ram)
@@ -66,6 +75,42 @@ Expected<void> ConfigReader::disk_mode(const Node& value, DiskConfig& out) {
         {"ro", DiskMode::read_only}, {"rw", DiskMode::read_write}, {"cow", DiskMode::copy_on_write}};
     out.mode = choice(value, kChoices).value_or(out.mode);
     return {};
+}
+
+Expected<void> ConfigReader::disk_rate(const Node& value, DiskConfig& out) {
+    out.rate = size(value, 1024, "a multiple of \"1K\" a second, such as \"100M\"").value_or(0);
+    return {};
+}
+
+Expected<void> ConfigReader::disk_iops(const Node& value, DiskConfig& out) {
+    out.iops = integer(value, 1, kMaxIops).value_or(0);
+    return {};
+}
+
+Expected<void> ConfigReader::disk_queues(const Node& value, DiskConfig& out) {
+    out.queues = static_cast<std::uint32_t>(integer(value, 1, kMaxDiskQueues).value_or(0));
+    return {};
+}
+
+Expected<void> ConfigReader::disk_serial(const Node& value, DiskConfig& out) {
+    constexpr const char* kAllowed = "1 to 20 printable ASCII characters";
+    static_assert(kMaxSerial == 20);
+    const auto text = string(value, kAllowed);
+    if (!text)
+        return {};
+    if (text->empty() || text->size() > kMaxSerial ||
+        !std::all_of(text->begin(), text->end(), [](char c) { return c >= 0x20 && c < 0x7f; }))
+        errors_.add(value.line, "serial: \"%.*s\" is not possible; allowed: %s", HV_TEXT(*text), kAllowed);
+    else
+        out.serial = *text;
+    return {};
+}
+
+/// A queue for each vCPU lets none wait for another's; more than a few gain nothing.
+void ConfigReader::choose_disk_queues(VmConfig& vm) {
+    for (DiskConfig& disk : vm.disks)
+        if (disk.queues == 0)
+            disk.queues = std::min(vm.cpus, kDefaultDiskQueues);
 }
 
 void ConfigReader::check_disk_mode(const Node& node, const DiskConfig& disk, bool has_mode) {

@@ -20,7 +20,13 @@ Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& confi
         return Unexpected{Error::no_memory};
     HV_TRY(disk->open(services, vm));
     BlockDevice& contents = disk->overlay_ != nullptr ? *disk->overlay_ : *disk->source_;
-    disk->device_ = HV_TRY(virtio::VirtioBlk::create(contents, memory, services.clock, {1, config.name}));
+    static_assert(config::kMaxDiskQueues <= virtio::VirtioBlk::kMaxQueues);
+    disk->device_ =
+        HV_TRY(virtio::VirtioBlk::create(contents, memory, services.clock,
+                                         {.queues = config.queues,
+                                          .serial = config.serial.empty() ? config.name : config.serial,
+                                          .bytes_per_second = config.rate,
+                                          .requests_per_second = config.iops}));
     const unsigned slot = board.pci().free_device();
     if (slot == PciHostBridge::kDevices)
         return Unexpected{Error::out_of_range};

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "vmm/base/guarded.hpp"
+#include "vmm/base/token_bucket.hpp"
 #include "vmm/net/station.hpp"
-#include "vmm/net/token_bucket.hpp"
 
 #include <array>
 #include <atomic>

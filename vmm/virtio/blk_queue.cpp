@@ -18,6 +18,11 @@ constexpr std::uint8_t status_of(BlockStatus status) {
     return VIRTIO_BLK_S_IOERR;
 }
 
+void make_flush(BlockRequest& request) {
+    request.operation = BlockRequest::Operation::flush;
+    request.sector = request.sector_count = 0;
+}
+
 /// A mask of `count` consecutive ones inside `free`, or 0. `count` is 0 to 64.
 std::uint64_t find_run(std::uint64_t free, unsigned count) {
     std::uint64_t starts = free;  // bit i: a run of as many ones as counted so far starts there
@@ -67,6 +72,7 @@ Expected<void> BlkQueue::start(const QueueLayout& layout, std::uint64_t features
 void BlkQueue::stop() {
     turn_.close();
     clock_.disarm(*this);
+    device_.throttle_.forget(index_);
     LockGuard guard{used_lock_};
     live_ = false;
 }
@@ -74,10 +80,11 @@ void BlkQueue::stop() {
 void BlkQueue::process() {
     if (!turn_.enter())
         return;
+    std::uint64_t resume_at = 0;  // long past: at once
     for (unsigned round = 0; round < kRounds; ++round) {
         if (ring_.has_work()) {
             batching_ = true;
-            const Progress progress = process_ring();
+            const Progress progress = process_ring(resume_at);
             batching_ = false;
             raise_due_interrupt();
             if (progress == Progress::more)
@@ -86,15 +93,26 @@ void BlkQueue::process() {
         if (!turn_.leave())
             return;
     }
-    clock_.arm(*this, clock_.now());
+    clock_.arm(*this, resume_at);
     turn_.abandon();
 }
 
-BlkQueue::Progress BlkQueue::process_ring() {
+bool BlkQueue::is_held_back(std::uint64_t& resume_at) {
+    if (!ring_.has_work())
+        return false;
+    const auto retry_at = device_.throttle_.hold_back(index_, clock_);
+    if (retry_at)
+        resume_at = *retry_at;
+    return retry_at.has_value();
+}
+
+BlkQueue::Progress BlkQueue::process_ring(std::uint64_t& resume_at) {
     Chain chain{};
     unsigned attempts_without_room = 0;
     ring_.suppress_notifications();
     for (unsigned budget = kBudget; budget > 0; --budget) {
+        if (device_.throttle_.limits() && is_held_back(resume_at)) [[unlikely]]
+            return Progress::more;
         const auto popped = ring_.pop(pieces_, chain);
         Outcome outcome = Outcome::broken;
         if (popped == Virtqueue::Pop::empty) {
@@ -123,7 +141,7 @@ BlkQueue::Progress BlkQueue::process_ring() {
 
 BlkQueue::Outcome BlkQueue::handle(Chain& chain) {
     BlkHeader header{};
-    if (chain.oversized || chain.writable_size == 0 ||
+    if (chain.writable_size == 0 ||
         take_front(chain.readable, std::as_writable_bytes(std::span{&header, 1})) != sizeof header)
         return Outcome::broken;
     chain.readable_size -= sizeof header;
@@ -131,21 +149,59 @@ BlkQueue::Outcome BlkQueue::handle(Chain& chain) {
     --chain.writable_size;
 
     std::span<const Piece> data{};
-    if (header.type == VIRTIO_BLK_T_IN)
+    if (chain.oversized) [[unlikely]]
+        data = {};  // not all of it is known: the driver took no notice of seg_max or size_max
+    else if (header.type == VIRTIO_BLK_T_IN)
         data = chain.writable;
     else if (header.type == VIRTIO_BLK_T_OUT)
         data = chain.readable;
+    else if (header.type == VIRTIO_BLK_T_DISCARD || header.type == VIRTIO_BLK_T_WRITE_ZEROES)
+        return handle_ranges(header.type, chain, status);
     Slot* slot = take_slot(data);
     if (slot == nullptr)
         return Outcome::no_room;
     slot->head = chain.head;
     slot->status = status;
     slot->written = 1;
-    if (const auto answer = prepare(*slot, header, chain))
+    const auto answer = chain.oversized ? std::optional{VIRTIO_BLK_S_IOERR} : prepare(*slot, header, chain);
+    if (device_.throttle_.limits()) [[unlikely]]
+        device_.throttle_.spend(answer ? 0 : slot->request.sector_count * kSectorSize);
+    if (answer)
         complete(*slot, *answer);
     else
         device_.disk_.submit(slot->request);
     return Outcome::handled;
+}
+
+BlkQueue::Outcome BlkQueue::handle_ranges(std::uint32_t type, const Chain& chain, std::byte* status) {
+    const std::uint32_t free = free_ranges_.load();
+    Slot* slot = free == 0 ? nullptr : take_slot({});
+    if (slot == nullptr)
+        return Outcome::no_room;
+    slot->head = chain.head;
+    slot->status = status;
+    slot->written = 1;
+    BlkRanges& ranges = ranges_[static_cast<unsigned>(std::countr_zero(free))];
+    const auto answer = ranges.read(type, chain.readable, chain.readable_size, device_.geometry());
+    // Zeroes may have to be written like other data.
+    if (device_.throttle_.limits())
+        device_.throttle_.spend(answer || !ranges.writes_zeroes() ? 0 : ranges.sectors() * kSectorSize);
+    if (answer) {
+        complete(*slot, *answer);
+        return Outcome::handled;
+    }
+    free_ranges_.fetch_and(~(free & -free));
+    const bool stable = ranges.writes_zeroes() && !device_.writeback_.load(std::memory_order_relaxed);
+    ranges.start(device_.disk_, stable ? BlkRanges::Then::flush : BlkRanges::Then::nothing, on_ranges_done,
+                 slot);
+    return Outcome::handled;
+}
+
+void BlkQueue::on_ranges_done(BlkRanges& ranges, BlockStatus status) {
+    Slot& slot = *static_cast<Slot*>(ranges.context());
+    BlkQueue& queue = *slot.queue;
+    queue.free_ranges_.fetch_or(1u << (&ranges - queue.ranges_.data()));
+    queue.complete(slot, status_of(status));
 }
 
 std::optional<std::uint8_t> BlkQueue::prepare(Slot& slot, const BlkHeader& header, const Chain& chain) {
@@ -159,26 +215,12 @@ std::optional<std::uint8_t> BlkQueue::prepare(Slot& slot, const BlkHeader& heade
         request.operation = BlockRequest::Operation::write;
         return prepare_transfer(slot, header, chain.readable_size);
     case VIRTIO_BLK_T_FLUSH:
-        request.operation = BlockRequest::Operation::flush;
-        request.sector = request.sector_count = 0;
+        make_flush(request);
         count(device_.counters_.flushes);
         return std::nullopt;
     case VIRTIO_BLK_T_GET_ID: return answer_id(slot, chain.writable);
-    case VIRTIO_BLK_T_DISCARD:
-        request.operation = BlockRequest::Operation::discard;
-        return prepare_range(slot, header, chain);
-    case VIRTIO_BLK_T_WRITE_ZEROES:
-        request.operation = BlockRequest::Operation::write_zeroes;
-        return prepare_range(slot, header, chain);
     default: return VIRTIO_BLK_S_UNSUPP;
     }
-}
-
-bool BlkQueue::lies_on_disk(std::uint64_t sector, std::uint64_t sectors) const {
-    const BlockGeometry& geometry = device_.geometry_;
-    const std::uint64_t unit = geometry.logical_block_size / kSectorSize;
-    return sector <= geometry.sectors && sectors <= geometry.sectors - sector && sector % unit == 0 &&
-           sectors % unit == 0;
 }
 
 std::optional<std::uint8_t> BlkQueue::prepare_transfer(Slot& slot, const BlkHeader& header,
@@ -186,8 +228,8 @@ std::optional<std::uint8_t> BlkQueue::prepare_transfer(Slot& slot, const BlkHead
     BlockRequest& request = slot.request;
     const bool write = request.operation == BlockRequest::Operation::write;
     const std::uint64_t sectors = bytes / kSectorSize;
-    if (bytes % kSectorSize != 0 || !lies_on_disk(header.sector, sectors) ||
-        (write && device_.geometry_.read_only)) {
+    if (bytes % kSectorSize != 0 || !lies_on_disk(device_.geometry(), header.sector, sectors) ||
+        (write && device_.geometry().read_only)) {
         slot.written = 1;
         return VIRTIO_BLK_S_IOERR;
     }
@@ -197,27 +239,8 @@ std::optional<std::uint8_t> BlkQueue::prepare_transfer(Slot& slot, const BlkHead
         return VIRTIO_BLK_S_OK;
     request.sector = header.sector;
     request.sector_count = sectors;
-    return std::nullopt;
-}
-
-std::optional<std::uint8_t> BlkQueue::prepare_range(Slot& slot, const BlkHeader& header, const Chain& chain) {
-    // One segment a request, as the configuration space says.
-    BlkRange range{};
-    std::span<Piece> data = chain.readable;
-    if (chain.readable_size != sizeof range ||
-        take_front(data, std::as_writable_bytes(std::span{&range, 1})) != sizeof range)
-        return VIRTIO_BLK_S_IOERR;
-    const bool discard = header.type == VIRTIO_BLK_T_DISCARD;
-    if ((range.flags & ~kBlkRangeUnmap) != 0 || (discard && range.flags != 0) ||
-        !device_.geometry_.can_discard)
-        return VIRTIO_BLK_S_UNSUPP;
-    if (range.num_sectors > VirtioBlk::kMaxRangeSectors || !lies_on_disk(range.sector, range.num_sectors) ||
-        device_.geometry_.read_only)
-        return VIRTIO_BLK_S_IOERR;
-    if (range.num_sectors == 0)
-        return VIRTIO_BLK_S_OK;
-    slot.request.sector = range.sector;
-    slot.request.sector_count = range.num_sectors;
+    if (write && !device_.writeback_.load(std::memory_order_relaxed)) [[unlikely]]
+        request.complete = on_write_complete;
     return std::nullopt;
 }
 
@@ -253,6 +276,15 @@ BlkQueue::Slot* BlkQueue::take_slot(std::span<const Piece> pieces) {
 void BlkQueue::on_complete(BlockRequest& request, BlockStatus status) {
     Slot& slot = *static_cast<Slot*>(request.context);
     slot.queue->complete(slot, status_of(status));
+}
+
+void BlkQueue::on_write_complete(BlockRequest& request, BlockStatus status) {
+    request.complete = on_complete;
+    if (status != BlockStatus::ok)
+        return on_complete(request, status);
+    make_flush(request);
+    request.segments = {};
+    static_cast<Slot*>(request.context)->queue->device_.disk_.submit(request);
 }
 
 void BlkQueue::complete(Slot& slot, std::uint8_t status) {

@@ -7,6 +7,7 @@
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/timer.hpp"
 #include "vmm/base/turn.hpp"
+#include "vmm/virtio/blk_ranges.hpp"
 #include "vmm/virtio/virtio_blk.hpp"
 #include "vmm/virtio/virtqueue.hpp"
 
@@ -41,6 +42,8 @@ private:
     static constexpr unsigned kBudget = 2 * Virtqueue::kMaxSize;
     static constexpr unsigned kRounds = 4;
 
+    static constexpr unsigned kRangeRequests = 8;  ///< of slots_, at most
+
     struct Slot {
         BlockRequest request{};
         BlkQueue* queue{};
@@ -50,21 +53,27 @@ private:
         std::uint64_t blocks{};  ///< of segments_
     };
     enum class Progress : std::uint8_t { done, no_room, more };
-    Progress process_ring();
+    /// more: to be gone on with at `resume_at`.
+    Progress process_ring(std::uint64_t& resume_at);
+    /// Whether the rate is used up; then `resume_at` is when to look again.
+    bool is_held_back(std::uint64_t& resume_at);
     enum class Outcome : std::uint8_t { handled, no_room, broken };
     /// Starts or answers the request in `chain`, of which it trims header and status.
     Outcome handle(Chain& chain);
     /// Fills `slot` from the request. Nothing: it is for the disk; else the status to answer at once.
     std::optional<std::uint8_t> prepare(Slot& slot, const BlkHeader& header, const Chain& chain);
     std::optional<std::uint8_t> prepare_transfer(Slot& slot, const BlkHeader& header, std::uint64_t bytes);
-    std::optional<std::uint8_t> prepare_range(Slot& slot, const BlkHeader& header, const Chain& chain);
     std::uint8_t answer_id(Slot& slot, std::span<const Piece> out) const;
-    [[nodiscard]] bool lies_on_disk(std::uint64_t sector, std::uint64_t count) const;
+    /// handle() for discard and write_zeroes.
+    Outcome handle_ranges(std::uint32_t type, const Chain& chain, std::byte* status);
+    static void on_ranges_done(BlkRanges& ranges, BlockStatus status);
 
     /// A slot with room for these segments, or nullptr.
     Slot* take_slot(std::span<const Piece> pieces);
 
     static void on_complete(BlockRequest& request, BlockStatus status);
+    /// Of a write that has to be made stable.
+    static void on_write_complete(BlockRequest& request, BlockStatus status);
     /// Hands the request back to the driver and frees the slot.
     void complete(Slot& slot, std::uint8_t status);
     void raise_due_interrupt();
@@ -79,9 +88,11 @@ private:
 
     std::array<Slot, kSlots> slots_{};
     std::array<BlockSegment, Virtqueue::kMaxPieces> segments_{};
+    std::array<BlkRanges, kRangeRequests> ranges_{};
     // Taken by whoever has the turn, given back by completions.
     std::atomic<std::uint64_t> free_slots_{~std::uint64_t{0}};
     std::atomic<std::uint64_t> free_blocks_{~std::uint64_t{0}};
+    std::atomic<std::uint32_t> free_ranges_{(1u << kRangeRequests) - 1};
     std::atomic<unsigned> in_flight_{0};
     std::atomic<bool> waits_for_room_{false};
 

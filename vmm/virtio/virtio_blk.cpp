@@ -2,6 +2,7 @@
 #include "vmm/virtio/virtio_blk.hpp"
 
 #include "vmm/virtio/blk_queue.hpp"
+#include "vmm/virtio/blk_ranges.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -14,7 +15,10 @@ constexpr std::uint32_t kPhysicalBlock = 4096;
 }  // namespace
 
 VirtioBlk::VirtioBlk(BlockDevice& disk, const BlockGeometry& geometry, const Options& options)
-    : disk_{disk}, geometry_{geometry} {
+    : disk_{disk},
+      geometry_{geometry},
+      sectors_{geometry.sectors},
+      throttle_{options.bytes_per_second, options.requests_per_second} {
     if (const std::size_t length = std::min(options.serial.size(), serial_.size()); length != 0)
         std::memcpy(serial_.data(), options.serial.data(), length);
 }
@@ -41,28 +45,47 @@ std::uint64_t VirtioBlk::features() const {
                              VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
     if (geometry_.read_only)
         features |= VIRTIO_BLK_F_RO;
-    else if (geometry_.can_discard)
-        features |= VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
+    else
+        features |= VIRTIO_BLK_F_CONFIG_WCE | VIRTIO_BLK_F_WRITE_ZEROES |
+                    (geometry_.can_discard ? VIRTIO_BLK_F_DISCARD : 0);
     if (queues_.size() > 1)
         features |= VIRTIO_BLK_F_MQ;
     return features;
 }
 
+void VirtioBlk::negotiated(std::uint64_t features) {
+    // A driver that does not flush expects its writes to be stable [virtio1.2 5.2.5.2 Device Requirements:
+    // Device Initialization, 5.2.6.2 Device Requirements: Device Operation].
+    writeback_ = (features & VIRTIO_BLK_F_FLUSH) != 0;
+    writeback_writable_ = (features & VIRTIO_BLK_F_CONFIG_WCE) != 0;
+}
+
 std::uint64_t VirtioBlk::read_config(std::uint64_t offset, unsigned size) const {
     BlkConfig config{};
-    config.capacity = geometry_.sectors;
+    config.capacity = sectors_;
     config.size_max = static_cast<std::uint32_t>(GuestMemory::kGranule);
     config.seg_max = Virtqueue::kMaxSize - 2;  // header and status
     config.blk_size = geometry_.logical_block_size;
     for (std::uint32_t block = geometry_.logical_block_size; block < kPhysicalBlock; block *= 2)
         ++config.physical_block_exp;
     config.min_io_size = static_cast<std::uint16_t>(1u << config.physical_block_exp);
-    config.writeback = 1;
+    config.writeback = writeback_ ? 1 : 0;
     config.num_queues = static_cast<std::uint16_t>(queues_.size());
-    config.max_discard_sectors = config.max_write_zeroes_sectors = kMaxRangeSectors;
-    config.max_discard_seg = config.max_write_zeroes_seg = 1;
+    config.max_discard_sectors = config.max_write_zeroes_sectors = BlkRanges::kMaxRangeSectors;
+    config.max_discard_seg = config.max_write_zeroes_seg = BlkRanges::kMaxRanges;
+    config.write_zeroes_may_unmap = geometry_.can_discard ? 1 : 0;
     config.discard_sector_alignment = std::max(geometry_.logical_block_size, kPhysicalBlock) / kSectorSize;
     return read_bytes(std::as_bytes(std::span{&config, 1}), offset, size);
+}
+
+void VirtioBlk::write_config(std::uint64_t offset, unsigned size, std::uint64_t value) {
+    if (offset == offsetof(BlkConfig, writeback) && size == 1 && writeback_writable_)
+        writeback_ = value != 0;
+}
+
+void VirtioBlk::capacity_changed(std::uint64_t sectors) {
+    if (sectors_.exchange(sectors) != sectors && has_transport())
+        transport().config_changed();
 }
 
 bool VirtioBlk::start(std::uint64_t features, std::span<const QueueLayout> layouts) {
@@ -73,6 +96,7 @@ bool VirtioBlk::start(std::uint64_t features, std::span<const QueueLayout> layou
 }
 
 void VirtioBlk::stop() {
+    writeback_writable_ = false;
     for (auto& queue : queues_)
         queue->stop();
 }

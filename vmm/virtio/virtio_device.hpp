@@ -41,6 +41,8 @@ public:
     [[nodiscard]] virtual std::uint64_t features() const = 0;
     /// Whether a subset of what is offered is consistent in itself.
     [[nodiscard]] virtual bool accepts(std::uint64_t /*features*/) const { return true; }
+    /// FEATURES_OK: these are in use from now on, until the next reset. Under the transport's lock.
+    virtual void negotiated(std::uint64_t /*features*/) {}
     [[nodiscard]] virtual unsigned queue_count() const = 0;
     [[nodiscard]] virtual std::uint16_t max_queue_size(unsigned /*queue*/) const {
         return Virtqueue::kMaxSize;

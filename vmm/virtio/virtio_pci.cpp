@@ -260,6 +260,8 @@ void VirtioPciTransport::write_status(std::uint8_t value) {
             if ((features & ~offered_features()) != 0 || (features & VIRTIO_F_VERSION_1) == 0 ||
                 !device_.accepts(features))
                 added = static_cast<std::uint8_t>(added & ~FEATURES_OK);
+            else
+                device_.negotiated(features);
         }
         if (((status | added) & FEATURES_OK) == 0)
             added = static_cast<std::uint8_t>(added & ~DRIVER_OK);

@@ -82,10 +82,12 @@ private:
                 return;
             }
         }
-        if (count_ == storage_.size())
+        if (count_ == storage_.size()) [[unlikely]] {
+            // The last piece is worth more than the one before it: a request's status is there.
             oversized_ = true;
-        else
-            storage_[count_++] = {data, size};
+            readable_count_ = std::min(readable_count_, --count_);
+        }
+        storage_[count_++] = {data, size};
     }
 
     const GuestMemory& memory_;

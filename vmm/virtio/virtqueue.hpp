@@ -28,8 +28,9 @@ struct Piece {
 /// A buffer that the driver made available: what the device reads, then what it writes.
 struct Chain {
     std::uint16_t head;
-    bool
-        oversized;  ///< legal, but of more pieces than the storage holds: readable and writable are cut short
+    /// Legal, but of more pieces than the storage holds: readable and writable lack some, not their first
+    /// ones, and not the chain's last one.
+    bool oversized;
     std::span<Piece> readable;
     std::span<Piece> writable;
     std::uint64_t readable_size;

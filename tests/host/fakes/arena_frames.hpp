@@ -48,6 +48,15 @@ public:
         --out_;
     }
 
+    /// The next `count` blocks come in descending order, so that none continues the one before.
+    ArenaFrames& scatter(unsigned order, unsigned count) {
+        std::vector<Hpa> blocks;
+        while (blocks.size() < count)
+            blocks.push_back(*allocate(order));
+        for (const Hpa block : blocks)
+            free(block, order);
+        return *this;
+    }
     /// From now on `count` allocations succeed.
     void limit(std::uint64_t count) { left_ = count; }
     [[nodiscard]] std::uint64_t outstanding() const { return out_; }

@@ -24,9 +24,13 @@ namespace hv::fake {
 struct Board {
     static constexpr std::uint64_t kRam = 8 * kMiB;
 
+    enum class Ram : std::uint8_t { contiguous, scattered };  ///< its 2 MiB pieces, where the host sees them
     /// Boards that exist at once have different numbers.
-    explicit Board(unsigned number = 0)
-        : frames{kPage2M + number * 4 * kRam, kPage2M + (number + 1) * 4 * kRam} {
+    explicit Board(unsigned number = 0, Ram ram = Ram::contiguous)
+        : frames{kPage2M + number * 4 * kRam, kPage2M + (number + 1) * 4 * kRam},
+          memory{std::move(
+                     GuestMemory::create(frames.scatter(9, ram == Ram::scattered ? kRam / kPage2M : 0), kRam))
+                     .value()} {
         if (!memory_bus.add(guest_map::kEcam, guest_map::kEcamSize, bridge.ecam()) ||
             !ports.add(guest_map::kPciAddress, 8, bridge.ports()))
             std::abort();
@@ -59,7 +63,7 @@ struct Board {
     }
 
     ArenaFrames frames;
-    GuestMemory memory{std::move(GuestMemory::create(frames, kRam)).value()};
+    GuestMemory memory;
     IoBus ports{IoBus::kPortHintShift};
     IoBus memory_bus{IoBus::kMemoryHintShift};
     PciHostBridge bridge{memory_bus};

@@ -78,6 +78,10 @@ source = "ram:16K"
 [[vm.disk]]
 source = "disk:nvme0"
 mode = "rw"
+rate = "100M"
+iops = 1000
+queues = 8
+serial = "Disk 1/2"
 [[vm.disk]]
 source = "gpt:guest data"
 
@@ -146,6 +150,14 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.disks[1].mode == DiskMode::read_write);
     CHECK(web.disks[2].source == DiskSource::disk);
     CHECK(web.disks[2].mode == DiskMode::read_write);
+    CHECK(web.disks[2].rate == 100 * kMiB);
+    CHECK(web.disks[2].iops == 1000);
+    CHECK(web.disks[2].queues == 8);
+    CHECK(web.disks[2].serial == "Disk 1/2");
+    CHECK(web.disks[3].rate == 0);
+    CHECK(web.disks[3].iops == 0);
+    CHECK(web.disks[3].queues == 2);  // as many as vCPUs
+    CHECK(web.disks[3].serial.empty());
     CHECK(web.disks[3].source == DiskSource::partition);
     CHECK(web.disks[3].name == "guest data");
     CHECK(web.disks[3].mode == DiskMode::read_only);
@@ -243,10 +255,32 @@ TEST_CASE("disks have a source and a mode that fits it", "[config]") {
     CHECK(disk("source='module:x'\nmode='rw'").find("8: mode: a module cannot be \"rw\"") == 0);
     CHECK(disk("source='ram:4K'\nmode='cow'").find("8: mode: a RAM disk starts empty") == 0);
     CHECK(disk("source='ram:4K'\nmode='w'").find("8: mode: \"w\" is unknown") == 0);
+    const auto key = [&](const std::string& line) { return disk("source='ram:4K'\n" + line); };
+    CHECK(key("rate='1K'\niops=1\nqueues=16\nserial='12345678901234567890'") == "0 errors");
+    CHECK(key("rate='100'").find("8: rate: \"100\" is not possible") == 0);
+    CHECK(key("rate=0").find("8: rate: ") == 0);
+    CHECK(key("iops=0").find("8: iops: 0 is out of range; allowed: 1 to 1000000000") == 0);
+    CHECK(key("queues=0").find("8: queues: 0 is out of range; allowed: 1 to 16") == 0);
+    CHECK(key("queues=17").find("8: queues: ") == 0);
+    CHECK(key("serial=''").find("8: serial: \"\" is not possible; allowed: 1 to 20 printable") == 0);
+    CHECK(key("serial='123456789012345678901'").find("8: serial: ") == 0);
+    CHECK(key("serial='\u00e4'").find("8: serial: ") == 0);
+    CHECK(key("serial=\"\\t\"").find("8: serial: ") == 0);
     std::string many;
     for (std::size_t i = 0; i <= kMaxDisks; ++i)
         many += "[[vm.disk]]\nsource='ram:4K'\n";
     CHECK(device_error(many).find("more than 16 disks") != std::string::npos);
+}
+
+TEST_CASE("a disk has a queue for each vCPU, up to four, unless it says otherwise", "[config]") {
+    for (const std::uint32_t cpus : {1u, 3u, 4u, 64u}) {
+        // The key may stand behind the disk.
+        const ConfigResult result =
+            parse("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\ndisk=[{source='ram:4K'}]\ncpus=" +
+                  std::to_string(cpus) + "\n");
+        REQUIRE(result.errors.empty());
+        CHECK(result.config.vms[0].disks[0].queues == std::min(cpus, 4u));
+    }
 }
 
 TEST_CASE("a disk that one VM writes is its own", "[config]") {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
-#include "fakes/virtio_driver.hpp"
-#include "vmm/virtio/virtio_blk.hpp"
-#include "vmm/virtio/virtio_pci.hpp"
+#include "vmm/virtio/blk_fixture.hpp"
 
 #include <cstdint>
 #include <random>
@@ -11,115 +9,10 @@
 namespace {
 
 using namespace hv;
+using namespace hv::test;
 using namespace hv::virtio;
-
-constexpr std::uint64_t kRing = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
-constexpr std::uint32_t kIn = 0, kOut = 1, kFlush = 4, kGetId = 8, kDiscard = 11, kWriteZeroes = 13;
-constexpr std::uint8_t kOk = 0, kIoError = 1, kUnsupported = 2, kUntouched = 0xee;
-
-/// A disk in memory that completes at once, or when the test says so.
-class TestDisk final : public BlockDevice {
-public:
-    explicit TestDisk(BlockGeometry geometry) : geometry_{geometry}, bytes(geometry.sectors * kSectorSize) {}
-    [[nodiscard]] BlockGeometry geometry() const override { return geometry_; }
-    void submit(BlockRequest& request) override {
-        if (deferred) {
-            std::lock_guard guard{mutex_};
-            waiting.push_back(&request);
-        } else {
-            finish(request);
-        }
-    }
-    void finish(BlockRequest& request) {
-        std::byte* at = bytes.data() + request.sector * kSectorSize;
-        std::uint64_t total = 0;
-        for (const BlockSegment& segment : request.segments) {
-            if (request.operation == BlockRequest::Operation::read)
-                std::memcpy(segment.data, at, segment.size);
-            else
-                std::memcpy(at, segment.data, segment.size);
-            at += segment.size;
-            total += segment.size;
-        }
-        using enum BlockRequest::Operation;
-        if (request.operation == read || request.operation == write)
-            REQUIRE(total == request.sector_count * kSectorSize);
-        if (request.operation == write_zeroes)
-            std::memset(at, 0, request.sector_count * kSectorSize);
-        operations.push_back(request.operation);
-        request.complete(request, answer);
-    }
-    std::vector<BlockRequest*> take_waiting() {
-        std::lock_guard guard{mutex_};
-        return std::exchange(waiting, {});
-    }
-    void finish_all() {
-        for (BlockRequest* request : std::exchange(waiting, {}))
-            finish(*request);
-    }
-
-    BlockGeometry geometry_;
-    std::vector<std::byte> bytes;
-    std::vector<BlockRequest*> waiting;
-    std::vector<BlockRequest::Operation> operations;
-    BlockStatus answer{BlockStatus::ok};
-    bool deferred{false};
-
-private:
-    std::mutex mutex_;
-};
-
-struct Machine {
-    static constexpr Gpa kData{0x40'0000};
-
-    explicit Machine(BlockGeometry geometry = {2048, 512, false, true}, std::uint64_t features = kRing,
-                     unsigned queues = 1, std::uint16_t queue_size = 64)
-        : disk{geometry} {
-        device = std::move(VirtioBlk::create(disk, board.memory, board.clock,
-                                             {queues, "serial-0123456789-overlong"}))
-                     .value();
-        transport = std::make_unique<VirtioPciTransport>(*device, board.interrupts, &board.line);
-        REQUIRE(board.bridge.attach(1, *transport));
-        driver = std::make_unique<fake::VirtioDriver>(board, 1);
-        driver->start(features, queue_size);
-    }
-    /// Adds a request of `data` between header and status.
-    Gpa add(std::uint32_t type, std::uint64_t sector, std::vector<fake::DriverBuffer> data,
-            unsigned queue = 0) {
-        const Gpa header = board.allocate(16);
-        const Gpa status = board.allocate(1, 1);
-        board.put(header, type);
-        board.put<std::uint32_t>(header + 4, 0);
-        board.put(header + 8, sector);
-        board.put(status, kUntouched);
-        data.insert(data.begin(), {header, 16, false});
-        data.push_back({status, 1, true});
-        driver->queues.at(queue).add(data, indirect);
-        return status;
-    }
-    std::uint8_t request(std::uint32_t type, std::uint64_t sector,
-                         const std::vector<fake::DriverBuffer>& data) {
-        const Gpa status = add(type, sector, data);
-        driver->kick(0);
-        const auto used = driver->queues.at(0).take_used();
-        length = used ? used->length : ~0u;
-        return board.get<std::uint8_t>(status);
-    }
-    bool needs_reset() { return (driver->status() & DEVICE_NEEDS_RESET) != 0; }
-
-    fake::Board board;
-    TestDisk disk;
-    std::unique_ptr<VirtioBlk> device;
-    std::unique_ptr<VirtioPciTransport> transport;
-    std::unique_ptr<fake::VirtioDriver> driver;
-    bool indirect{false};
-    std::uint32_t length{0};
-};
-
-void fill(Machine& machine, Gpa gpa, std::size_t size, std::uint8_t seed) {
-    for (std::size_t i = 0; i < size; ++i)
-        machine.board.put<std::uint8_t>(gpa + i, static_cast<std::uint8_t>(seed + i * 7));
-}
+using TestDisk = BlkDisk;
+using Machine = BlkMachine;
 
 }  // namespace
 
@@ -219,26 +112,6 @@ TEST_CASE("the serial number is given as far as there is room", "[virtio]") {
     CHECK(machine.length == 21);
     CHECK(machine.request(kGetId, 0, {{Machine::kData, 4, true}}) == kOk);
     CHECK(machine.length == 5);
-}
-
-TEST_CASE("discard and write-zeroes take one checked range", "[virtio]") {
-    Machine machine;
-    const auto range = [&](std::uint64_t sector, std::uint32_t sectors, std::uint32_t flags) {
-        machine.board.put(Machine::kData, sector);
-        machine.board.put(Machine::kData + 8, sectors);
-        machine.board.put(Machine::kData + 12, flags);
-        return std::vector<fake::DriverBuffer>{{Machine::kData, 16, false}};
-    };
-    machine.disk.bytes[512 * 4] = std::byte{1};
-    CHECK(machine.request(kWriteZeroes, 0, range(4, 1, 1)) == kOk);
-    CHECK(machine.disk.bytes[512 * 4] == std::byte{0});
-    CHECK(machine.request(kDiscard, 0, range(0, 2048, 0)) == kOk);
-    CHECK(machine.request(kDiscard, 0, range(0, 2049, 0)) == kIoError);
-    CHECK(machine.request(kDiscard, 0, range(~0ull, 2, 0)) == kIoError);
-    CHECK(machine.request(kDiscard, 0, range(0, 1, 1)) == kUnsupported);
-    CHECK(machine.request(kWriteZeroes, 0, range(0, 1, 2)) == kUnsupported);
-    CHECK(machine.request(kDiscard, 0, {{Machine::kData, 15, false}}) == kIoError);
-    CHECK(machine.request(kDiscard, 0, {{Machine::kData, 32, false}}) == kIoError);
 }
 
 TEST_CASE("the configuration space tells the geometry", "[virtio]") {

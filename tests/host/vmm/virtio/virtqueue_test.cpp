@@ -97,6 +97,25 @@ TEST_CASE("a chain of more pieces than there is room for is oversized, not broke
     CHECK(rings.chain.readable.size() == 10);
     CHECK(rings.chain.writable.size() == 6);
     CHECK(rings.chain.writable_size == 320);
+    CHECK(rings.chain.readable[0].data == rings.board.memory.at(Gpa{0x4000}, 32));
+    CHECK(rings.chain.writable[5].data == rings.board.memory.at(Gpa{0x4000 + 64 * 19}, 32));
+}
+
+TEST_CASE("the last piece of an oversized chain is kept, whatever its readable part takes", "[virtio]") {
+    for (const unsigned readable : {15u, 16u, 17u, 19u}) {
+        Rings rings{0, 64};
+        std::vector<fake::DriverBuffer> buffers;
+        for (unsigned i = 0; i < 20; ++i)
+            buffers.push_back({Gpa{0x4000 + 64 * i}, 32, i >= readable});
+        rings.driver.add(buffers);
+        rings.driver.publish();
+        REQUIRE(rings.pop() == Pop::ready);
+        CHECK(rings.chain.oversized);
+        CHECK(rings.chain.readable.size() == 15);
+        CHECK(rings.chain.readable[0].data == rings.board.memory.at(Gpa{0x4000}, 32));
+        REQUIRE(rings.chain.writable.size() == 1);
+        CHECK(rings.chain.writable[0].data == rings.board.memory.at(Gpa{0x4000 + 64 * 19}, 32));
+    }
 }
 
 TEST_CASE("a ring that breaks the rules is broken", "[virtio]") {
