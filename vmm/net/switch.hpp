@@ -54,13 +54,11 @@ public:
     void set_tap(FrameTap* tap) { tap_.store(tap, std::memory_order_release); }
 
     [[nodiscard]] const SwitchOptions& options() const { return options_; }
-    /// Calls `visit(const SwitchPort&)` for the ports in use. Under the switch's lock.
-    template <class Visit>
-    void for_each_port(Visit&& visit) {
-        table_.with([&](Table& table) {
-            for (const auto& port : table.ports)
-                if (port->open_)
-                    visit(std::as_const(*port));
+    /// The port with this index if it is in use, or nullptr. It stays readable as long as the switch lives.
+    [[nodiscard]] const SwitchPort* port(std::size_t index) {
+        return table_.with([&](Table& table) -> const SwitchPort* {
+            return index < table.ports.size() && table.ports[index]->open_ ? table.ports[index].get()
+                                                                           : nullptr;
         });
     }
     /// Calls `visit(const MacAddress&, vlan, port, seconds)` for each address that was learned and is not
