@@ -7,6 +7,7 @@
 #include "vmm/net/switch_fixture.hpp"
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 using namespace hv;
@@ -60,8 +61,8 @@ config::Config two_switches() {
 struct NetFixture {
     NetFixture() {
         fake::set_cpu(0);
-        lans.push_back(std::move(net::Switch::create(wire.clock)).value());
-        lans.push_back(std::move(net::Switch::create(wire.clock)).value());
+        for (auto& each : lans)
+            each = std::move(net::Switch::create(wire.clock)).value();
         wire.lan.swap(lans[0]);
         wire.access(1);
         net::PortOptions options{net::PortOptions::Kind::access, mac(2), 5, 8'000'000};
@@ -88,7 +89,7 @@ struct NetFixture {
             stream.service();
     }
     test::Network wire;
-    std::vector<std::unique_ptr<net::Switch>> lans;
+    std::array<std::unique_ptr<net::Switch>, 2> lans;
     config::Config config{two_switches()};
     std::unique_ptr<net::Capture> capture{std::move(net::Capture::create(wire.clock, 0)).value()};
     FakeLine line;
@@ -176,9 +177,8 @@ TEST_CASE("net shows a part of very many addresses", "[monitor]") {
 
 TEST_CASE("net takes nothing else", "[monitor]") {
     NetFixture net;
-    for (const char* wrong :
-         {"lan", "show", "show lan lab", "capture", "capture lan web 1", "capture lan count 0",
-          "capture lan web count x", "capture count 5", "capture lan web db count 5"})
+    for (const char* wrong : {"lan", "show", "show lan lab", "capture", "capture lan web 1",
+                              "capture lan count 0", "capture lan web count x", "capture lan web db count 5"})
         CHECK(net.run(wrong).first == Result::wrong_arguments);
     Completion first{""};
     net.command.complete({}, first);
