@@ -41,10 +41,11 @@ struct OffloadSupport {
 /// An Ethernet frame without FCS. The memory may belong to a guest that changes it meanwhile: decisions are
 /// made on the copied header, and every receiver copies each byte once.
 struct Frame {
-    std::array<std::byte, 18>
-        header;  ///< the first bytes (addresses, type, VLAN tag), copied out of the segments
-    std::span<const FrameSegment> segments;  ///< the whole frame, header included
-    std::uint32_t size;                      ///< bytes in all segments, at least 14
+    /// Ethernet with a VLAN tag, IPv6, and a Neighbor Discovery message with one option, in whole words.
+    static constexpr std::size_t kHeaderSize = 96;
+    std::array<std::byte, kHeaderSize> header;  ///< the first bytes, copied out of the segments; zeros behind
+    std::span<const FrameSegment> segments;     ///< the whole frame, header included
+    std::uint32_t size;                         ///< bytes in all segments, at least 14
     FrameOffload offload;
 };
 

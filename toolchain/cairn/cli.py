@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from cairn import build, machine, packages, run, stopping
+from cairn import build, machine, packages, pcap, run, stopping
 from cairn.errors import OK, ConfigError, Failure, usage
 from cairn.machine import Disk, Hardware, Nic
 from cairn.shell import say
@@ -36,6 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("kind", choices=("iso", "usb", "pxe"))
     one.add_argument("out", type=Path, metavar="OUT", help="the file to write; for pxe a folder")
     one.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="the VMs (default: the demo)")
+
+    one = commands.add_parser("pcap", help="make a pcap file of what the monitor's `net capture` showed")
+    one.add_argument("log", type=Path, metavar="LOG", help="what the console said")
+    one.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     return parser
 
 
@@ -100,6 +104,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             return _bench()
         case "image":
             run.image(arguments.kind, arguments.out, arguments.config)
+        case "pcap":
+            pcap.command(arguments.log, arguments.out)
     return OK
 
 

@@ -46,16 +46,21 @@ class Transcript:
     def feed(self, data: bytes) -> list[str]:
         """Takes bytes; returns the lines that they completed."""
         *whole, self._rest = (self._rest + data).split(b"\n")
-        lines = [self._CONTROL.sub("", line.decode(errors="replace")) for line in whole]
+        lines = [self.plain(line) for line in whole]
         for line in lines:
             self._file.write(line + "\n")
         self._file.flush()
         self.lines += lines
         return lines
 
+    @classmethod
+    def plain(cls, line: bytes) -> str:
+        """LINE without what a terminal does not show."""
+        return cls._CONTROL.sub("", line.decode(errors="replace"))
+
     def unfinished(self) -> str:
         """The line that has no end yet: a prompt."""
-        return self._CONTROL.sub("", self._rest.decode(errors="replace"))
+        return self.plain(self._rest)
 
     def close(self) -> None:
         if self._rest:

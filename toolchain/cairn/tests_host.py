@@ -24,7 +24,7 @@ def run(pattern: str, report: Report) -> None:
     packages.ensure("host tests")
     for name, test in [("format", _format), ("build kernel-gcc", lambda: _build("kernel-gcc", ["all"])),
                        ("build kernel-clang", lambda: _build("kernel-clang", ["all", "headers"])),
-                       ("image", _image), ("command line", _command_line), ("stopping", _stopping)]:
+                       ("image", _image), ("command line", _command_line), ("pcap", _pcap), ("stopping", _stopping)]:
         if pattern in name:
             report.add(verdict(name, test))
     _programs("host-asan", _unit_programs(), _unit, pattern, report)
@@ -70,6 +70,32 @@ def _command_line() -> list[str]:
         done = subprocess.run([paths.ROOT / "cairn", *words], cwd=paths.ROOT, text=True, capture_output=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 2 or said not in done.stderr or len(done.stderr.splitlines()) != 1:
             problems.append(f"./cairn {' '.join(words)}: status {done.returncode}, not 2 with {said!r}: {done.stderr.strip()}")
+    return problems
+
+
+# A file header and two packets of 3 and 1 bytes, in lines as the console shows them; one that a VM wrote.
+_CAPTURE = (b"[cairn] pcap TTyyoQIABAAAAAAAAAAAAP//AAABAAAA\r\n[web] pcap AAAA\r\ncairn> ne\r\x1b[Kpcap AQAAAAIAAAADAAAAAwAAAGFiYw==\r\n"
+            b"a line of something else\r\npcap AQAAAAIAAAABAAAAAQAAAHo=\r\n")
+_CAPTURED = b"\x4d\x3c\xb2\xa1\2\0\4\0" + bytes(8) + b"\xff\xff\0\0\1\0\0\0" + b"".join(
+    b"\1\0\0\0\2\0\0\0" + bytes([len(data), 0, 0, 0]) * 2 + data for data in (b"abc", b"z"))
+
+
+def _pcap() -> list[str]:
+    """./cairn pcap takes the last capture out of a console's log, whole packets only."""
+    folder = paths.BUILD / "test"
+    folder.mkdir(parents=True, exist_ok=True)
+    log, out = folder / "capture.log", folder / "capture.pcap"
+    problems = []
+    for text, status, data, said in [(_CAPTURE, 0, _CAPTURED, "2 packets"), (_CAPTURE * 2, 0, _CAPTURED, "2 packets"),
+                                     (_CAPTURE[:_CAPTURE.rindex(b"pcap")], 0, _CAPTURED[:24 + 19], "1 packets"),
+                                     (_CAPTURE + b"pcap AQAAAAIA", 0, _CAPTURED, "cut off"), (b"[web] pcap TTyyoQIABAAAAAAAAAAAAP//AAABAAAA\n", 2, None, "no capture")]:
+        log.write_bytes(text)
+        out.unlink(missing_ok=True)
+        done = subprocess.run([paths.ROOT / "cairn", "pcap", log, out], text=True, capture_output=True, check=False)
+        if done.returncode != status or said not in done.stdout + done.stderr:
+            problems.append(f"status {done.returncode}, not {status} with {said!r}: {done.stdout}{done.stderr}")
+        elif data is not None and out.read_bytes() != data:
+            problems.append(f"{out.read_bytes()!r}, not {data!r}")
     return problems
 
 

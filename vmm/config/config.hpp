@@ -8,6 +8,8 @@
 #include "vmm/base/text.hpp"
 #include "vmm/base/vec.hpp"
 #include "vmm/loader/boot_protocol.hpp"
+#include "vmm/net/ip_prefix.hpp"
+#include "vmm/net/vlan_set.hpp"
 
 #include <cstdint>
 #include <limits>
@@ -38,7 +40,9 @@ struct HostConfig {
 
 struct SwitchConfig {
     std::string_view name;
-    std::string_view uplink;  ///< physical NIC, "nic0"; empty: none
+    std::string_view uplink;          ///< physical NIC, "nic0"; empty: none
+    net::VlanSet uplink_vlans{};      ///< that pass there, 0 untagged; none: all
+    std::uint32_t storm_limit{1000};  ///< frames per second; 0: none
 };
 
 struct DiskConfig {
@@ -59,6 +63,9 @@ struct NicConfig {
     std::uint64_t rate{0};  ///< bits per second; 0: no limit
     std::uint16_t mtu{1500};
     std::uint32_t queues{1};  ///< pairs of receive and transmit queues, 1 to kMaxNicQueues
+    std::uint64_t rate_in{0};
+    net::VlanSet trunk{};           ///< further VLANs, tagged
+    net::IpPrefixList addresses{};  ///< that it may speak for; none: any
 };
 
 /// A further file for the kernel.

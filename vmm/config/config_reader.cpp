@@ -13,6 +13,7 @@ using toml::Kind;
 
 constexpr std::uint64_t kMaxWeight = 10'000;
 constexpr std::uint64_t kMaxHostCpu = 1023;
+constexpr std::uint64_t kMaxStormLimit = 1'000'000;
 /// COMMAND_LINE_SIZE of Linux on x86 without the terminator.
 constexpr std::size_t kMaxCommandLine = 2047;
 
@@ -44,7 +45,9 @@ Expected<void> ConfigReader::host(const Node& node) {
 }
 
 Expected<void> ConfigReader::switches(const Node& node) {
-    static constexpr Key<ConfigReader, SwitchConfig> kKeys[] = {{"uplink", &ConfigReader::uplink}};
+    static constexpr Key<ConfigReader, SwitchConfig> kKeys[] = {{"uplink", &ConfigReader::uplink},
+                                                                {"uplink_vlans", &ConfigReader::uplink_vlans},
+                                                                {"storm_limit", &ConfigReader::storm_limit}};
     if (!is_kind(node, Kind::table, "[switch.NAME]"))
         return {};
     for (const Node* child = document_.first(node); child != nullptr; child = document_.next(*child)) {
@@ -136,6 +139,16 @@ Expected<void> ConfigReader::uplink(const Node& value, SwitchConfig& out) {
             errors_.add(value.line, "uplink: \"%.*s\" is the uplink of switch \"%.*s\" already",
                         HV_TEXT(*name), HV_TEXT(other.name));
     out.uplink = *name;
+    return {};
+}
+
+Expected<void> ConfigReader::uplink_vlans(const Node& value, SwitchConfig& out) {
+    vlans(value, 0, out.uplink_vlans);
+    return {};
+}
+
+Expected<void> ConfigReader::storm_limit(const Node& value, SwitchConfig& out) {
+    out.storm_limit = static_cast<std::uint32_t>(integer(value, 0, kMaxStormLimit).value_or(out.storm_limit));
     return {};
 }
 

@@ -28,6 +28,8 @@ private:
     Expected<void> when_idle(const Node& value, HostConfig& out);
     Expected<void> log_level(const Node& value, HostConfig& out);
     Expected<void> uplink(const Node& value, SwitchConfig& out);
+    Expected<void> uplink_vlans(const Node& value, SwitchConfig& out);
+    Expected<void> storm_limit(const Node& value, SwitchConfig& out);
     Expected<void> vm_name(const Node& value, VmConfig& out);
     Expected<void> cpus(const Node& value, VmConfig& out);
     Expected<void> memory(const Node& value, VmConfig& out);
@@ -53,11 +55,18 @@ private:
     Expected<void> nic_switch(const Node& value, NicConfig& out);
     Expected<void> nic_mac(const Node& value, NicConfig& out);
     Expected<void> nic_vlan(const Node& value, NicConfig& out);
+    Expected<void> nic_trunk(const Node& value, NicConfig& out);
+    Expected<void> nic_addresses(const Node& value, NicConfig& out);
     Expected<void> nic_rate(const Node& value, NicConfig& out);
     Expected<void> nic_mtu(const Node& value, NicConfig& out);
     Expected<void> nic_queues(const Node& value, NicConfig& out);
+    Expected<void> nic_rate_in(const Node& value, NicConfig& out);
 
+    std::optional<std::uint64_t> rate(const Node& value);
+    /// VLANs from `least` on.
+    void vlans(const Node& value, std::uint16_t least, net::VlanSet& out);
     // What takes more than one key to judge.
+    void check_trunk(const Node& node, const NicConfig& nic);
     Expected<void> disk(const Node& node, VmConfig& out);
     /// Once the VM's cpus are known.
     static void choose_disk_queues(VmConfig& vm);

@@ -147,12 +147,12 @@ void ConfigReader::check_disk_sharing(const Node& node, const DiskConfig& disk, 
 // --------------------------------------------------------------------------------------------------------
 
 Expected<void> ConfigReader::nics(const Node& value, VmConfig& out) {
-    static constexpr Key<ConfigReader, NicConfig> kKeys[] = {{"switch", &ConfigReader::nic_switch, true},
-                                                             {"mac", &ConfigReader::nic_mac},
-                                                             {"vlan", &ConfigReader::nic_vlan},
-                                                             {"rate", &ConfigReader::nic_rate},
-                                                             {"mtu", &ConfigReader::nic_mtu},
-                                                             {"queues", &ConfigReader::nic_queues}};
+    static constexpr Key<ConfigReader, NicConfig> kKeys[] = {
+        {"switch", &ConfigReader::nic_switch, true}, {"mac", &ConfigReader::nic_mac},
+        {"vlan", &ConfigReader::nic_vlan},           {"trunk", &ConfigReader::nic_trunk},
+        {"addresses", &ConfigReader::nic_addresses}, {"rate", &ConfigReader::nic_rate},
+        {"rate_in", &ConfigReader::nic_rate_in},     {"mtu", &ConfigReader::nic_mtu},
+        {"queues", &ConfigReader::nic_queues}};
     return each_table(value, "[[vm.nic]]", [&](const Node& node) -> Expected<void> {
         if (out.nics.size() == kMaxNics) {
             errors_.add(node.line, "more than %zu NICs; allowed: at most %zu", kMaxNics, kMaxNics);
@@ -161,6 +161,7 @@ Expected<void> ConfigReader::nics(const Node& value, VmConfig& out) {
         NicConfig made;
         made.queues = 0;  // until it is said here, or chosen once the VM's CPUs are known
         HV_TRY(table(node, "[[vm.nic]]", kKeys, made));
+        check_trunk(node, made);
         return out.nics.push(made);
     });
 }
@@ -202,16 +203,77 @@ Expected<void> ConfigReader::nic_vlan(const Node& value, NicConfig& out) {
     return {};
 }
 
-Expected<void> ConfigReader::nic_rate(const Node& value, NicConfig& out) {
+Expected<void> ConfigReader::nic_trunk(const Node& value, NicConfig& out) {
+    vlans(value, 1, out.trunk);
+    return {};
+}
+
+void ConfigReader::vlans(const Node& value, std::uint16_t least, net::VlanSet& out) {
+    constexpr const char* kAllowed = "VLANs as in [10, 20]";
+    if (!is_kind(value, toml::Kind::array, kAllowed))
+        return;
+    for (const Node* each = document_.first(value); each != nullptr; each = document_.next(*each)) {
+        Node named = *each;
+        named.key = value.key;
+        if (const auto vlan = integer(named, least, net::kMaxVlan))
+            out.add(static_cast<std::uint16_t>(*vlan));
+    }
+    if (document_.first(value) == nullptr)
+        errors_.add(value.line, "%.*s: there is no VLAN in it; allowed: %s", HV_TEXT(value.key), kAllowed);
+}
+
+void ConfigReader::check_trunk(const Node& node, const NicConfig& nic) {
+    if (nic.vlan != 0 && nic.trunk.contains(nic.vlan))
+        errors_.add(document_.find(node, "trunk")->line,
+                    "trunk: %u is the NIC's vlan, whose frames have no tag; allowed: other VLANs", nic.vlan);
+}
+
+Expected<void> ConfigReader::nic_addresses(const Node& value, NicConfig& out) {
+    constexpr const char* kAllowed = "IP addresses as in [\"10.0.0.2\", \"2001:db8::/64\"]";
+    if (!is_kind(value, toml::Kind::array, kAllowed))
+        return {};
+    net::IpPrefixList& list = out.addresses;
+    for (const Node* each = document_.first(value); each != nullptr; each = document_.next(*each)) {
+        Node named = *each;
+        named.key = value.key;
+        const auto text = string(named, kAllowed);
+        const auto prefix = text ? parse_prefix(*text) : std::nullopt;
+        if (text && !prefix)
+            errors_.add(each->line, "addresses: \"%.*s\" is no IP address; allowed: %s", HV_TEXT(*text),
+                        kAllowed);
+        if (!prefix)
+            continue;
+        if (list.count == net::IpPrefixList::kMax) {
+            errors_.add(each->line, "addresses: there are more than %zu; allowed: at most so many",
+                        net::IpPrefixList::kMax);
+            break;
+        }
+        list.prefixes[list.count++] = *prefix;
+    }
+    if (document_.first(value) == nullptr)
+        errors_.add(value.line, "addresses: there is none; allowed: %s, or no such key for any", kAllowed);
+    return {};
+}
+
+std::optional<std::uint64_t> ConfigReader::rate(const Node& value) {
     constexpr const char* kAllowed = "a number and kbit, Mbit or Gbit, such as \"100Mbit\"";
     const auto text = string(value, kAllowed);
-    if (!text)
-        return {};
-    const auto rate = parse_rate(*text);
-    if (!rate || *rate == 0)
-        errors_.add(value.line, "rate: \"%.*s\" is not possible; allowed: %s", HV_TEXT(*text), kAllowed);
-    else
-        out.rate = *rate;
+    const auto rate = text ? parse_rate(*text) : std::nullopt;
+    if (rate && *rate != 0)
+        return rate;
+    if (text)
+        errors_.add(value.line, "%.*s: \"%.*s\" is not possible; allowed: %s", HV_TEXT(value.key),
+                    HV_TEXT(*text), kAllowed);
+    return std::nullopt;
+}
+
+Expected<void> ConfigReader::nic_rate(const Node& value, NicConfig& out) {
+    out.rate = rate(value).value_or(0);
+    return {};
+}
+
+Expected<void> ConfigReader::nic_rate_in(const Node& value, NicConfig& out) {
+    out.rate_in = rate(value).value_or(0);
     return {};
 }
 

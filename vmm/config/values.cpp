@@ -2,7 +2,10 @@
 #include "vmm/config/values.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <limits>
+#include <span>
 
 namespace hv::config {
 namespace {
@@ -48,6 +51,68 @@ constexpr int hex_digit(char c) {
     return -1;
 }
 
+/// A number of at most `most`, of decimal digits without a leading zero.
+std::optional<unsigned> parse_small(std::string_view text, unsigned most) {
+    if (text.empty() || text.size() > 3 || (text.size() > 1 && text[0] == '0'))
+        return std::nullopt;
+    unsigned value = 0;
+    for (const char c : text) {
+        if (!is_digit(c))
+            return std::nullopt;
+        value = value * 10 + static_cast<unsigned>(c - '0');
+    }
+    return value <= most ? std::optional{value} : std::nullopt;
+}
+
+bool parse_ipv4(std::string_view text, net::IpPrefix& out) {
+    for (std::size_t i = 0; i < 4; ++i) {
+        const std::size_t end = text.find('.');
+        const auto octet = parse_small(text.substr(0, end), 255);
+        if (!octet || (end == std::string_view::npos) != (i == 3))
+            return false;
+        out.address[i] = static_cast<std::uint8_t>(*octet);
+        text.remove_prefix(i == 3 ? 0 : end + 1);
+    }
+    return true;
+}
+
+/// Groups of up to four hexadecimal digits between colons to `out`; how many, or nothing.
+std::optional<std::size_t> parse_groups(std::string_view text, std::span<std::uint8_t> out) {
+    if (text.empty())
+        return 0;
+    for (std::size_t count = 0; (count + 1) * 2 <= out.size(); ++count) {
+        const std::size_t end = text.find(':');
+        const std::string_view group = text.substr(0, end);
+        if (group.empty() || group.size() > 4)
+            return std::nullopt;
+        unsigned value = 0;
+        for (const char c : group) {
+            if (hex_digit(c) < 0)
+                return std::nullopt;
+            value = value * 16 + static_cast<unsigned>(hex_digit(c));
+        }
+        out[2 * count] = static_cast<std::uint8_t>(value >> 8);
+        out[2 * count + 1] = static_cast<std::uint8_t>(value);
+        if (end == std::string_view::npos)
+            return count + 1;
+        text.remove_prefix(end + 1);
+    }
+    return std::nullopt;
+}
+
+bool parse_ipv6(std::string_view text, net::IpPrefix& out) {
+    const std::size_t gap = text.find("::");
+    if (gap == std::string_view::npos)
+        return parse_groups(text, out.address) == 8;
+    std::array<std::uint8_t, 14> behind{};
+    const auto before = parse_groups(text.substr(0, gap), std::span{out.address}.first(14));
+    const auto after = parse_groups(text.substr(gap + 2), behind);
+    if (!before || !after || *before + *after > 7)
+        return false;
+    std::copy_n(behind.begin(), *after * 2, out.address.end() - static_cast<std::ptrdiff_t>(*after * 2));
+    return true;
+}
+
 }  // namespace
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {
@@ -73,6 +138,21 @@ std::optional<MacAddress> parse_mac(std::string_view text) {
         mac[i] = static_cast<std::uint8_t>(high * 16 + low);
     }
     return mac;
+}
+
+std::optional<net::IpPrefix> parse_prefix(std::string_view text) {
+    const std::size_t slash = text.find('/');
+    const std::string_view address = text.substr(0, slash);
+    net::IpPrefix prefix;
+    const bool ipv6 = address.find(':') != std::string_view::npos;
+    prefix.family = ipv6 ? net::IpPrefix::Family::ipv6 : net::IpPrefix::Family::ipv4;
+    const auto most = static_cast<unsigned>(prefix.size() * 8);
+    const auto bits =
+        slash == std::string_view::npos ? std::optional{most} : parse_small(text.substr(slash + 1), most);
+    if (!bits || !(ipv6 ? parse_ipv6(address, prefix) : parse_ipv4(address, prefix)))
+        return std::nullopt;
+    prefix.bits = static_cast<std::uint8_t>(*bits);
+    return prefix;
 }
 
 bool is_station_address(const MacAddress& mac) {

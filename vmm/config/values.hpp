@@ -3,6 +3,7 @@
 #pragma once
 
 #include "drivers/net/net_device.hpp"
+#include "vmm/net/ip_prefix.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -19,6 +20,10 @@ std::optional<std::uint64_t> parse_rate(std::string_view text);
 
 /// Six pairs of hexadecimal digits between colons.
 std::optional<MacAddress> parse_mac(std::string_view text);
+
+/// "10.0.0.2", "10.0.0.0/24", "2001:db8::2", "fe80::/10" [rfc4291 2.2 Text Representation of Addresses],
+/// without IPv4 inside IPv6.
+std::optional<net::IpPrefix> parse_prefix(std::string_view text);
 
 /// An address that a station may have: of one station, and not all zeros [ieee802 8.2 Universal addresses].
 bool is_station_address(const MacAddress& mac);

@@ -46,6 +46,12 @@ void ConsoleChannel::finish_lines() {
         mux_.show();
 }
 
+std::size_t ConsoleChannel::room(std::size_t most) const {
+    return text_.with([&](const Text& text) {
+        return text.ring.watched() && text.ring.waiting() < most ? most - text.ring.waiting() : 0;
+    });
+}
+
 template <class Function>
 bool ConsoleChannel::change(Function&& function) {
     return text_.with([&](Text& text) {

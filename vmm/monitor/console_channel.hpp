@@ -52,6 +52,8 @@ public:
     /// Completes what stands in lines that have no end yet.
     void finish_lines();
     [[nodiscard]] std::string_view name() const { return name_; }
+    /// How many characters may come until `most` wait to be shown; 0 while the channel is not shown at all.
+    [[nodiscard]] std::size_t room(std::size_t most) const;
 
 private:
     friend class ConsoleMux;

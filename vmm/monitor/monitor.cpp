@@ -70,6 +70,11 @@ void Monitor::run(std::string_view line) {
     }
 }
 
+void Monitor::show(std::string_view lines) {
+    channel_.write("\r\x1b[K");
+    screen_.write(lines);
+}
+
 MonitorCommand* Monitor::find(std::string_view name) {
     for (MonitorCommand& command : commands_) {
         if (command.name() == name)

@@ -7,6 +7,7 @@
 #include "vmm/base/list.hpp"
 #include "vmm/monitor/console_channel.hpp"
 #include "vmm/monitor/line_editor.hpp"
+#include "vmm/monitor/live_output.hpp"
 #include "vmm/monitor/monitor_command.hpp"
 #include "vmm/monitor/output.hpp"
 
@@ -16,7 +17,7 @@
 
 namespace hv {
 
-class Monitor final : private ConsoleInput {
+class Monitor final : public LiveOutput, private ConsoleInput {
 public:
     /// Takes its place as the console's monitor. Error::no_memory.
     static Expected<std::unique_ptr<Monitor>> create(ConsoleMux& mux);
@@ -27,10 +28,16 @@ public:
     void start();
     /// Runs a line as if it had been typed.
     void run(std::string_view line);
+    // LiveOutput
+    [[nodiscard]] std::size_t room() override { return channel_.room(kLiveText); }
+    void show(std::string_view lines) override;
+    void rest() override { editor_.redraw(); }
     [[nodiscard]] ConsoleChannel& channel() { return channel_; }
 
 private:
     using Buffer = std::array<char, 131072>;  ///< the longest answer is the log's, 60 KiB
+    /// So much of what comes unasked waits for the line at most: what is typed meanwhile is answered soon.
+    static constexpr std::size_t kLiveText = 8192;
     using Commands = List<MonitorCommand, &MonitorCommand::link>;
 
     /// The terminal, in the channel's form.

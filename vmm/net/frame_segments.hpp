@@ -76,8 +76,12 @@ public:
     /// Whether all that was appended found a place and makes a frame.
     [[nodiscard]] bool complete() const { return complete_ && size_ >= kMinFrameSize; }
     [[nodiscard]] Frame frame(const FrameOffload& offload) const {
-        Frame frame{{}, std::span{segments_}.first(count_), size_, offload};
-        copy_from(frame.segments, 0, frame.header);
+        Frame frame;
+        frame.segments = std::span{segments_}.first(count_);
+        frame.size = size_;
+        frame.offload = offload;
+        const std::size_t copied = copy_from(frame.segments, 0, frame.header);
+        std::fill(frame.header.begin() + copied, frame.header.end(), std::byte{0});
         return frame;
     }
 

@@ -12,6 +12,13 @@ std::uint64_t MacTable::key_of(const MacAddress& mac, std::uint16_t vlan) {
     return key;
 }
 
+MacAddress MacTable::mac_of(std::uint64_t key) {
+    MacAddress mac{};
+    for (std::size_t i = mac.size(); i-- > 0; key >>= 8)
+        mac[i] = static_cast<std::uint8_t>(key);
+    return mac;
+}
+
 std::size_t MacTable::index_of(std::uint64_t key) {
     // Multiplicative hashing: the constant is 2^64 divided by the golden ratio.
     return static_cast<std::size_t>(key * 0x9e37'79b9'7f4a'7c15 >> 57) % kSets;
@@ -74,6 +81,13 @@ void MacTable::forget(std::uint16_t port) {
     for (Set& set : sets_)
         for (Entry& entry : set)
             if (entry.key != 0 && entry.port == port)
+                entry = Entry{};
+}
+
+void MacTable::unlearn(const MacAddress& mac) {
+    for (Set& set : sets_)
+        for (Entry& entry : set)
+            if (entry.key != 0 && !entry.fixed && mac_of(entry.key) == mac)
                 entry = Entry{};
 }
 

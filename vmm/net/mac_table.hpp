@@ -28,6 +28,18 @@ public:
     [[nodiscard]] std::optional<std::uint16_t> lookup(const MacAddress& mac, std::uint16_t vlan,
                                                       std::uint64_t now, std::uint64_t max_age) const;
     void forget(std::uint16_t port);
+    /// Forgets where this address was learned to be, in all VLANs.
+    void unlearn(const MacAddress& mac);
+
+    /// Calls `visit(const MacAddress&, vlan, port, seen)` for each entry that was learned.
+    template <class Visit>
+    void for_each_learned(Visit&& visit) const {
+        for (const Set& set : sets_)
+            for (const Entry& entry : set)
+                if (entry.key != 0 && !entry.fixed)
+                    visit(mac_of(entry.key), static_cast<std::uint16_t>(entry.key >> 48), entry.port,
+                          entry.seen);
+    }
 
 private:
     /// `key` is the address in bits 47:0 and the VLAN above; no station's address is 0.
@@ -40,6 +52,7 @@ private:
     using Set = std::array<Entry, kWays>;
 
     static std::uint64_t key_of(const MacAddress& mac, std::uint16_t vlan);
+    static MacAddress mac_of(std::uint64_t key);
     static std::size_t index_of(std::uint64_t key);
     static Entry* find(Set& set, std::uint64_t key);
     /// The entry to replace: an empty one, or the oldest that is not fixed; nullptr: all are fixed.

@@ -3,6 +3,7 @@
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/net/checksum.hpp"
+#include "vmm/net/ethernet.hpp"
 #include "vmm/net/frame_segments.hpp"
 
 #include <algorithm>
@@ -20,10 +21,6 @@ constexpr std::size_t kMaxHeaders = 256;
 /// Smaller segments make no sense and would cost the host a lot; it is what Linux' TCP sends at least.
 constexpr std::uint16_t kMinGsoSize = 48;
 
-constexpr std::uint16_t kTypeVlan = 0x8100;
-constexpr std::uint16_t kTypeServiceVlan = 0x88a8;
-constexpr std::uint16_t kTypeIpv4 = 0x0800;
-constexpr std::uint16_t kTypeIpv6 = 0x86dd;
 constexpr std::uint8_t kProtocolTcp = 6;
 
 // [rfc9293 3.1 Header Format]

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/net/switch.hpp"
 
+#include "vmm/net/ethernet.hpp"
+
 #include <algorithm>
 
 namespace hv::net {
 namespace {
-
-constexpr std::uint16_t kMaxVlan = 4094;
 
 MacAddress address_at(const Frame& frame, std::size_t offset) {
     MacAddress mac{};
@@ -19,10 +19,16 @@ constexpr bool is_group(const MacAddress& mac) {
     return (mac[0] & 1) != 0;
 }
 
+VlanSet all_vlans(const PortOptions& options) {
+    VlanSet vlans = options.vlans;
+    vlans.add(options.vlan);
+    return vlans;
+}
+
 }  // namespace
 
-Expected<std::unique_ptr<Switch>> Switch::create(Clock& clock) {
-    std::unique_ptr<Switch> created{new (std::nothrow) Switch{clock}};
+Expected<std::unique_ptr<Switch>> Switch::create(Clock& clock, const SwitchOptions& options) {
+    std::unique_ptr<Switch> created{new (std::nothrow) Switch{clock, options}};
     if (created == nullptr)
         return Unexpected{Error::no_memory};
     return created;
@@ -30,7 +36,8 @@ Expected<std::unique_ptr<Switch>> Switch::create(Clock& clock) {
 
 Expected<SwitchPort*> Switch::add_port(Station& station, const PortOptions& options) {
     const bool access = options.kind == PortOptions::Kind::access;
-    if (options.vlan > kMaxVlan || (access && (is_group(options.mac) || options.mac == MacAddress{})))
+    if (options.vlan > kMaxVlan || options.vlans.contains(kMaxVlan + 1) ||
+        (access && (is_group(options.mac) || options.mac == MacAddress{} || options.vlans.contains(0))))
         return Unexpected{Error::invalid_argument};
     return table_.with([&](Table& table) -> Expected<SwitchPort*> {
         std::size_t index = 0;
@@ -38,12 +45,18 @@ Expected<SwitchPort*> Switch::add_port(Station& station, const PortOptions& opti
             ++index;
         if (index == SwitchPort::kMaxPorts)
             return Unexpected{Error::no_memory};
+        if (access && table.owner(options.mac, all_vlans(options)) != nullptr)
+            return Unexpected{Error::already_exists};
         if (index == table.ports.size()) {
             auto added = HV_TRY(make<SwitchPort>(*this, static_cast<std::uint16_t>(index)));
             HV_TRY(table.ports.push(std::move(added)));
         }
         if (access)
             HV_TRY(table.addresses.fix(options.mac, options.vlan, static_cast<std::uint16_t>(index)));
+        if (access && !options.vlans.empty()) {
+            table.addresses.unlearn(options.mac);
+            table.has_trunks = true;
+        }
         SwitchPort& port = *table.ports[index];
         port.open(station, options);
         return &port;
@@ -61,6 +74,35 @@ void Switch::remove_port(SwitchPort& port) {
     port.room_made();
 }
 
+// --- where addresses live ----------------------------------------------------------------------------------
+
+SwitchPort* Switch::Table::owner(const MacAddress& mac, const VlanSet& vlans) const {
+    const auto found = std::find_if(ports.begin(), ports.end(),
+                                    [&](const auto& port) { return port->open_ && port->owns(mac, vlans); });
+    return found == ports.end() ? nullptr : found->get();
+}
+
+SwitchPort* Switch::Table::trunk_owner(const MacAddress& mac, std::uint16_t vlan) const {
+    if (!has_trunks) [[likely]]
+        return nullptr;
+    VlanSet one;
+    one.add(vlan);
+    return owner(mac, one);
+}
+
+SwitchPort* Switch::Table::find(const MacAddress& mac, std::uint16_t vlan, std::uint64_t now,
+                                std::uint64_t max_age) const {
+    if (const auto index = addresses.lookup(mac, vlan, now, max_age))
+        return ports[*index].get();
+    return trunk_owner(mac, vlan);
+}
+
+bool Switch::Table::learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t now) {
+    return trunk_owner(mac, vlan) == nullptr && addresses.learn(mac, vlan, port, now);
+}
+
+// --- the way of a frame ------------------------------------------------------------------------------------
+
 Switch::PortUse Switch::use(std::size_t index) {
     return table_.with([&](Table& table) {
         return index < table.ports.size() && table.ports[index]->open_ ? PortUse{*table.ports[index]}
@@ -70,42 +112,41 @@ Switch::PortUse Switch::use(std::size_t index) {
 
 Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vlan, std::uint64_t& retry_at) {
     const MacAddress destination = address_at(frame, 0);
-    const MacAddress source = address_at(frame, 6);
+    const MacAddress source = address_at(frame, kSourceAddress);
     const std::uint64_t now = clock_.now();
     bool known = false;
     bool spoofed = is_group(source);
     const PortUse to = table_.with([&](Table& table) {
-        if (from.options_.kind == PortOptions::Kind::uplink)
-            spoofed = spoofed || !table.addresses.learn(source, vlan, from.index_, now);
-        const auto port = table.addresses.lookup(destination, vlan, now, kMaxAgeSeconds * clock_.hz());
-        known = port.has_value();
-        if (!known || *port == from.index_ || !table.ports[*port]->open_)
+        if (from.is_uplink())
+            spoofed = spoofed || !table.learn(source, vlan, from.index_, now);
+        if (is_group(destination))
             return PortUse{};
-        return PortUse{*table.ports[*port]};
+        SwitchPort* port = table.find(destination, vlan, now, kMaxAgeSeconds * clock_.hz());
+        known = port != nullptr;
+        return known && port->open_ && passes(from, *port) ? PortUse{*port} : PortUse{};
     });
-    if (spoofed) {
-        from.counters_.refused.fetch_add(1, std::memory_order_relaxed);
-        return Delivery::dropped;
-    }
+    if (spoofed)
+        return from.refuse(Refusal::source);
     if (is_group(destination))
         return flood(from, frame, vlan, Scope::all);
     if (!known)
         return flood(from, frame, vlan, Scope::uplinks);
     if (to.get() == nullptr)
         return Delivery::dropped;  // it lives where it came from
-    SwitchPort* patient = from.options_.kind == PortOptions::Kind::access ? &from : nullptr;
-    return to.get()->deliver(frame, vlan, patient, retry_at);
+    return to.get()->deliver(frame, vlan, from.is_uplink() ? nullptr : &from, retry_at);
 }
 
 Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope) {
+    if (scope == Scope::uplinks && from.is_uplink() && !options_.transit)
+        return Delivery::dropped;  // nobody here has this address
+    if (!from.may_flood())
+        return Delivery::dropped;
     const std::size_t count = table_.with([](Table& table) { return table.ports.size(); });
     for (std::size_t index = 0; index < count; ++index) {
         const PortUse to = use(index);
-        if (to.get() == nullptr || to.get() == &from)
+        if (to.get() == nullptr || !passes(from, *to.get()) || !to.get()->carries(vlan))
             continue;
-        const PortOptions& options = to.get()->options_;
-        const bool uplink = options.kind == PortOptions::Kind::uplink;
-        if (uplink || (scope == Scope::all && options.vlan == vlan)) {
+        if (scope == Scope::all || to.get()->is_uplink()) {
             std::uint64_t unused = 0;
             to.get()->deliver(frame, vlan, nullptr, unused);
         }

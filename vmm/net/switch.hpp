@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A virtual Ethernet switch. Access ports have one known address each, so only what lies behind uplinks is
 // learned; a frame to an unknown address goes to the uplinks alone. VLANs are kept apart, foreign source
-// addresses refused.
+// addresses refused, frames for many receivers limited. Uplinks are ways out, not neighbours: what comes in
+// by one does not leave by another unless that is asked for, so two uplinks to one network make no loop.
 //
 // Flow control: a frame whose receiver has no room stays with its sender, which is told when there is room.
 // So TCP between stations loses nothing. It is bounded: frames wait for a receiver for
@@ -14,15 +15,23 @@
 
 #include "vmm/base/expected.hpp"
 #include "vmm/base/guarded.hpp"
-#include "vmm/base/vec.hpp"
 #include "vmm/base/timer.hpp"
+#include "vmm/base/vec.hpp"
 #include "vmm/net/mac_table.hpp"
 #include "vmm/net/switch_port.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
 namespace hv::net {
+
+struct SwitchOptions {
+    /// So many broadcasts, multicasts and frames to unknown addresses may each port send in a second, and at
+    /// once; 0: any number.
+    std::uint64_t storm_limit{1000};
+    bool transit{false};  ///< frames pass from one uplink to another
+};
 
 class Switch {
 public:
@@ -30,7 +39,7 @@ public:
     static constexpr std::uint64_t kMaxAgeSeconds = 300;
 
     /// `clock` outlives the switch. Error::no_memory.
-    static Expected<std::unique_ptr<Switch>> create(Clock& clock);
+    static Expected<std::unique_ptr<Switch>> create(Clock& clock, const SwitchOptions& options = {});
 
     /// `station` outlives the port. Error::already_exists: another access port has this address in this VLAN;
     /// Error::invalid_argument: a VLAN above 4094, or an access port's address that is no station's;
@@ -40,13 +49,30 @@ public:
     /// station's call.
     void remove_port(SwitchPort& port);
 
-    /// Calls `visit(const SwitchPort&)` for the ports in use. Under the switch's lock.
+    /// `tap` sees all frames from now on; nullptr: nobody does. It outlives the switch: a CPU may be about to
+    /// show it one more.
+    void set_tap(FrameTap* tap) { tap_.store(tap, std::memory_order_release); }
+
+    [[nodiscard]] const SwitchOptions& options() const { return options_; }
+    /// The port with this index if it is in use, or nullptr. It stays readable as long as the switch lives.
+    [[nodiscard]] const SwitchPort* port(std::size_t index) {
+        return table_.with([&](Table& table) -> const SwitchPort* {
+            return index < table.ports.size() && table.ports[index]->open_ ? table.ports[index].get()
+                                                                           : nullptr;
+        });
+    }
+    /// Calls `visit(const MacAddress&, vlan, port, seconds)` for each address that was learned and is not
+    /// forgotten: when it was seen last, so many seconds ago. Under the switch's lock.
     template <class Visit>
-    void for_each_port(Visit&& visit) {
+    void for_each_learned(Visit&& visit) {
+        const std::uint64_t now = clock_.now();
         table_.with([&](Table& table) {
-            for (const auto& port : table.ports)
-                if (port->open_)
-                    visit(std::as_const(*port));
+            table.addresses.for_each_learned(
+                [&](const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t seen) {
+                    const std::uint64_t age = now > seen ? (now - seen) / clock_.hz() : 0;
+                    if (age <= kMaxAgeSeconds)
+                        visit(mac, vlan, port, age);
+                });
         });
     }
 
@@ -55,6 +81,17 @@ private:
     struct Table {
         MacTable addresses;
         Vec<std::unique_ptr<SwitchPort>> ports;  ///< by index; a closed one is used again
+        bool has_trunks{false};
+
+        /// The access port that has this address in one of these VLANs, or nullptr.
+        [[nodiscard]] SwitchPort* owner(const MacAddress& mac, const VlanSet& vlans) const;
+        /// The same for a trunk's tagged VLANs, which are not among `addresses`.
+        [[nodiscard]] SwitchPort* trunk_owner(const MacAddress& mac, std::uint16_t vlan) const;
+        /// Where `mac` lives, or nullptr.
+        [[nodiscard]] SwitchPort* find(const MacAddress& mac, std::uint16_t vlan, std::uint64_t now,
+                                       std::uint64_t max_age) const;
+        /// False: `mac` is an access port's.
+        bool learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t now);
     };
 
     /// Keeps a port's station from going away.
@@ -76,14 +113,20 @@ private:
         SwitchPort* port_{nullptr};
     };
 
-    explicit Switch(Clock& clock) : clock_{clock} {}
+    Switch(Clock& clock, const SwitchOptions& options) : clock_{clock}, options_{options} {}
     Delivery forward(SwitchPort& from, const Frame& frame, std::uint16_t vlan, std::uint64_t& retry_at);
-    /// To every port but `from` that takes part in `vlan`; to uplinks only, or to all.
+    /// Whether a frame from `from` may leave by `to`.
+    [[nodiscard]] bool passes(const SwitchPort& from, const SwitchPort& to) const {
+        return &from != &to && (options_.transit || !from.is_uplink() || !to.is_uplink());
+    }
+    /// To every port that it may go to and that takes part in `vlan`; to uplinks only, or to all.
     enum class Scope : std::uint8_t { uplinks, all };
     Delivery flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope);
     [[nodiscard]] PortUse use(std::size_t index);
 
     Clock& clock_;
+    const SwitchOptions options_;
+    std::atomic<FrameTap*> tap_{nullptr};
     Guarded<Table, Rank::net_switch> table_{};
 };
 

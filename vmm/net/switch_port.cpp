@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/net/switch_port.hpp"
 
+#include "vmm/net/sender_check.hpp"
 #include "vmm/net/switch.hpp"
 #include "vmm/net/vlan.hpp"
 
@@ -14,54 +15,100 @@ void count(std::atomic<std::uint64_t>& counter, std::uint64_t amount = 1) {
     counter.fetch_add(amount, std::memory_order_relaxed);
 }
 
+/// Whether the bucket lets a frame pass; if not, it does at `ready_at`.
+bool ready(Guarded<TokenBucket, Rank::leaf>& guarded, const Clock& clock, std::uint64_t& ready_at) {
+    return guarded.with([&](TokenBucket& bucket) {
+        const bool passes = bucket.ready(clock, clock.now());
+        if (!passes)
+            ready_at = bucket.ready_at(clock);
+        return passes;
+    });
+}
+
 }  // namespace
 
 void SwitchPort::open(Station& station, const PortOptions& options) {
-    const std::uint64_t rate = options.bits_per_second / 8;
     station_ = &station;
     options_ = options;
+    vlans_ = options.vlans;
+    if (!is_uplink())
+        vlans_.add(options.vlan);
+    else if (vlans_.empty())
+        vlans_ = VlanSet::all();
     full_since_ = 0;
     patience_ = switch_.clock_.from_nanoseconds(kPatienceNs);
     has_waiters_ = false;
     for (auto& word : waiters_)
         word = 0;
     // A hundredth of a second's worth, and a few large frames at least.
-    bucket_.with([&](TokenBucket& bucket) { bucket = TokenBucket{rate, std::max(rate / 100, kMinBurst)}; });
+    const auto limit = [](auto& guarded, std::uint64_t bits_per_second) {
+        const std::uint64_t rate = bits_per_second / 8;
+        guarded.with([&](TokenBucket& bucket) {
+            bucket = TokenBucket{rate, std::max(rate / 100, kMinBurst)};
+        });
+    };
+    limit(sent_, options.bits_per_second);
+    limit(received_, options.receive_bits_per_second);
+    const std::uint64_t storm_limit = switch_.options_.storm_limit;
+    flooded_.with([&](TokenBucket& bucket) { bucket = TokenBucket{storm_limit, storm_limit}; });
+    counters_.clear();
     open_ = true;
 }
 
-bool SwitchPort::admits(const Frame& frame, std::uint16_t& vlan) const {
-    const bool tagged = is_tagged(frame);
-    if (options_.kind == PortOptions::Kind::uplink) {
-        vlan = tagged ? vlan_of(frame) : std::uint16_t{0};
+std::optional<Refusal> SwitchPort::refusal(const Frame& frame, bool tagged, std::uint16_t vlan) const {
+    // What has a second tag would come out of the switch as a frame of that VLAN where the first is left out.
+    if (!carries(vlan) || (tagged && (is_tagged(frame, kTagSize) || (!is_uplink() && vlan == options_.vlan))))
+        return Refusal::vlan;
+    if (is_uplink())
+        return std::nullopt;
+    const auto* source = reinterpret_cast<const std::uint8_t*>(frame.header.data()) + kSourceAddress;
+    if (!std::equal(options_.mac.begin(), options_.mac.end(), source))
+        return Refusal::source;
+    const std::size_t type_at = kTypeField + (tagged ? kTagSize : 0);
+    if ((options_.addresses.count != 0 || number_at(frame, type_at) == kTypeArp) &&
+        !speaks_for_itself(frame, type_at, options_.mac, options_.addresses.span()))
+        return Refusal::sender;
+    return std::nullopt;
+}
+
+Delivery SwitchPort::refuse(Refusal reason) {
+    count(counters_.refused[static_cast<std::size_t>(reason)]);
+    return Delivery::dropped;
+}
+
+bool SwitchPort::may_send(std::uint64_t& ready_at) {
+    return options_.bits_per_second == 0 || ready(sent_, switch_.clock_, ready_at);
+}
+
+bool SwitchPort::may_flood() {
+    if (switch_.options_.storm_limit == 0)
         return true;
-    }
-    vlan = options_.vlan;
-    const auto* source = reinterpret_cast<const std::uint8_t*>(frame.header.data()) + 6;
-    return !tagged && std::equal(options_.mac.begin(), options_.mac.end(), source);
+    const bool passes = flooded_.with([&](TokenBucket& bucket) {
+        const bool has_credit = bucket.ready(switch_.clock_, switch_.clock_.now());
+        bucket.spend(has_credit ? 1 : 0);
+        return has_credit;
+    });
+    if (!passes)
+        count(counters_.storm);
+    return passes;
+}
+
+void SwitchPort::tap(FrameTap::Direction direction, const Frame& frame) {
+    if (FrameTap* tap = switch_.tap_.load(std::memory_order_acquire)) [[unlikely]]
+        tap->see(index_, direction, frame);
 }
 
 Delivery SwitchPort::send(const Frame& frame, std::uint64_t& retry_at) {
-    std::uint16_t vlan = 0;
-    if (!admits(frame, vlan)) {
-        count(counters_.refused);
-        return Delivery::dropped;
-    }
-    Clock& clock = switch_.clock_;
-    if (options_.bits_per_second != 0) {
-        const bool ready = bucket_.with([&](TokenBucket& bucket) {
-            const bool passes = bucket.ready(clock, clock.now());
-            if (!passes)
-                retry_at = bucket.ready_at(clock);
-            return passes;
-        });
-        if (!ready) {
-            count(counters_.waits);
-            return options_.kind == PortOptions::Kind::access ? Delivery::no_room : Delivery::dropped;
-        }
+    const bool tagged = is_tagged(frame);
+    const std::uint16_t vlan = tagged ? vlan_of(frame) : options_.vlan;
+    if (const auto reason = refusal(frame, tagged, vlan))
+        return refuse(*reason);
+    if (!may_send(retry_at)) {
+        count(counters_.rate_waits);
+        return is_uplink() ? Delivery::dropped : Delivery::no_room;
     }
     Delivery delivery = Delivery::dropped;
-    if (options_.kind == PortOptions::Kind::uplink && is_tagged(frame)) {
+    if (tagged) {
         Retagged inner;
         if (inner.strip(frame))
             delivery = switch_.forward(*this, inner.frame(), vlan, retry_at);
@@ -72,8 +119,9 @@ Delivery SwitchPort::send(const Frame& frame, std::uint64_t& retry_at) {
         count(counters_.waits);
         return delivery;
     }
+    tap(FrameTap::Direction::from_station, frame);
     if (options_.bits_per_second != 0)
-        bucket_.with([&](TokenBucket& bucket) { bucket.spend(frame.size); });
+        sent_.with([&](TokenBucket& bucket) { bucket.spend(frame.size); });
     if (delivery == Delivery::taken) {
         count(counters_.frames_in);
         count(counters_.bytes_in, frame.size);
@@ -81,17 +129,21 @@ Delivery SwitchPort::send(const Frame& frame, std::uint64_t& retry_at) {
     return delivery;
 }
 
-Delivery SwitchPort::offer(const Frame& frame, std::uint16_t vlan) {
-    Delivery delivery = Delivery::dropped;
-    if (options_.kind == PortOptions::Kind::uplink && vlan != 0) {
-        Retagged outer;
-        if (outer.insert(frame, vlan))
-            delivery = station_->receive(outer.frame());
-    } else {
-        delivery = station_->receive(frame);
-    }
-    if (delivery == Delivery::taken)
+Delivery SwitchPort::offer(const Frame& frame, std::uint16_t vlan, std::uint64_t& ready_at) {
+    if (options_.receive_bits_per_second != 0 && !ready(received_, switch_.clock_, ready_at))
+        return Delivery::no_room;
+    if (vlan == options_.vlan)
+        return give(frame);
+    Retagged outer;
+    return outer.insert(frame, vlan) ? give(outer.frame()) : Delivery::dropped;
+}
+
+Delivery SwitchPort::give(const Frame& frame) {
+    const Delivery delivery = station_->receive(frame);
+    if (delivery == Delivery::taken) {
         note_taken(frame.size);
+        tap(FrameTap::Direction::to_station, frame);
+    }
     return delivery;
 }
 
@@ -110,6 +162,8 @@ void SwitchPort::note_taken(std::uint32_t size) {
     if (patience < most)
         patience_.store(std::min(patience + clock.from_nanoseconds(kEarnedPatienceNs), most),
                         std::memory_order_relaxed);
+    if (options_.receive_bits_per_second != 0)
+        received_.with([&](TokenBucket& bucket) { bucket.spend(size); });
     count(counters_.frames_out);
     count(counters_.bytes_out, size);
 }
@@ -124,22 +178,27 @@ std::uint64_t SwitchPort::waits_until(std::uint64_t now) {
 
 Delivery SwitchPort::deliver(const Frame& frame, std::uint16_t vlan, SwitchPort* patient_sender,
                              std::uint64_t& retry_at) {
-    Delivery delivery = offer(frame, vlan);
+    std::uint64_t ready_at = 0;  // not 0: it is the station's rate that the frame has to wait for
+    Delivery delivery = offer(frame, vlan, ready_at);
     if (delivery == Delivery::no_room && patient_sender != nullptr) {
         const std::uint64_t now = switch_.clock_.now();
         retry_at = waits_until(now);
         if (now < retry_at) {
+            if (ready_at != 0) {
+                retry_at = std::min(retry_at, ready_at);
+                return delivery;
+            }
             waiters_[patient_sender->index_ / 64].fetch_or(std::uint64_t{1} << patient_sender->index_ % 64);
             has_waiters_ = true;
             // Room that was made before we were on the list is found now; of room made later we are told.
-            delivery = offer(frame, vlan);
+            delivery = offer(frame, vlan, ready_at);
             if (delivery == Delivery::no_room)
                 return delivery;
         }
     }
     if (delivery == Delivery::taken)
         return delivery;
-    count(counters_.lost);
+    count(ready_at != 0 ? counters_.over_rate : counters_.lost);
     return Delivery::dropped;
 }
 

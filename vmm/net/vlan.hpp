@@ -2,6 +2,7 @@
 // VLAN tags [ieee802.1q 9.6 VLAN Tag Control Information].
 #pragma once
 
+#include "vmm/net/ethernet.hpp"
 #include "vmm/net/frame_segments.hpp"
 
 #include <array>
@@ -10,8 +11,9 @@
 
 namespace hv::net {
 
-/// Whether a frame has a VLAN tag, a customer's or a service provider's.
-[[nodiscard]] bool is_tagged(const Frame& frame);
+/// Whether a frame has a VLAN tag, a customer's or a service provider's; with `offset`, behind so many bytes
+/// of tags.
+[[nodiscard]] bool is_tagged(const Frame& frame, std::size_t offset = 0);
 /// The tag's VLAN identifier, 0 to 4095. Only for tagged frames.
 [[nodiscard]] std::uint16_t vlan_of(const Frame& frame);
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Frames of fuzz bytes through a switch to stations and an uplink that want everything done in software, and
-// to a network device whose driver sends fuzz bytes as commands and frames.
+// Frames of fuzz bytes through a switch to stations and an uplink that want everything done in software, from
+// a port that is a trunk and has addresses, or not, and into a capture; and to a network device whose driver
+// sends fuzz bytes as commands and frames.
 #include "fakes/virtio_driver.hpp"
+#include "vmm/net/capture.hpp"
 #include "vmm/net/frame_segments.hpp"
 #include "vmm/net/switch.hpp"
 #include "vmm/net/uplink.hpp"
 #include "vmm/virtio/virtio_net.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -130,8 +133,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto length = static_cast<std::uint32_t>(std::min<std::size_t>(size - 12, net::kMaxFrameSize));
     MacAddress source{};
     std::copy_n(bytes + 6, 6, source.begin());
-    auto access = (*lan)->add_port(
-        plain, {net::PortOptions::Kind::access, source, static_cast<std::uint16_t>(data[0] & 0xf), 0});
+    net::PortOptions options{net::PortOptions::Kind::access, source,
+                             static_cast<std::uint16_t>(data[0] & 0xf), 0};
+    if ((data[10] & 1) != 0)
+        options.vlans.add(static_cast<std::uint16_t>(16 + data[11]));
+    if ((data[10] & 2) != 0)
+        options.addresses = {{net::IpPrefix{net::IpPrefix::Family::ipv4, 8, {10}},
+                              net::IpPrefix{net::IpPrefix::Family::ipv6, 16, {0x20, 0x01}}},
+                             2};
+    auto capture = net::Capture::create(clock, 0);
+    (*capture)->start({});
+    (*lan)->set_tap(capture->get());
+    auto access = (*lan)->add_port(plain, options);
     uplink.connect((*lan)->add_port(uplink, {net::PortOptions::Kind::uplink, {}, 0, 0}).value());
 
     FrameOffload offload{};
@@ -155,6 +168,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (access)
         (*access)->send(frame, retry_at);
     uplink.transmit(frame);
+    std::array<std::byte, 1000> stream;
+    while ((*capture)->read(stream) != 0) {
+    }
     net::deliver(frame, {}, plain);
     net::deliver(frame, {true, false, false, false}, plain);
     return 0;

@@ -92,12 +92,17 @@ vlan = 10
 rate = "100Mbit"
 mtu = 9000
 queues = 8
+rate_in = "1Gbit"
+trunk = [20, 4094]
+addresses = ["10.0.0.2", "2001:db8::/64"]
 [[vm.nic]]
 switch = "lan"
 
 [switch.lan]
 [switch.wan]
 uplink = "nic0"
+uplink_vlans = [0, 10]
+storm_limit = 50
 
 [[vm]]
 name = "db"
@@ -116,7 +121,13 @@ TEST_CASE("every key arrives", "[config]") {
     REQUIRE(config.switches.size() == 2);
     CHECK(config.switches[0].name == "lan");
     CHECK(config.switches[0].uplink.empty());
+    CHECK(config.switches[0].storm_limit == 1000);
+    CHECK(config.switches[0].uplink_vlans.empty());
     CHECK(config.switches[1].uplink == "nic0");
+    CHECK(config.switches[1].storm_limit == 50);
+    CHECK(config.switches[1].uplink_vlans.contains(0));
+    CHECK(config.switches[1].uplink_vlans.contains(10));
+    CHECK_FALSE(config.switches[1].uplink_vlans.contains(20));
     REQUIRE(config.vms.size() == 2);
 
     const VmConfig& web = config.vms[0];
@@ -169,7 +180,19 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.nics[0].mtu == 9000);
     CHECK(web.nics[0].queues == 8);
     CHECK(web.nics[1].mtu == 1500);
+    CHECK(web.nics[0].rate_in == 1'000'000'000);
+    net::VlanSet trunk;
+    trunk.add(20);
+    trunk.add(4094);
+    CHECK(web.nics[0].trunk == trunk);
+    REQUIRE(web.nics[0].addresses.count == 2);
+    CHECK(web.nics[0].addresses.prefixes[0] == net::IpPrefix{net::IpPrefix::Family::ipv4, 32, {10, 0, 0, 2}});
+    CHECK(web.nics[0].addresses.prefixes[1] ==
+          net::IpPrefix{net::IpPrefix::Family::ipv6, 64, {0x20, 0x01, 0x0d, 0xb8}});
     CHECK(web.nics[1].switch_index == 0);
+    CHECK(web.nics[1].rate_in == 0);
+    CHECK(web.nics[1].trunk.empty());
+    CHECK(web.nics[1].addresses.count == 0);
     CHECK(web.nics[1].mac[0] == 0x52);
     CHECK(memory_needed(web) == 256 * kMiB + 16384);
 
@@ -309,6 +332,21 @@ TEST_CASE("NICs name a switch and have an address of their own", "[config]") {
     CHECK(nic("switch='lan'\nqueues=0") == "8: queues: 0 is out of range; allowed: 1 to 8");
     CHECK(nic("switch='lan'\nqueues=9").find("8: queues") == 0);
     CHECK(nic("switch='lan'\nmac='53:54:00:00:00:01'").find("8: mac") == 0);
+    CHECK(nic("switch='lan'\nrate_in='fast'").find("8: rate_in: \"fast\" is not possible") == 0);
+    CHECK(nic("switch='lan'\ntrunk=[0]") == "8: trunk: 0 is out of range; allowed: 1 to 4094");
+    CHECK(nic("switch='lan'\ntrunk=[]") == "8: trunk: there is no VLAN in it; allowed: VLANs as in [10, 20]");
+    CHECK(nic("switch='lan'\ntrunk=10") ==
+          "8: trunk: an integer is not allowed; allowed: VLANs as in [10, 20]");
+    CHECK(nic("switch='lan'\ntrunk=[7,10]\nvlan=10") ==
+          "8: trunk: 10 is the NIC's vlan, whose frames have no tag; allowed: other VLANs");
+    CHECK(
+        nic("switch='lan'\naddresses=['10.0.0.256']").find("8: addresses: \"10.0.0.256\" is no IP address") ==
+        0);
+    CHECK(nic("switch='lan'\naddresses=[1]").find("8: addresses: an integer is not allowed") == 0);
+    CHECK(nic("switch='lan'\naddresses=[]").find("8: addresses: there is none") == 0);
+    CHECK(nic("switch='lan'\naddresses='10.0.0.2'").find("8: addresses: a string is not allowed") == 0);
+    CHECK(nic("switch='lan'\naddresses=['::1','::2','::3','::4','::5','::6','::7','::8','::9']") ==
+          "8: addresses: there are more than 8; allowed: at most so many");
     CHECK(nic("switch='lan'\nmac='x'").find("8: mac: \"x\" is not possible; allowed: six bytes") == 0);
     CHECK(device_error("[[vm.nic]]\nswitch='lan'\nmac='52:54:00:00:00:01'\n"
                        "[[vm.nic]]\nswitch='lan'\nmac='52:54:00:00:00:01'\n")
@@ -350,6 +388,10 @@ TEST_CASE("switches have plain names and an uplink of their own", "[config]") {
     CHECK(errors_of(vm + "[switch.a]\nuplink='nic0'\n[switch.b]\nuplink='nic0'\n") ==
           std::vector<std::string>{"8: uplink: \"nic0\" is the uplink of switch \"a\" already"});
     CHECK(errors_of(vm + "[switch.\"a b\"]\n").size() == 1);
+    CHECK(errors_of(vm + "[switch.a]\nuplink_vlans=[4095]\n") ==
+          std::vector<std::string>{"6: uplink_vlans: 4095 is out of range; allowed: 0 to 4094"});
+    CHECK(errors_of(vm + "[switch.a]\nstorm_limit=-1\n") ==
+          std::vector<std::string>{"6: storm_limit: -1 is out of range; allowed: 0 to 1000000"});
     CHECK(errors_of(vm + "[switch]\nuplink='nic0'\n") ==
           std::vector<std::string>{"6: uplink: a string is not allowed; allowed: [switch.NAME]"});
     CHECK(errors_of(vm + "[[switch]]\n").size() == 1);

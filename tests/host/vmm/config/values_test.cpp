@@ -19,6 +19,49 @@ TEST_CASE("sizes count in powers of 1024", "[config]") {
         CHECK_FALSE(parse_size(wrong));
 }
 
+TEST_CASE("IP addresses are read, with a prefix's length or without", "[config]") {
+    using Family = hv::net::IpPrefix::Family;
+    const auto ipv6 = [](std::uint8_t bits, std::array<std::uint8_t, 16> address) {
+        return hv::net::IpPrefix{Family::ipv6, bits, address};
+    };
+    CHECK(parse_prefix("10.0.0.255") == hv::net::IpPrefix{Family::ipv4, 32, {10, 0, 0, 255}});
+    CHECK(parse_prefix("10.0.0.0/8") == hv::net::IpPrefix{Family::ipv4, 8, {10}});
+    CHECK(parse_prefix("0.0.0.0/0") == hv::net::IpPrefix{Family::ipv4, 0, {}});
+    CHECK(parse_prefix("1:2:3:4:5:6:7:abCD") ==
+          ipv6(128, {0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0xab, 0xcd}));
+    CHECK(parse_prefix("::") == ipv6(128, {}));
+    CHECK(parse_prefix("fe80::/10") == ipv6(10, {0xfe, 0x80}));
+    CHECK(parse_prefix("2001:db8::5:6") ==
+          ipv6(128, {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 6}));
+    CHECK(parse_prefix("::2:3:4:5:6:7:8") == ipv6(128, {0, 0, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8}));
+    CHECK(parse_prefix("1:2:3:4:5:6:7::") == ipv6(128, {0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7}));
+    for (const char* wrong : {"",
+                              "10",
+                              "10.0.0",
+                              "10.0.0.",
+                              "10.0.0.1.",
+                              "10.0.0.0.1",
+                              "10.0.0.256",
+                              "10.0.0.01",
+                              "10.0.0.-1",
+                              "10.0.0.1/",
+                              "10.0.0.1/33",
+                              "10.0.0.1/x",
+                              "/8",
+                              ":",
+                              ":::",
+                              "1::2::3",
+                              "1:2:3:4:5:6:7",
+                              "12345::",
+                              "1:2:3:4:5:6:7:8:9",
+                              "1::2:3:4:5:6:7:8",
+                              "::g",
+                              "::/129",
+                              "::1.2.3.4",
+                              "1:2:3:4:5:6:7:8:"})
+        CHECK_FALSE(parse_prefix(wrong));
+}
+
 TEST_CASE("rates count in powers of 1000", "[config]") {
     CHECK(parse_rate("100Mbit") == 100'000'000);
     CHECK(parse_rate("500kbit") == 500'000);

@@ -4,6 +4,7 @@
 #include "vmm/monitor/console_mux.hpp"
 #include "vmm/monitor/monitor.hpp"
 
+#include <array>
 #include <string>
 
 using namespace hv;
@@ -49,6 +50,7 @@ struct Fixture {
     ConsoleMux mux{line, ConsoleMux::Mode::interactive};
     std::unique_ptr<Monitor> monitor{std::move(Monitor::create(mux)).value()};
     EchoCommand echo;
+    std::array<char, 4096> buffer{};
 };
 
 bool contains(const std::string& text, std::string_view part) {
@@ -127,4 +129,21 @@ TEST_CASE("the monitor's answer is shown to the end on a slow line", "[monitor]"
     }
     CHECK(f.line.take().ends_with("keys.\r\ncairn> "));
     CHECK_FALSE(f.line.write_interrupt);
+}
+
+TEST_CASE("lines that come unasked stand above the prompt, and no more of them than the line carries",
+          "[monitor]") {
+    Fixture f;
+    f.type("ec");
+    const std::size_t room = f.monitor->room();
+    CHECK(room == 8192);
+    f.monitor->show("one\ntwo\n");
+    f.monitor->rest();
+    CHECK(contains(f.line.take(), "\r\x1b[Kone\r\ntwo\r\n"));
+    CHECK(contains(f.type("h"), "h"));
+    ConsoleChannel other{f.mux, "web", nullptr, f.buffer};
+    f.mux.focus(other);
+    CHECK(f.monitor->room() == 0);
+    f.mux.focus(f.monitor->channel());
+    CHECK(f.monitor->room() == 8192);
 }

@@ -182,7 +182,7 @@ inline Bytes plain(unsigned to, unsigned from, std::size_t size = 60) {
     Bytes bytes(size);
     for (std::size_t i = 0; i < size; ++i)
         bytes[i] = static_cast<std::uint8_t>(i * 3);
-    test::put16(bytes, 12, 0x0806);
+    test::put16(bytes, 12, 0x88b5);
     return addressed(bytes, to, from);
 }
 

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+#include "vmm/net/switch_fixture.hpp"
+
+using namespace hv;
+using namespace hv::net;
+using test::Bytes;
+using test::frame_bytes;
+using test::kBroadcast;
+using test::mac;
+using test::Network;
+
+TEST_CASE("a port gets frames at its rate over time, and its senders wait", "[net]") {
+    Network network;
+    SwitchPort& a = network.access(1);
+    PortOptions options{PortOptions::Kind::access, mac(2), 0, 0};
+    options.receive_bits_per_second = 800'000'000;  // 100 MB/s
+    SwitchPort& b = network.add(options);
+    const Bytes bytes = frame_bytes(mac(2), mac(1), {}, 1500);
+    std::uint64_t sent = 0;
+    unsigned waits = 0;
+    const std::uint64_t end = network.clock.now() + 100'000'000;
+    while (network.clock.now() < end) {
+        const Delivery delivery = network.send(a, bytes);
+        REQUIRE(delivery != Delivery::dropped);
+        if (delivery == Delivery::taken) {
+            sent += bytes.size();
+            continue;
+        }
+        ++waits;
+        REQUIRE(network.retry_at > network.clock.now());
+        fake::set_tsc(network.retry_at);
+    }
+    CHECK(sent > 9'990'000);
+    CHECK(sent < 10'000'000 + 1'000'000 + 3000);
+    CHECK(a.counters().waits == waits);
+    CHECK(b.counters().bytes_out == sent);
+    CHECK(b.counters().over_rate == 0);
+}
+
+TEST_CASE("a slow receiver holds its senders up for a bounded time", "[net]") {
+    Network network;
+    SwitchPort& a = network.access(1);
+    PortOptions options{PortOptions::Kind::access, mac(2), 0, 0};
+    options.receive_bits_per_second = 8'000;
+    SwitchPort& b = network.add(options);
+    const Bytes bytes = frame_bytes(mac(2), mac(1), {}, 60'000);
+    while (network.send(a, bytes) == Delivery::taken) {
+    }
+    CHECK(b.counters().frames_out == 3);
+    CHECK(network.retry_at == network.clock.now() + 10'000'000);
+    network.clock.advance(10'000'000);
+    CHECK(network.send(a, bytes) == Delivery::dropped);
+    CHECK(b.counters().over_rate == 1);
+    CHECK(b.counters().lost == 0);
+    // Nobody waits with a broadcast, and an uplink never.
+    CHECK(network.send(a, frame_bytes(kBroadcast, mac(1))) == Delivery::taken);
+    CHECK(network.send(network.uplink(), frame_bytes(mac(2), mac(60))) == Delivery::dropped);
+    CHECK(b.counters().over_rate == 3);
+    network.clock.advance(60'000'000'000);
+    CHECK(network.send(a, bytes) == Delivery::taken);
+}
+
+TEST_CASE("a storm is cut off at the limit, and harms nobody else", "[net]") {
+    Network network{{.storm_limit = 100}};
+    SwitchPort& a = network.access(1);
+    SwitchPort& b = network.access(2);
+    SwitchPort& up = network.uplink();
+    unsigned passed = 0;
+    for (unsigned i = 0; i < 1000; ++i)
+        passed += network.send(a, frame_bytes(i % 2 == 0 ? kBroadcast : mac(99), mac(1))) == Delivery::taken;
+    CHECK(passed == 100);
+    CHECK(a.counters().storm == 900);
+    CHECK(network.stations[1].take().size() == 50);
+    CHECK(network.stations[2].take().size() == 100);
+    CHECK(network.send(a, frame_bytes(mac(2), mac(1))) == Delivery::taken);
+    CHECK(network.send(b, frame_bytes(kBroadcast, mac(2))) == Delivery::taken);
+    network.clock.advance(50'000'000);
+    for (passed = 0; network.send(a, frame_bytes(kBroadcast, mac(1))) == Delivery::taken;)
+        ++passed;
+    CHECK(passed == 5);
+    // What comes in by an uplink for nobody here is no flood.
+    for (unsigned i = 0; i < 200; ++i)
+        network.send(up, frame_bytes(mac(99), mac(60)));
+    CHECK(up.counters().storm == 0);
+    for (unsigned i = 0; i < 200; ++i)
+        network.send(up, frame_bytes(kBroadcast, mac(60)));
+    CHECK(up.counters().storm == 100);
+}
+
+TEST_CASE("without a limit there is no storm", "[net]") {
+    Network network{{.storm_limit = 0}};
+    SwitchPort& a = network.access(1);
+    for (unsigned i = 0; i < 5000; ++i)
+        REQUIRE(network.send(a, frame_bytes(kBroadcast, mac(1))) == Delivery::taken);
+    CHECK(SwitchOptions{}.storm_limit == 1000);
+}
+
+TEST_CASE("a port that is used again counts anew", "[net]") {
+    Network network;
+    SwitchPort& a = network.access(1);
+    network.access(2);
+    network.send(a, frame_bytes(mac(2), mac(1)));
+    network.send(a, frame_bytes(mac(2), mac(2)));
+    network.lan->remove_port(a);
+    SwitchPort& again = network.access(3);
+    REQUIRE(&again == &a);
+    CHECK(again.counters().frames_in == 0);
+    CHECK(test::refused(again, Refusal::source) == 0);
+}
+
+TEST_CASE("a flood of sources does not push out who has a port, nor grow the table", "[net]") {
+    Network network;
+    std::vector<SwitchPort*> ports;
+    for (unsigned i = 1; i <= 100; ++i)
+        ports.push_back(&network.access(i));
+    SwitchPort& up = network.uplink();
+    for (unsigned i = 0; i < 20'000; ++i)
+        network.send(up,
+                     frame_bytes(mac(1), {2, 0, 9, static_cast<std::uint8_t>(i >> 16),
+                                          static_cast<std::uint8_t>(i >> 8), static_cast<std::uint8_t>(i)}));
+    std::size_t learned = 0;
+    network.lan->for_each_learned(
+        [&](const MacAddress& address, std::uint16_t vlan, std::uint16_t port, std::uint64_t seconds) {
+            ++learned;
+            CHECK((address[0] == 2 && vlan == 0 && port == 100 && seconds == 0));
+        });
+    CHECK(learned > 500);
+    CHECK(learned <= MacTable::kSets * MacTable::kWays - 100);
+    network.stations[0].take();
+    for (unsigned i = 2; i <= 100; ++i) {
+        REQUIRE(network.send(*ports[0], frame_bytes(mac(i), mac(1))) == Delivery::taken);
+        CHECK(network.stations[i - 1].take().size() == 1);
+    }
+    CHECK(network.stations[100].frames.empty());
+    network.clock.advance(302'000'000'000);
+    network.lan->for_each_learned([&](auto&&...) { FAIL("forgotten by now"); });
+}
