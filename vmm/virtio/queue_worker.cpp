@@ -3,11 +3,12 @@
 
 namespace hv::virtio {
 
-Expected<void> QueueWorker::start(const QueueLayout& layout, std::uint64_t features,
+Expected<void> QueueWorker::start(unsigned queue, const QueueLayout& layout, std::uint64_t features,
                                   VirtioTransport& transport) {
     if (layout.size == 0)
         return {};
     HV_TRY(ring_.start(layout, features));
+    queue_ = queue;
     transport_ = &transport;
     turn_.open();
     return {};
@@ -23,15 +24,14 @@ void QueueWorker::process() {
         return;
     Effort effort;
     for (unsigned round = 0; round < kRounds; ++round) {
-        if (ring_.has_work()) {
-            const Progress progress = work(effort);
-            if (ring_.publish())
-                transport_->queue_interrupt(queue_);
-            if (progress == Progress::more)
-                break;
-            if (progress == Progress::waits && effort.retry_at != 0)
-                clock_.arm(*this, effort.retry_at);
-        }
+        // Also if the ring is empty: the turn before may have ended without asking for notifications.
+        const Progress progress = work(effort);
+        if (ring_.publish())
+            transport_->queue_interrupt(queue_);
+        if (progress == Progress::more)
+            break;
+        if (progress == Progress::waits && effort.retry_at != 0)
+            clock_.arm(*this, effort.retry_at);
         // A note may say that what waits can go on now.
         if (!turn_.leave())
             return;

@@ -38,13 +38,13 @@ protected:
 class QueueWorker final : private Timer {
 public:
     /// All outlive this. `budget`: what the chains of one turn may cost.
-    QueueWorker(QueueClient& client, unsigned queue, std::uint64_t budget, const GuestMemory& memory,
-                Clock& clock)
-        : client_{client}, queue_{queue}, budget_{budget}, clock_{clock}, ring_{memory} {}
+    QueueWorker(QueueClient& client, std::uint64_t budget, const GuestMemory& memory, Clock& clock)
+        : client_{client}, budget_{budget}, clock_{clock}, ring_{memory} {}
     ~QueueWorker() { stop(); }
 
     /// `layout` of size 0: the driver enabled no such queue. Errors as Virtqueue::start().
-    Expected<void> start(const QueueLayout& layout, std::uint64_t features, VirtioTransport& transport);
+    Expected<void> start(unsigned queue, const QueueLayout& layout, std::uint64_t features,
+                         VirtioTransport& transport);
     /// Returns once nobody works on the queue any more.
     void stop();
     /// Works on the queue, unless another CPU does, who then looks again.
@@ -59,11 +59,12 @@ private:
     void fire() override { process(); }
 
     QueueClient& client_;
-    const unsigned queue_;
     const std::uint64_t budget_;
     Clock& clock_;
-    VirtioTransport* transport_{nullptr};  ///< set while the turn is closed
-    Virtqueue ring_;                       ///< whoever has the turn
+    // Set while the turn is closed:
+    unsigned queue_{0};
+    VirtioTransport* transport_{nullptr};
+    Virtqueue ring_;  ///< whoever has the turn
     Turn turn_{Turn::Initially::closed};
 };
 

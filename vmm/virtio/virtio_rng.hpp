@@ -31,14 +31,14 @@ public:
     [[nodiscard]] unsigned queue_count() const override { return 1; }
     [[nodiscard]] std::uint64_t read_config(std::uint64_t, unsigned) const override { return 0; }
     [[nodiscard]] bool start(std::uint64_t features, std::span<const QueueLayout> layouts) override {
-        return requests_.start(layouts[0], features, transport()).has_value();
+        return requests_.start(0, layouts[0], features, transport()).has_value();
     }
     void stop() override { requests_.stop(); }
     void queue_notified(unsigned) override { requests_.process(); }
 
 private:
     VirtioRng(EntropySource& source, const GuestMemory& memory, Clock& clock)
-        : source_{source}, clock_{clock}, requests_{*this, 0, kTurnBytes, memory, clock} {}
+        : source_{source}, clock_{clock}, requests_{*this, kTurnBytes, memory, clock} {}
     Step next(unsigned queue, Virtqueue& ring, Effort& effort) override;
 
     EntropySource& source_;
