@@ -5,6 +5,7 @@
 #include "vmm/net/switch.hpp"
 #include "vmm/virtio/virtio_balloon.hpp"
 #include "vmm/virtio/virtio_blk.hpp"
+#include "vmm/virtio/virtio_console.hpp"
 #include "vmm/virtio/virtio_net.hpp"
 #include "vmm/virtio/virtio_rng.hpp"
 
@@ -46,6 +47,11 @@ public:
     void reclaim(Gpa, std::uint64_t) override {}
 };
 
+class NoText final : public CharSink {
+public:
+    void put(std::string_view) override {}
+};
+
 /// Calls `create` with more and more memory; returns how many allocations it takes.
 template <class Create>
 unsigned sweep(Create&& create) {
@@ -74,6 +80,8 @@ TEST_CASE("without memory no device is made, and nothing is left behind", "[virt
     CHECK(sweep([&] { return VirtioRng::create(entropy, board.memory, board.clock); }) == 1);
     NoTaker taker;
     CHECK(sweep([&] { return VirtioBalloon::create(taker, board.memory, board.clock); }) == 2);
+    NoText text;
+    CHECK(sweep([&] { return VirtioConsole::create(text, board.memory, board.clock); }) == 1);
     auto lan = std::move(net::Switch::create(board.clock)).value();
     auto nic = std::move(VirtioNet::create(board.memory, board.clock, {{2, 0, 0, 0, 0, 1}, 1500})).value();
     CHECK(sweep([&] {
