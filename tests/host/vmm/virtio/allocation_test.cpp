@@ -8,6 +8,7 @@
 #include "vmm/virtio/virtio_console.hpp"
 #include "vmm/virtio/virtio_net.hpp"
 #include "vmm/virtio/virtio_rng.hpp"
+#include "vmm/virtio/virtio_vsock.hpp"
 
 #include <new>
 
@@ -82,6 +83,9 @@ TEST_CASE("without memory no device is made, and nothing is left behind", "[virt
     CHECK(sweep([&] { return VirtioBalloon::create(taker, board.memory, board.clock); }) == 2);
     NoText text;
     CHECK(sweep([&] { return VirtioConsole::create(text, board.memory, board.clock); }) == 1);
+    CHECK(sweep([&] {
+              return VirtioVsock::create(board.memory, board.clock, {3, {}});
+          }) == VsockEndpoint::kConnections + 2);
     auto lan = std::move(net::Switch::create(board.clock)).value();
     auto nic = std::move(VirtioNet::create(board.memory, board.clock, {{2, 0, 0, 0, 0, 1}, 1500})).value();
     CHECK(sweep([&] {
