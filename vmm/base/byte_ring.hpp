@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <span>
 
 namespace hv {
@@ -19,19 +20,23 @@ public:
     /// Appends what fits of `in`; returns how much that was.
     std::size_t put(std::span<const std::byte> in) {
         in = in.first(std::min(in.size(), room()));
+        if (in.empty())
+            return 0;
         const std::size_t at = (first_ + size_) % N;
         const std::size_t part = std::min(in.size(), N - at);
-        std::copy_n(in.begin(), part, bytes_.begin() + at);
-        std::copy(in.begin() + part, in.end(), bytes_.begin());
+        std::memcpy(bytes_.data() + at, in.data(), part);
+        std::memcpy(bytes_.data(), in.data() + part, in.size() - part);
         size_ += in.size();
         return in.size();
     }
     /// Takes up to `out.size()` bytes off the front into `out`; returns how many there were.
     std::size_t take(std::span<std::byte> out) {
         out = out.first(std::min(out.size(), size_));
+        if (out.empty())
+            return 0;
         const std::size_t part = std::min(out.size(), N - first_);
-        std::copy_n(bytes_.begin() + first_, part, out.begin());
-        std::copy_n(bytes_.begin(), out.size() - part, out.begin() + part);
+        std::memcpy(out.data(), bytes_.data() + first_, part);
+        std::memcpy(out.data() + part, bytes_.data(), out.size() - part);
         first_ = (first_ + out.size()) % N;
         size_ -= out.size();
         return out.size();
