@@ -2,6 +2,7 @@
 #include "boot/main/platform.hpp"
 
 #include "arch/x86_64/cpu/early_console.hpp"
+#include "arch/x86_64/cpu/entropy.hpp"
 #include "arch/x86_64/cpu/guest_fpu.hpp"
 #include "arch/x86_64/cpu/instructions.hpp"
 #include "arch/x86_64/cpu/interrupts.hpp"
@@ -17,6 +18,7 @@
 #include "boot/main/host_ports.hpp"
 #include "drivers/serial/debug_console.hpp"
 #include "drivers/serial/uart16550.hpp"
+#include "vmm/base/chacha20.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
 #include "vmm/config/config.hpp"
@@ -189,6 +191,7 @@ private:
     std::optional<HostDevices> devices_;
     Vec<std::unique_ptr<net::Switch>> switches_;
     Vec<std::unique_ptr<CpuLoop>> loops_;
+    std::optional<ChaChaGenerator> entropy_;
     std::optional<VmManager> manager_;
     std::unique_ptr<Monitor> monitor_;
     std::optional<VmManagerView> vms_;
@@ -334,6 +337,9 @@ void Platform::connect_uplink(std::size_t index) {
 }
 
 void Platform::start_vms() {
+    ChaChaKey seed{};
+    cpu::gather_seed(seed);
+    entropy_.emplace(seed);
     const VmServices services{frames_,
                               *extension_,
                               *clock_,
@@ -345,7 +351,8 @@ void Platform::start_vms() {
                               machine_.read_wall_clock(),
                               nullptr,
                               nullptr,
-                              [] { return platform->memory_in_use(); }};
+                              [] { return platform->memory_in_use(); },
+                              &*entropy_};
     consoles_ = must(VmConsoleSet::create(*mux_, config_), "no memory for the VMs' consoles");
     manager_.emplace(config_, services, *consoles_);
     must(manager_->init(), "no memory for the list of VMs");

@@ -19,6 +19,10 @@ inline constexpr std::uint8_t FAILED = 128;
 // ----------------------------------------------------------------------------
 inline constexpr std::uint16_t VIRTIO_ID_NET = 1;
 inline constexpr std::uint16_t VIRTIO_ID_BLOCK = 2;
+inline constexpr std::uint16_t VIRTIO_ID_CONSOLE = 3;
+inline constexpr std::uint16_t VIRTIO_ID_ENTROPY = 4;
+inline constexpr std::uint16_t VIRTIO_ID_BALLOON = 5;
+inline constexpr std::uint16_t VIRTIO_ID_VSOCK = 19;
 
 constexpr std::uint64_t feature(unsigned index) {
     return std::uint64_t{1} << index;

@@ -31,6 +31,9 @@ inline constexpr std::size_t kMaxNics = 8;
 inline constexpr unsigned kMaxNicQueues = 8;
 inline constexpr std::uint32_t kMaxDiskQueues = 16;
 inline constexpr std::size_t kMaxSerial = 20;
+/// CIDs that a VM may have [virtio1.2 5.10.4 Device configuration layout].
+inline constexpr std::uint32_t kFirstCid = 3;
+inline constexpr std::uint32_t kLastCid = 0xffff'fffe;
 inline constexpr std::size_t kMaxModules = 64;
 
 struct HostConfig {
@@ -92,6 +95,9 @@ struct VmConfig {
     std::uint32_t cap{0};       ///< per cent of one CPU; 0: none
     Vec<std::uint32_t> pin;     ///< host CPUs it may use, ascending; empty: any
     bool debug_exit{false};
+    bool rng{true};
+    bool console{false};
+    std::uint32_t vsock{0};  ///< its CID; 0: no sockets
     Vec<DiskConfig> disks;
     Vec<NicConfig> nics;
 };

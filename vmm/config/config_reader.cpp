@@ -85,6 +85,9 @@ Expected<void> ConfigReader::vm(const Node& node) {
         {"cap", &ConfigReader::cap},
         {"pin", &ConfigReader::pin},
         {"debug_exit", &ConfigReader::debug_exit},
+        {"rng", &ConfigReader::rng},
+        {"console", &ConfigReader::console},
+        {"vsock", &ConfigReader::vsock},
         {"disk", &ConfigReader::disks},
         {"nic", &ConfigReader::nics},
     };

@@ -44,6 +44,9 @@ private:
     Expected<void> cap(const Node& value, VmConfig& out);
     Expected<void> pin(const Node& value, VmConfig& out);
     Expected<void> debug_exit(const Node& value, VmConfig& out);
+    Expected<void> rng(const Node& value, VmConfig& out);
+    Expected<void> console(const Node& value, VmConfig& out);
+    Expected<void> vsock(const Node& value, VmConfig& out);
     Expected<void> disks(const Node& value, VmConfig& out);
     Expected<void> nics(const Node& value, VmConfig& out);
     Expected<void> disk_source(const Node& value, DiskConfig& out);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A VM's disks and NICs.
+// A VM's disks, NICs and small devices.
 #include "vmm/config/config_reader.hpp"
 #include "vmm/config/values.hpp"
 
@@ -311,6 +311,31 @@ void ConfigReader::derive_macs() {
             for (unsigned attempt = 0; vm.nics[i].mac == MacAddress{}; ++attempt)
                 if (const MacAddress mac = derive_mac(vm.name, i, attempt); !mac_taken(mac, nullptr))
                     vm.nics[i].mac = mac;
+}
+
+// --- small devices
+// ---------------------------------------------------------------------------------------------------------
+
+Expected<void> ConfigReader::rng(const Node& value, VmConfig& out) {
+    out.rng = boolean(value).value_or(out.rng);
+    return {};
+}
+
+Expected<void> ConfigReader::console(const Node& value, VmConfig& out) {
+    out.console = boolean(value).value_or(out.console);
+    return {};
+}
+
+Expected<void> ConfigReader::vsock(const Node& value, VmConfig& out) {
+    const auto cid = integer(value, kFirstCid, kLastCid);
+    if (!cid)
+        return {};
+    out.vsock = static_cast<std::uint32_t>(*cid);
+    for (const VmConfig& other : out_.vms)
+        if (other.vsock == out.vsock)
+            errors_.add(value.line, "vsock: %u is the CID of VM \"%.*s\" already", out.vsock,
+                        HV_TEXT(other.name));
+    return {};
 }
 
 }  // namespace hv::config

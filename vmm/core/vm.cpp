@@ -44,6 +44,7 @@ void Vm::quiesce() {
         nic->reset();
     for (const auto& disk : disks_)
         disk->reset();
+    devices_.reset();
     if (board_ != nullptr)
         board_->reset();
     for (const auto& vcpu : vcpus_)

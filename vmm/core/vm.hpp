@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A virtual machine: memory, address space, buses, board, disks, network interfaces and vCPUs, destroyed in
-// reverse order. Vm::create() (vm_builder.cpp) builds one from its configuration.
+// A virtual machine: memory, address space, buses, board, disks, network interfaces, small devices and vCPUs,
+// destroyed in reverse order. Vm::create() (vm_builder.cpp) builds one from its configuration.
 #pragma once
 
 #include "vmm/config/config.hpp"
@@ -9,6 +9,7 @@
 #include "vmm/core/io_bus.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/core/vm_control.hpp"
+#include "vmm/core/vm_devices.hpp"
 #include "vmm/core/vm_disk.hpp"
 #include "vmm/core/vm_nic.hpp"
 #include "vmm/devices/char_sink.hpp"
@@ -24,6 +25,8 @@
 namespace hv {
 
 class DiskDirectory;
+class EntropySource;
+
 namespace net {
 class Switch;
 }
@@ -44,6 +47,7 @@ struct VmServices {
     void* context;
     /// Bytes that are taken of the host's memory at this moment.
     std::uint64_t (*memory_in_use)();
+    EntropySource* entropy{nullptr};  ///< nullptr: no VM has an entropy device
 };
 
 class Vm final : private VmControl {
@@ -87,6 +91,7 @@ public:
     [[nodiscard]] Board& board() { return *board_; }
     [[nodiscard]] std::span<const std::unique_ptr<VmDisk>> disks() const { return disks_.span(); }
     [[nodiscard]] std::span<const std::unique_ptr<VmNic>> nics() const { return nics_.span(); }
+    [[nodiscard]] const VmDevices& devices() const { return devices_; }
     /// Bytes that building the VM took of the host's memory, beside its RAM and its RAM disks: nested page
     /// tables, vCPUs with their control structures, devices.
     [[nodiscard]] std::uint64_t overhead_bytes() const { return overhead_bytes_; }
@@ -122,6 +127,7 @@ private:
     std::unique_ptr<Board> board_;
     Vec<std::unique_ptr<VmDisk>> disks_;
     Vec<std::unique_ptr<VmNic>> nics_;
+    VmDevices devices_;
     std::optional<VcpuEnvironment> environment_;
     Vec<std::unique_ptr<Vcpu>> vcpus_;
     Vec<LocalApic*> apics_;

@@ -56,6 +56,10 @@ Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const V
         return failed(config, "a disk could not be attached", done.error());
     if (const auto done = vm->add_nics(); !done)
         return failed(config, "a network interface could not be attached", done.error());
+    if (const auto done =
+            vm->devices_.add(config, services, vm->memory_, vm->fabric_, *vm->board_, consoles.serial);
+        !done)
+        return failed(config, "a device could not be attached", done.error());
     if (const auto done = vm->add_vcpus(); !done)
         return failed(config, "its vCPUs could not be made", done.error());
     if (const auto done = vm->load_kernel(); !done)

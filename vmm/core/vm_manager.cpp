@@ -90,7 +90,7 @@ Expected<void> VmManager::start(Entry& entry) {
     entry.vm = std::move(*vm);
     entry.state = VmState::running;
     entry.reason = VmStop::none;
-    consoles_.connect(index, entry.vm->board().uart());
+    consoles_.connect(index, entry.vm->board().uart(), entry.vm->devices().console());
     if (worth_a_line(entry))
         log::info(Topic::vm, "%.*s starts: %u vCPUs, %llu MiB, %llu KiB beside",
                   static_cast<int>(name.size()), name.data(), entry.config->cpus,

@@ -18,8 +18,9 @@ class VmConsoles {
 public:
     /// For the VM with this index in the configuration, before it is built. Error::no_memory.
     virtual Expected<Vm::Consoles> open(std::size_t index, std::string_view name) = 0;
-    /// The VM is built: what is typed goes to its UART from now on.
-    virtual void connect(std::size_t index, Uart16550& uart) = 0;
+    /// The VM is built: what is typed goes to it from now on, to its virtio console if it has one that its
+    /// driver uses.
+    virtual void connect(std::size_t index, Uart16550& uart, virtio::VirtioConsole* console) = 0;
     /// The VM is about to be destroyed.
     virtual void close(std::size_t index) = 0;
     /// What each VM's console takes of the host's memory.

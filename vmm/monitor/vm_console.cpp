@@ -5,6 +5,7 @@
 #include "vmm/base/vec.hpp"
 #include "vmm/devices/uart16550.hpp"
 #include "vmm/monitor/console_mux.hpp"
+#include "vmm/virtio/virtio_console.hpp"
 
 namespace hv {
 
@@ -21,12 +22,15 @@ VmConsole::VmConsole(ConsoleMux& mux, std::string_view name, std::unique_ptr<Buf
 
 void VmConsole::disconnect() {
     uart_ = nullptr;
+    virtio_ = nullptr;
     channel_.finish_lines();
     if (mux_.mode() == ConsoleMux::Mode::interactive)
         channel_.write_lines("-- this VM is off; Ctrl-A m leads to the monitor --\n");
 }
 
 bool VmConsole::receive(char c) {
+    if (virtio_ != nullptr && virtio_->takes_input())
+        return virtio_->receive(c);
     return uart_ != nullptr && uart_->receive(c);
 }
 

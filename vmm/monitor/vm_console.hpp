@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A VM's side of the console: its serial port and its debug port share a channel. The channel stays when the
-// VM ends, so that its last words can be read, and serves the VM again when it starts anew.
+// A VM's side of the console: its serial port, its debug port and its virtio console share a channel. The
+// channel stays when the VM ends, so that its last words can be read, and serves the VM again when it starts
+// anew.
 #pragma once
 
 #include "vmm/base/expected.hpp"
@@ -15,6 +16,10 @@ namespace hv {
 
 class Uart16550;
 
+namespace virtio {
+class VirtioConsole;
+}
+
 class VmConsole final : private ConsoleInput {
 public:
     /// 115,200 baud take 2.8 s for it; a Linux kernel that says everything as it boots has half of that to
@@ -28,8 +33,12 @@ public:
     /// Shown line by line.
     [[nodiscard]] CharSink& debug() { return debug_; }
     [[nodiscard]] ConsoleChannel& channel() { return channel_; }
-    /// What is typed goes to `uart`, until disconnect().
-    void connect(Uart16550& uart) { uart_ = &uart; }
+    /// What is typed goes to `console`, if there is one that its driver uses, else to `uart`, until
+    /// disconnect().
+    void connect(Uart16550& uart, virtio::VirtioConsole* console) {
+        uart_ = &uart;
+        virtio_ = console;
+    }
     /// The VM is off.
     void disconnect();
 
@@ -55,6 +64,7 @@ private:
     SerialSink serial_{channel_};
     DebugSink debug_{channel_};
     Uart16550* uart_{nullptr};
+    virtio::VirtioConsole* virtio_{nullptr};
 };
 
 }  // namespace hv

@@ -21,7 +21,9 @@ public:
     [[nodiscard]] ConsoleChannel& channel(std::size_t index) { return consoles_[index]->channel(); }
 
     Expected<Vm::Consoles> open(std::size_t index, std::string_view name) override;
-    void connect(std::size_t index, Uart16550& uart) override { consoles_[index]->connect(uart); }
+    void connect(std::size_t index, Uart16550& uart, virtio::VirtioConsole* console) override {
+        consoles_[index]->connect(uart, console);
+    }
     [[nodiscard]] std::uint64_t bytes() const override { return sizeof(VmConsole) + VmConsole::kBufferSize; }
     void close(std::size_t index) override { consoles_[index]->disconnect(); }
 

@@ -30,6 +30,19 @@ inline std::size_t take_front(std::span<Piece>& pieces, std::span<std::byte> out
     return done;
 }
 
+/// Takes `size` bytes off the front of the list, or all there are.
+inline void skip_front(std::span<Piece>& pieces, std::uint64_t size) {
+    while (size != 0 && !pieces.empty()) {
+        Piece& first = pieces.front();
+        const auto part = static_cast<std::uint32_t>(std::min<std::uint64_t>(first.size, size));
+        first.data += part;
+        first.size -= part;
+        size -= part;
+        if (first.size == 0)
+            pieces = pieces.subspan(1);
+    }
+}
+
 /// Takes the last byte off the list, which is not empty; returns where it is.
 inline std::byte* take_last_byte(std::span<Piece>& pieces) {
     Piece& last = pieces.back();

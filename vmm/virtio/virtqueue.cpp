@@ -100,6 +100,33 @@ private:
     bool oversized_{false};
 };
 
+/// Collects the ranges of a chain's descriptors.
+class Virtqueue::RangeBuilder {
+public:
+    RangeBuilder(const GuestMemory& memory, std::span<GuestRange> storage)
+        : memory_{memory}, storage_{storage} {}
+
+    /// False: it is not RAM.
+    bool add(const VirtqDescriptor& descriptor) {
+        if (!memory_.contains(Gpa{descriptor.addr}, descriptor.len))
+            return false;
+        if (count_ == storage_.size())
+            oversized_ = true;
+        else
+            storage_[count_++] = {Gpa{descriptor.addr}, descriptor.len};
+        return true;
+    }
+    [[nodiscard]] RangeChain chain(std::uint16_t head) const {
+        return {head, oversized_, storage_.first(count_)};
+    }
+
+private:
+    const GuestMemory& memory_;
+    std::span<GuestRange> storage_;
+    std::size_t count_{0};
+    bool oversized_{false};
+};
+
 Expected<Virtqueue::Area> Virtqueue::map(Gpa gpa, std::uint64_t size, std::uint64_t alignment) const {
     if (!gpa.aligned(alignment))
         return Unexpected{Error::invalid_argument};
@@ -140,22 +167,40 @@ bool Virtqueue::has_work() {
     return refresh() || broken();
 }
 
-Virtqueue::Pop Virtqueue::pop(std::span<Piece> storage, Chain& chain) {
+template <class Builder>
+Virtqueue::Pop Virtqueue::take(Builder& builder, std::uint16_t& head) {
     if (!refresh())
         return broken() ? Pop::broken : Pop::empty;
-    const auto head = word<std::uint16_t>(driver_, kRing + kAvailElement * slot(next_avail_))
-                          .load(std::memory_order_relaxed);
-    ChainBuilder builder{memory_, storage};
+    head = word<std::uint16_t>(driver_, kRing + kAvailElement * slot(next_avail_))
+               .load(std::memory_order_relaxed);
     if (!follow(head, builder)) {
         set_broken();
         return Pop::broken;
     }
-    chain = builder.chain(head);
     ++next_avail_;
     return Pop::ready;
 }
 
-bool Virtqueue::follow(std::uint16_t head, ChainBuilder& builder) const {
+Virtqueue::Pop Virtqueue::pop(std::span<Piece> storage, Chain& chain) {
+    ChainBuilder builder{memory_, storage};
+    std::uint16_t head{};
+    const Pop popped = take(builder, head);
+    if (popped == Pop::ready)
+        chain = builder.chain(head);
+    return popped;
+}
+
+Virtqueue::Pop Virtqueue::pop_ranges(std::span<GuestRange> storage, RangeChain& chain) {
+    RangeBuilder builder{memory_, storage};
+    std::uint16_t head{};
+    const Pop popped = take(builder, head);
+    if (popped == Pop::ready)
+        chain = builder.chain(head);
+    return popped;
+}
+
+template <class Builder>
+bool Virtqueue::follow(std::uint16_t head, Builder& builder) const {
     std::uint16_t index = head;
     for (unsigned count = 0; count < size_; ++count) {
         if (index >= size_)
@@ -176,7 +221,8 @@ bool Virtqueue::follow(std::uint16_t head, ChainBuilder& builder) const {
     return false;  // a loop
 }
 
-bool Virtqueue::follow_indirect(const VirtqDescriptor& table, ChainBuilder& builder) const {
+template <class Builder>
+bool Virtqueue::follow_indirect(const VirtqDescriptor& table, Builder& builder) const {
     const std::uint32_t entries = table.len / sizeof(VirtqDescriptor);
     if (entries == 0 || table.len % sizeof(VirtqDescriptor) != 0 ||
         !memory_.contains(Gpa{table.addr}, table.len))

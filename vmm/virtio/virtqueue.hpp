@@ -37,6 +37,12 @@ struct Chain {
     std::uint64_t writable_size;
 };
 
+/// Guest memory that a descriptor names, by its address.
+struct GuestRange {
+    Gpa gpa;
+    std::uint64_t size;
+};
+
 /// What the driver says about a queue before it enables it.
 struct QueueLayout {
     std::uint16_t size{};
@@ -66,6 +72,13 @@ public:
     enum class Pop : std::uint8_t { empty, ready, broken };
     /// Takes the next chain; its pieces lie in `storage`, adjacent ones merged.
     Pop pop(std::span<Piece> storage, Chain& chain);
+    struct RangeChain {
+        std::uint16_t head;
+        bool oversized;  ///< of more ranges than the storage holds
+        std::span<GuestRange> ranges;
+    };
+    /// The same for a queue whose chains name memory that nobody looks into.
+    Pop pop_ranges(std::span<GuestRange> storage, RangeChain& chain);
     /// Gives back the last `count` chains that were popped.
     void unpop(std::uint16_t count) { next_avail_ = static_cast<std::uint16_t>(next_avail_ - count); }
     /// Whether pop() would find something, or find the queue broken.
@@ -96,6 +109,7 @@ private:
         std::byte* base{};  ///< nullptr: in several pieces
     };
     class ChainBuilder;
+    class RangeBuilder;
 
     [[nodiscard]] std::byte* at(const Area& area, std::uint32_t offset, std::size_t size) const {
         return area.base != nullptr ? area.base + offset : memory_.at(area.gpa + offset, size);
@@ -109,8 +123,13 @@ private:
     /// Reads the available index afresh if none is known to be left. False: nothing is available, or the
     /// queue is broken.
     bool refresh();
-    bool follow(std::uint16_t head, ChainBuilder& builder) const;
-    bool follow_indirect(const VirtqDescriptor& table, ChainBuilder& builder) const;
+    /// Takes the next head and gives the builder its descriptors.
+    template <class Builder>
+    Pop take(Builder& builder, std::uint16_t& head);
+    template <class Builder>
+    bool follow(std::uint16_t head, Builder& builder) const;
+    template <class Builder>
+    bool follow_indirect(const VirtqDescriptor& table, Builder& builder) const;
 
     const GuestMemory& memory_;
     Area descriptors_{}, driver_{}, device_{};

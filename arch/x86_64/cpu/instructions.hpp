@@ -23,6 +23,17 @@ inline std::uint64_t rdtsc() {
     asm volatile("rdtsc" : "=a"(low), "=d"(high));
     return std::uint64_t{high} << 32 | low;
 }
+// False: there is no random number at the moment.
+inline bool rdrand(std::uint64_t& value) {
+    bool carry;
+    asm volatile("rdrand %0" : "=r"(value), "=@ccc"(carry));
+    return carry;
+}
+inline bool rdseed(std::uint64_t& value) {
+    bool carry;
+    asm volatile("rdseed %0" : "=r"(value), "=@ccc"(carry));
+    return carry;
+}
 
 struct CpuidLeaf {
     std::uint32_t eax, ebx, ecx, edx;

@@ -69,6 +69,9 @@ weight = 200
 cap = 150
 pin = [1, 0]
 debug_exit = true
+rng = false
+console = true
+vsock = 42
 
 [[vm.disk]]
 source = "module:base.img"
@@ -152,6 +155,9 @@ TEST_CASE("every key arrives", "[config]") {
     REQUIRE(web.pin.size() == 2);
     CHECK(web.pin[0] == 0);
     CHECK(web.debug_exit);
+    CHECK_FALSE(web.rng);
+    CHECK(web.console);
+    CHECK(web.vsock == 42);
     REQUIRE(web.disks.size() == 4);
     CHECK(web.disks[0].source == DiskSource::module);
     CHECK(web.disks[0].name == "base.img");
@@ -206,12 +212,15 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(db.cap == 0);
     CHECK(db.pin.empty());
     CHECK_FALSE(db.debug_exit);
+    CHECK(db.rng);
+    CHECK_FALSE(db.console);
+    CHECK(db.vsock == 0);
 }
 
 TEST_CASE("an error says where, what is wrong and what is allowed", "[config]") {
     CHECK(vm_error("cpu = 2") == "5: unknown key \"cpu\" in [[vm]]; allowed: name, cpus, memory, boot, "
                                  "kernel, initrd, modules, cmdline, autostart, "
-                                 "restart, weight, cap, pin, debug_exit, disk, nic");
+                                 "restart, weight, cap, pin, debug_exit, rng, console, vsock, disk, nic");
     CHECK(vm_error("cpus = 0") == "5: cpus: 0 is out of range; allowed: 1 to 64");
     CHECK(vm_error("cpus = -1") == "5: cpus: -1 is out of range; allowed: 1 to 64");
     CHECK(vm_error("cpus = '2'") == "5: cpus: a string is not allowed; allowed: an integer from 1 to 64");
@@ -395,6 +404,20 @@ TEST_CASE("switches have plain names and an uplink of their own", "[config]") {
     CHECK(errors_of(vm + "[switch]\nuplink='nic0'\n") ==
           std::vector<std::string>{"6: uplink: a string is not allowed; allowed: [switch.NAME]"});
     CHECK(errors_of(vm + "[[switch]]\n").size() == 1);
+}
+
+TEST_CASE("a VM has a CID of its own", "[config]") {
+    CHECK(vm_error("vsock = 3") == "0 errors");
+    CHECK(vm_error("vsock = 4294967294") == "0 errors");
+    for (const char* wrong : {"2", "0", "-3", "4294967295", "'3'", "true"})
+        CHECK(vm_error(std::string{"vsock = "} + wrong).starts_with("5: vsock: "));
+    CHECK(vm_error("rng = 1").starts_with("5: rng: an integer is not allowed"));
+    CHECK(vm_error("console = 'hvc0'").starts_with("5: console: a string is not allowed"));
+    const auto vm = [](const std::string& name) {
+        return "[[vm]]\nname='" + name + "'\nmemory='2M'\nkernel='k'\nvsock=7\n";
+    };
+    CHECK(errors_of(vm("a") + vm("b")) ==
+          std::vector<std::string>{"10: vsock: 7 is the CID of VM \"a\" already"});
 }
 
 TEST_CASE("missing files are named", "[config]") {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "catch.hpp"
+#include "vmm/base/entropy.hpp"
 #include "vmm/core/core_fixture.hpp"
 #include "vmm/core/vm_manager.hpp"
 #include "vmm/loader/loader_fixture.hpp"
@@ -21,12 +22,17 @@ public:
         ++opened;
         return Vm::Consoles{serial, debug};
     }
-    void connect(std::size_t, Uart16550&) override {}
+    void connect(std::size_t, Uart16550&, virtio::VirtioConsole*) override {}
     [[nodiscard]] std::uint64_t bytes() const override { return 0; }
     void close(std::size_t) override { ++closed; }
     Text serial, debug;
     unsigned opened{0}, closed{0};
     bool fails{false};
+};
+
+class NoEntropy final : public EntropySource {
+public:
+    void fill(std::span<std::byte>) override {}
 };
 
 /// Takes the CPU after each exit, and does the manager's work.
@@ -52,7 +58,8 @@ struct VmFixture {
     }
     VmFixture(const VmFixture&) = delete;
 
-    /// Adds a VM with two vCPUs, a copy-on-write disk, a RAM disk and a network interface.
+    /// Adds a VM with two vCPUs, a copy-on-write disk, a RAM disk, a network interface and all small
+    /// devices.
     config::VmConfig& add(std::string_view name) {
         config::VmConfig vm;
         vm.name = name;
@@ -60,6 +67,8 @@ struct VmFixture {
         vm.memory = 32 * kMiB;
         vm.kernel = "vmlinux";
         vm.debug_exit = true;
+        vm.console = true;
+        vm.vsock = static_cast<std::uint32_t>(config::kFirstCid + config.vms.size());
         vm.disks.push({config::DiskSource::module, "disk.img", 0, config::DiskMode::copy_on_write}).value();
         vm.disks.push({config::DiskSource::ram, {}, 64 * 1024, config::DiskMode::read_write}).value();
         config::NicConfig nic;
@@ -80,7 +89,8 @@ struct VmFixture {
                 {0, clock.now()},
                 note_stop,
                 this,
-                memory_in_use};
+                memory_in_use,
+                &entropy};
     }
     static std::uint64_t memory_in_use() {
         in_use += step;
@@ -93,6 +103,7 @@ struct VmFixture {
     fake::ArenaFrames frames;
     fake::ManualClock clock;
     FakeExtension extension;
+    NoEntropy entropy;
     std::unique_ptr<Scheduler> scheduler{Scheduler::create(1).value()};
     std::vector<std::byte> kernel, disk;
     loader::ModuleFiles files;

@@ -49,6 +49,8 @@ TEST_CASE("a VM is built with its RAM mapped, its kernel loaded and its devices 
     CHECK(vm->vcpus().size() == 2);
     CHECK(vm->disks().size() == 2);
     CHECK(vm->nics().size() == 1);
+    CHECK(vm->devices().count() == 3);
+    CHECK(vm->devices().console() != nullptr);
     std::uint64_t mapped = 0;
     for (const auto& [gpa, range] : static_cast<const FakeAddressSpace&>(vm->address_space()).mapped) {
         mapped += range.second;
@@ -122,6 +124,25 @@ TEST_CASE("a VM that cannot be built leaves nothing behind, whichever allocation
     // The switch has kept no port of the failed ones.
     auto again = Vm::create(config, services, {f.consoles.serial, f.consoles.debug});
     CHECK(again.has_value());
+}
+
+TEST_CASE("a VM has the small devices that it asks for", "[core]") {
+    VmFixture f;
+    auto& config = f.add("a");
+    config.console = false;
+    config.vsock = 0;
+    VmServices services = f.services();
+    const auto devices = [&] {
+        auto vm = Vm::create(config, services, {f.consoles.serial, f.consoles.debug}).value();
+        CHECK(vm->devices().console() == nullptr);
+        return vm->devices().count();
+    };
+    CHECK(devices() == 1);
+    services.entropy = nullptr;
+    CHECK(devices() == 0);
+    services.entropy = &f.entropy;
+    config.rng = false;
+    CHECK(devices() == 0);
 }
 
 TEST_CASE("a VM is not built from what is not there", "[core]") {

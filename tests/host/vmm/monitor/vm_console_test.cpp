@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
-#include "fakes/board.hpp"
+#include "fakes/virtio_driver.hpp"
 #include "tests/host/vmm/monitor/fake_console.hpp"
 #include "vmm/devices/uart16550.hpp"
 #include "vmm/monitor/console_mux.hpp"
 #include "vmm/monitor/vm_console.hpp"
+#include "vmm/virtio/virtio_console.hpp"
 
 #include <string>
 
@@ -38,7 +39,7 @@ struct Fixture {
 
 TEST_CASE("a guest's serial port is the VM's console", "[monitor]") {
     Fixture f{ConsoleMux::Mode::interactive};
-    f.console->connect(f.uart);
+    f.console->connect(f.uart, nullptr);
     f.mux.focus(f.console->channel());
     f.line.take();
     f.transmit("login: ");
@@ -48,9 +49,36 @@ TEST_CASE("a guest's serial port is the VM's console", "[monitor]") {
     CHECK(f.received() == "root\r");
 }
 
+TEST_CASE("what is typed goes to the virtio console once a driver uses it", "[monitor]") {
+    Fixture f{ConsoleMux::Mode::interactive};
+    Board board;
+    const auto device =
+        std::move(virtio::VirtioConsole::create(f.console->serial(), board.memory, board.clock)).value();
+    virtio::VirtioPciTransport transport{*device, board.interrupts, &board.line};
+    REQUIRE(board.bridge.attach(1, transport));
+    f.console->connect(f.uart, device.get());
+    f.mux.focus(f.console->channel());
+    const auto type = [&](std::string_view text) {
+        f.line.type(std::string{text});
+        f.mux.service();
+    };
+    type("early");
+    CHECK(f.received() == "early");
+    VirtioDriver driver{board, 1};
+    driver.start(virtio::VIRTIO_F_VERSION_1);
+    driver.queues.at(0).add({{Gpa{0x20'0000}, 8, true}});
+    driver.kick(0);
+    type("x");
+    CHECK(f.received().empty());
+    CHECK(board.get<char>(Gpa{0x20'0000}) == 'x');
+    f.console->disconnect();
+    type("y");
+    CHECK(board.get<char>(Gpa{0x20'0001}) == 0);
+}
+
 TEST_CASE("typing more than the guest reads rings the bell", "[monitor]") {
     Fixture f{ConsoleMux::Mode::interactive};
-    f.console->connect(f.uart);
+    f.console->connect(f.uart, nullptr);
     f.mux.focus(f.console->channel());
     f.line.take();
     f.line.type(std::string(3000, 'x'));
@@ -78,7 +106,7 @@ TEST_CASE("a VM that ends leaves its last words, and takes no keys", "[monitor]"
     CHECK(headless.line.take() == "[web] panic\r\n[web] fail\r\n");
 
     Fixture f{ConsoleMux::Mode::interactive};
-    f.console->connect(f.uart);
+    f.console->connect(f.uart, nullptr);
     f.mux.focus(f.console->channel());
     f.transmit("panic");
     f.line.take();
@@ -88,7 +116,7 @@ TEST_CASE("a VM that ends leaves its last words, and takes no keys", "[monitor]"
     f.mux.service();
     CHECK(f.line.take() == "\a");
     CHECK(f.received().empty());
-    f.console->connect(f.uart);
+    f.console->connect(f.uart, nullptr);
     f.line.type("y");
     f.mux.service();
     CHECK(f.received() == "y");

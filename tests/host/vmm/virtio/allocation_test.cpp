@@ -3,8 +3,12 @@
 #include "catch.hpp"
 #include "fakes/virtio_driver.hpp"
 #include "vmm/net/switch.hpp"
+#include "vmm/virtio/virtio_balloon.hpp"
 #include "vmm/virtio/virtio_blk.hpp"
+#include "vmm/virtio/virtio_console.hpp"
 #include "vmm/virtio/virtio_net.hpp"
+#include "vmm/virtio/virtio_rng.hpp"
+#include "vmm/virtio/virtio_vsock.hpp"
 
 #include <new>
 
@@ -33,6 +37,22 @@ public:
     void submit(BlockRequest& request) override { request.complete(request, BlockStatus::ok); }
 };
 
+class NoEntropy final : public EntropySource {
+public:
+    void fill(std::span<std::byte>) override {}
+};
+
+class NoTaker final : public BalloonMemory {
+public:
+    bool release(Gpa, std::uint64_t) override { return false; }
+    void reclaim(Gpa, std::uint64_t) override {}
+};
+
+class NoText final : public CharSink {
+public:
+    void put(std::string_view) override {}
+};
+
 /// Calls `create` with more and more memory; returns how many allocations it takes.
 template <class Create>
 unsigned sweep(Create&& create) {
@@ -57,6 +77,15 @@ TEST_CASE("without memory no device is made, and nothing is left behind", "[virt
               return VirtioNet::create(board.memory, board.clock, {{2, 0, 0, 0, 0, 1}, 1500});
           }) == 3);
     CHECK(sweep([&] { return net::Switch::create(board.clock); }) == 1);
+    NoEntropy entropy;
+    CHECK(sweep([&] { return VirtioRng::create(entropy, board.memory, board.clock); }) == 1);
+    NoTaker taker;
+    CHECK(sweep([&] { return VirtioBalloon::create(taker, board.memory, board.clock); }) == 2);
+    NoText text;
+    CHECK(sweep([&] { return VirtioConsole::create(text, board.memory, board.clock); }) == 1);
+    CHECK(sweep([&] {
+              return VirtioVsock::create(board.memory, board.clock, {3, {}});
+          }) == VsockEndpoint::kConnections + 2);
     auto lan = std::move(net::Switch::create(board.clock)).value();
     auto nic = std::move(VirtioNet::create(board.memory, board.clock, {{2, 0, 0, 0, 0, 1}, 1500})).value();
     CHECK(sweep([&] {
