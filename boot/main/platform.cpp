@@ -26,9 +26,12 @@
 #include "vmm/core/vm_manager.hpp"
 #include "vmm/loader/module_files.hpp"
 #include "vmm/monitor/console_mux.hpp"
+#include "vmm/monitor/disk_command.hpp"
 #include "vmm/monitor/host_commands.hpp"
 #include "vmm/monitor/monitor.hpp"
+#include "vmm/monitor/net_command.hpp"
 #include "vmm/monitor/stats_command.hpp"
+#include "vmm/monitor/switch_view.hpp"
 #include "vmm/monitor/vm_command.hpp"
 #include "vmm/monitor/vm_console_set.hpp"
 #include "vmm/monitor/vm_manager_view.hpp"
@@ -146,6 +149,8 @@ private:
     void start_vms();
     [[noreturn]] static void run_this_cpu();
     void start_monitor();
+    /// What the monitor needs to show and capture what passes the switches.
+    NetDirectory& start_captures();
     /// All VMs have ended: does what was asked for, or what the configuration says.
     void idle();
     /// Says how it went, lets the console finish, and ends the host.
@@ -195,6 +200,9 @@ private:
     std::optional<VmManager> manager_;
     std::unique_ptr<Monitor> monitor_;
     std::optional<VmManagerView> vms_;
+    std::unique_ptr<net::Capture> capture_;
+    std::optional<CaptureStream> captures_;
+    std::optional<SwitchView> network_;
     std::atomic<bool> console_due_{false};  ///< the serial line raised an interrupt
     std::optional<config::WhenIdle> asked_for_;
 };
@@ -303,8 +311,8 @@ void Platform::find_devices() {
 
 void Platform::make_switches() {
     for (std::size_t i = 0; i < config_.switches.size(); ++i) {
-        must(switches_.push(must(net::Switch::create(*clock_), "no memory for a switch")),
-             "no memory for a switch");
+        auto made = net::Switch::create(*clock_, {config_.switches[i].storm_limit});
+        must(switches_.push(must(std::move(made), "no memory for a switch")), "no memory for a switch");
         if (!config_.switches[i].uplink.empty())
             connect_uplink(i);
     }
@@ -321,6 +329,7 @@ void Platform::connect_uplink(std::size_t index) {
         auto& uplink = create<net::Uplink>(*nic.device, nic.device->offloads());
         net::PortOptions options;
         options.kind = net::PortOptions::Kind::uplink;
+        options.vlans = config.uplink_vlans;
         uplink.connect(must(switches_[index]->add_port(uplink, options), "no memory for an uplink"));
         nic.device->start(uplink);
         if (!nic.device->link_up())
@@ -374,6 +383,8 @@ void Platform::start_monitor() {
     monitor_->add(create<StatsCommand>(*this, *vms_));
     monitor_->add(create<MemCommand>(*this, *vms_));
     monitor_->add(create<CpuCommand>(*this));
+    monitor_->add(create<DiskCommand>(devices_->disks()));
+    monitor_->add(create<NetCommand>(start_captures()));
     monitor_->add(create<LogCommand>());
     monitor_->add(create<PowerCommand>(*this, PowerCommand::Kind::power_off));
     monitor_->add(create<PowerCommand>(*this, PowerCommand::Kind::reboot));
@@ -387,6 +398,16 @@ void Platform::start_monitor() {
     }
 }
 
+NetDirectory& Platform::start_captures() {
+    const WallClock boot = manager_->services().boot_time;
+    const auto since_reset = static_cast<std::int64_t>(clock_->to_nanoseconds(boot.at));
+    capture_ = must(net::Capture::create(*clock_, boot.seconds * 1'000'000'000 - since_reset),
+                    "no memory for captures");
+    captures_.emplace(*capture_, *monitor_);
+    network_.emplace(config_, switches_.span(), *captures_);
+    return *network_;
+}
+
 HostInfo::Cpu Platform::cpu(std::uint32_t index) const {
     const Vcpu* vcpu = loops_[index]->running();
     return {cpu::cpu_at(index).apic_id,
@@ -394,12 +415,15 @@ HostInfo::Cpu Platform::cpu(std::uint32_t index) const {
 }
 
 bool Platform::pending() const {
-    return console_due_.load(std::memory_order_relaxed) || mux_->has_work() || manager_->has_work();
+    return console_due_.load(std::memory_order_relaxed) || mux_->has_work() || manager_->has_work() ||
+           (captures_ && captures_->has_work());
 }
 
 void Platform::service() {
     console_due_.store(false, std::memory_order_relaxed);
     mux_->service();
+    if (captures_)
+        captures_->service();
     if (!manager_->has_work())
         return;
     manager_->service();

@@ -63,6 +63,8 @@ class BlockDevice {
 public:
     virtual ~BlockDevice() = default;
     [[nodiscard]] virtual BlockGeometry geometry() const = 0;
+    /// It is lost for good: all requests complete with io_error.
+    [[nodiscard]] virtual bool gone() const { return false; }
     /// Starts `request`. A request that lies outside the disk, or is not allowed, completes with io_error.
     virtual void submit(BlockRequest& request) = 0;
 };

@@ -48,6 +48,10 @@ std::optional<BlockStatus> answer_at_once(const BlockRequest& request, const Dis
 
 }  // namespace
 
+bool HardwareDisk::gone() const {
+    return engine_.gone();
+}
+
 void HardwareDisk::submit(BlockRequest& request) {
     if (const auto status = answer_at_once(request, description_, geometry()))
         return request.complete(request, *status);

@@ -101,6 +101,7 @@ public:
         return {d.blocks * (d.logical_block_size / kSectorSize), d.logical_block_size, d.read_only,
                 d.limits.can_discard};
     }
+    [[nodiscard]] bool gone() const override;
     void submit(BlockRequest& request) override;
     [[nodiscard]] const DiskDescription& description() const { return description_; }
     [[nodiscard]] const CommandEngine& engine() const { return engine_; }

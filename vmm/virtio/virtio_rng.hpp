@@ -5,7 +5,7 @@
 
 #include "vmm/base/entropy.hpp"
 #include "vmm/base/expected.hpp"
-#include "vmm/net/token_bucket.hpp"
+#include "vmm/base/token_bucket.hpp"
 #include "vmm/virtio/queue_worker.hpp"
 #include "vmm/virtio/virtio_device.hpp"
 
@@ -44,7 +44,7 @@ private:
     EntropySource& source_;
     Clock& clock_;
     // Whoever has the turn:
-    net::TokenBucket bucket_{kRate, kBurst};
+    TokenBucket bucket_{kRate, kBurst};
     std::array<Piece, Virtqueue::kMaxPieces> pieces_{};
     QueueWorker requests_;
 };
