@@ -62,7 +62,11 @@ Expected<void> AhciController::make_ports(DmaPool& pool) {
     for (unsigned number = 0; number < ahci::kMaxPorts && number < room; ++number) {
         if ((implemented >> number & 1) == 0)
             continue;
-        auto port = HV_TRY(make<AhciPort>(HV_TRY(AhciPortIo::create(hba_, number, pool))));
+        auto io = HV_TRY(AhciPortIo::create(hba_, number, pool));
+        // A port that firmware has powered up, and where nothing has answered since, costs no time.
+        if (io.is_powered() && io.detection() == ahci::DET_NONE && io.stop())
+            continue;
+        auto port = HV_TRY(make<AhciPort>(std::move(io)));
         HV_TRY(ports_.push(std::move(port)));
     }
     return {};

@@ -45,6 +45,11 @@ public:
     [[nodiscard]] std::uint32_t detection() {
         return static_cast<std::uint32_t>(ahci::SSTS_DET::get(read(ahci::PortRegister::PxSSTS)));
     }
+    /// The link may look for a device: it is spun up, and not switched off [ahci 3.3.11 Offset 2Ch: PxSCTL].
+    [[nodiscard]] bool is_powered() {
+        return (read(ahci::PortRegister::PxCMD) & ahci::CMD_SUD) != 0 &&
+               ahci::SCTL_DET::get(read(ahci::PortRegister::PxSCTL)) == 0;
+    }
     [[nodiscard]] std::uint8_t status() {
         return static_cast<std::uint8_t>(ahci::TFD_STS::get(read(ahci::PortRegister::PxTFD)));
     }

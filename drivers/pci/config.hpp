@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Configuration space of physical PCI functions, by the two ways to it.
+// Configuration space of physical PCI functions.
 #pragma once
 
 #include "vmm/base/guarded.hpp"
@@ -95,46 +95,6 @@ private:
 
     [[no_unique_address]] Ports ports_;
     Spinlock lock_{Rank::leaf};
-};
-
-/// Through memory [pcie6 7.2.2 PCI Express Enhanced Configuration Access Mechanism (ECAM)]: 4 KiB for each
-/// function.
-class EcamConfig final : public PciConfig {
-public:
-    /// `registers` is the mapped space of buses `first_bus` to `last_bus`.
-    EcamConfig(volatile std::byte* registers, std::uint8_t first_bus, std::uint8_t last_bus)
-        : registers_{registers}, first_bus_{first_bus}, last_bus_{last_bus} {}
-
-    std::uint8_t read8(Bdf f, std::uint16_t offset) override { return read<std::uint8_t>(f, offset); }
-    std::uint16_t read16(Bdf f, std::uint16_t offset) override { return read<std::uint16_t>(f, offset); }
-    std::uint32_t read32(Bdf f, std::uint16_t offset) override { return read<std::uint32_t>(f, offset); }
-    void write8(Bdf f, std::uint16_t offset, std::uint8_t value) override { write(f, offset, value); }
-    void write16(Bdf f, std::uint16_t offset, std::uint16_t value) override { write(f, offset, value); }
-    void write32(Bdf f, std::uint16_t offset, std::uint32_t value) override { write(f, offset, value); }
-
-private:
-    template <class T>
-    [[nodiscard]] volatile T* at(Bdf f, std::uint16_t offset) const {
-        if (f.bus < first_bus_ || f.bus > last_bus_ || offset >= 4096)
-            return nullptr;
-        const std::size_t bus = static_cast<std::size_t>(f.bus - first_bus_);
-        return reinterpret_cast<volatile T*>(
-            registers_ + (bus << 20 | std::size_t{f.device} << 15 | std::size_t{f.function} << 12 | offset));
-    }
-    template <class T>
-    T read(Bdf f, std::uint16_t offset) {
-        const volatile T* const reg = at<T>(f, offset);
-        return reg != nullptr ? *reg : static_cast<T>(~T{0});
-    }
-    template <class T>
-    void write(Bdf f, std::uint16_t offset, T value) {
-        if (volatile T* const reg = at<T>(f, offset))
-            *reg = value;
-    }
-
-    volatile std::byte* registers_;
-    std::uint8_t first_bus_;
-    std::uint8_t last_bus_;
 };
 
 }  // namespace hv::pci

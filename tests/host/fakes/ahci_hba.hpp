@@ -96,6 +96,9 @@ public:
     std::array<bool, kPorts> stuck{};  ///< PxCMD.CR stays until the HBA is reset
     bool misused{false};               ///< something was done that the specification forbids
 
+    /// Firmware has spun up this port.
+    void power_up(unsigned number) { ports_[number].cmd |= block::ahci::CMD_SUD; }
+
 private:
     struct Port {
         std::uint64_t clb{}, fb{};

@@ -165,6 +165,18 @@ TEST_CASE("disks spin up together, and one that does not become ready is left ou
     CHECK(quick.clock.now() < kSecond);
 }
 
+TEST_CASE("a port that firmware has found empty costs no time", "[block][ahci]") {
+    Bench bench;
+    bench.device().present = false;
+    for (unsigned number = 0; number < fake::AhciHba::kPorts; ++number)
+        bench.hba.power_up(number);
+    const std::uint64_t begin = bench.clock.now();
+    bench.start();
+    CHECK(bench.controller->ports().empty());
+    CHECK(bench.clock.now() - begin < kSecond / 200);
+    CHECK(bench.is_quiet(0));
+}
+
 TEST_CASE("a disk that identifies itself badly is left out", "[block][ahci]") {
     Bench bench;
     SECTION("short addresses") {

@@ -109,19 +109,6 @@ TEST_CASE("ports reach a register by address and byte lane", "[pci]") {
     CHECK(log.empty());
 }
 
-TEST_CASE("ECAM gives each function 4 KiB", "[pci]") {
-    std::vector<std::byte> memory(2 << 20);
-    EcamConfig config{memory.data(), 4, 5};
-    config.write32({5, 3, 2}, 0x104, 0x1234'5678);
-    std::uint32_t value;
-    std::memcpy(&value, &memory[(1 << 20) + (3 << 15) + (2 << 12) + 0x104], 4);
-    CHECK(value == 0x1234'5678);
-    CHECK(config.read8({5, 3, 2}, 0x105) == 0x56);
-    CHECK(config.read16({6, 0, 0}, 0) == 0xffff);
-    CHECK(config.read32({3, 0, 0}, 0) == 0xffff'ffff);
-    config.write32({3, 0, 0}, 0, 1);
-}
-
 TEST_CASE("all functions are found, and no more are asked for than may exist", "[pci]") {
     FakeConfig config;
     config.add({0, 0, 0}, 0x8086, 0x06'0000);
