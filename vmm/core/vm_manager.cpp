@@ -122,6 +122,15 @@ Expected<void> VmManager::press_power_button(Entry& entry) {
     return {};
 }
 
+Expected<void> VmManager::set_link(Entry& entry, std::size_t number, virtio::VirtioNet::Link link) {
+    if (entry.vm == nullptr)
+        return Unexpected{Error::not_found};
+    if (number >= entry.vm->nics().size())
+        return Unexpected{Error::out_of_range};
+    entry.vm->nics()[number]->set_link(link);
+    return {};
+}
+
 void VmManager::shut_down() {
     shutting_down_ = true;
     for (Entry& entry : entries_)

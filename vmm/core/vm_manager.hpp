@@ -73,6 +73,9 @@ public:
     Expected<void> reset(Entry& entry);
     /// Presses the power button. Error::not_found: it does not run.
     Expected<void> press_power_button(Entry& entry);
+    /// Plugs the cable of the VM's NIC `number` in, or pulls it. Error::not_found: it does not run;
+    /// Error::out_of_range: it has no such NIC.
+    Expected<void> set_link(Entry& entry, std::size_t number, virtio::VirtioNet::Link link);
     /// Stops all VMs and lets none start again.
     void shut_down();
 

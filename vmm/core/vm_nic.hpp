@@ -28,6 +28,8 @@ public:
 
     /// The platform's reset.
     void reset() { transport_->reset(); }
+    /// Plugs the cable in or pulls it, as far as the guest can tell.
+    void set_link(virtio::VirtioNet::Link link) { device_->set_link(link); }
     [[nodiscard]] const config::NicConfig& config() const { return config_; }
     [[nodiscard]] const net::SwitchPort& port() const { return *port_; }
 

@@ -3,6 +3,7 @@
 
 #include "vmm/config/config.hpp"
 #include "vmm/monitor/printed_units.hpp"
+#include "vmm/monitor/words.hpp"
 
 #include <array>
 #include <numeric>
@@ -62,16 +63,6 @@ void print_prefix(const net::IpPrefix& prefix, Output& out) {
             out.print("%s%x", i == 0 ? " " : ":", bytes[i] << 8 | bytes[i + 1]);
     if (prefix.bits != prefix.size() * 8)
         out.print("/%u", prefix.bits);
-}
-
-std::optional<std::uint64_t> parse_number(std::string_view word) {
-    std::uint64_t number = 0;
-    for (const char c : word) {
-        if (c < '0' || c > '9' || number > 1'000'000'000)
-            return std::nullopt;
-        number = number * 10 + static_cast<std::uint64_t>(c - '0');
-    }
-    return word.empty() ? std::nullopt : std::optional{number};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "vmm/config/config.hpp"
 #include "vmm/monitor/printed_units.hpp"
+#include "vmm/monitor/words.hpp"
 
 namespace hv {
 namespace {
@@ -89,7 +90,8 @@ std::string_view VmCommand::usage() const {
            "vm stop NAME     ends it at once, as if its plug were pulled\n"
            "vm reset NAME    presses its reset button\n"
            "vm console NAME  gives its console the line (Ctrl-A m leads back)\n"
-           "vm button NAME   presses its power button: the guest shuts down by itself\n";
+           "vm button NAME   presses its power button: the guest shuts down by itself\n"
+           "vm link NAME N up|down  plugs the cable of its N-th NIC, from 0 on, in, or pulls it\n";
 }
 
 MonitorCommand::Result VmCommand::run(Arguments arguments, Output& out) {
@@ -97,6 +99,8 @@ MonitorCommand::Result VmCommand::run(Arguments arguments, Output& out) {
         list(out);
         return Result::done;
     }
+    if (!arguments.empty() && arguments[0] == "link")
+        return link(arguments.subspan(1), out);
     if (arguments.size() != 2)
         return Result::wrong_arguments;
     for (const Action& action : kActions) {
@@ -116,6 +120,10 @@ void VmCommand::complete(Arguments arguments, Completion& completion) const {
         completion.add("list");
         for (const Action& action : kActions)
             completion.add(action.word);
+        completion.add("link");
+    } else if (arguments.size() == 3 && arguments[0] == "link") {
+        completion.add("up");
+        completion.add("down");
     } else if (arguments.size() == 1 && arguments[0] != "list") {
         complete_vm(vms_, completion);
     }
@@ -174,6 +182,27 @@ void VmCommand::console(std::size_t index, Output&) {
 }
 void VmCommand::button(std::size_t index, Output& out) {
     answer(index, vms_.press_power_button(index), "had its power button pressed", out);
+}
+
+MonitorCommand::Result VmCommand::link(Arguments arguments, Output& out) {
+    if (arguments.size() != 3 || (arguments[2] != "up" && arguments[2] != "down"))
+        return Result::wrong_arguments;
+    const auto number = parse_number(arguments[1]);
+    if (!number)
+        return Result::wrong_arguments;
+    const auto index = vms_.find(arguments[0]);
+    if (!index) {
+        print_no_such_vm(vms_, arguments[0], out);
+        return Result::done;
+    }
+    const bool up = arguments[2] == "up";
+    const auto done = vms_.set_link(*index, *number, up ? VmDirectory::Link::up : VmDirectory::Link::down);
+    if (!done && done.error() == Error::out_of_range)
+        out.print("%.*s has %zu NICs, counted from 0 on\n", HV_VIEW(vms_.name(*index)),
+                  vms_.config(*index).nics.size());
+    else
+        answer(*index, done, up ? "has a link" : "has no link any more", out);
+    return Result::done;
 }
 
 void VmCommand::answer(std::size_t index, const Expected<void>& result, const char* done, Output& out) {

@@ -16,7 +16,7 @@ public:
 
     [[nodiscard]] std::string_view name() const override { return "vm"; }
     [[nodiscard]] std::string_view help() const override {
-        return "the VMs: list, show, start, stop, reset, console, button";
+        return "the VMs: list, show, start, stop, reset, console, button, link";
     }
     [[nodiscard]] std::string_view usage() const override;
     Result run(Arguments arguments, Output& out) override;
@@ -36,6 +36,8 @@ private:
     void reset(std::size_t index, Output& out);
     void console(std::size_t index, Output& out);
     void button(std::size_t index, Output& out);
+    /// `arguments` behind "link".
+    Result link(Arguments arguments, Output& out);
     void answer(std::size_t index, const Expected<void>& result, const char* done, Output& out);
 
     VmDirectory& vms_;

@@ -50,6 +50,8 @@ public:
     virtual Expected<void> stop(std::size_t index) = 0;
     virtual Expected<void> reset(std::size_t index) = 0;
     virtual Expected<void> press_power_button(std::size_t index) = 0;
+    enum class Link : std::uint8_t { down, up };
+    virtual Expected<void> set_link(std::size_t index, std::size_t nic, Link link) = 0;
     /// Gives the VM's console the line.
     virtual void show_console(std::size_t index) = 0;
 

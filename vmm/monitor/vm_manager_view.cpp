@@ -65,6 +65,11 @@ Expected<void> VmManagerView::reset(std::size_t index) {
 Expected<void> VmManagerView::press_power_button(std::size_t index) {
     return manager_.press_power_button(manager_.entries()[index]);
 }
+Expected<void> VmManagerView::set_link(std::size_t index, std::size_t nic, Link link) {
+    using DeviceLink = virtio::VirtioNet::Link;
+    return manager_.set_link(manager_.entries()[index], nic,
+                             link == Link::up ? DeviceLink::up : DeviceLink::down);
+}
 void VmManagerView::show_console(std::size_t index) {
     mux_.focus(consoles_.channel(index));
 }

@@ -24,6 +24,7 @@ public:
     Expected<void> stop(std::size_t index) override;
     Expected<void> reset(std::size_t index) override;
     Expected<void> press_power_button(std::size_t index) override;
+    Expected<void> set_link(std::size_t index, std::size_t nic, Link link) override;
     void show_console(std::size_t index) override;
 
 private:

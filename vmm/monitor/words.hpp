@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -36,5 +38,16 @@ private:
     std::array<std::string_view, kMax> words_{};
     std::size_t count_{0};
 };
+
+/// A decimal number of at most ten digits, if `word` is one.
+inline std::optional<std::uint64_t> parse_number(std::string_view word) {
+    std::uint64_t number = 0;
+    for (const char c : word) {
+        if (c < '0' || c > '9' || number > 1'000'000'000)
+            return std::nullopt;
+        number = number * 10 + static_cast<std::uint64_t>(c - '0');
+    }
+    return word.empty() ? std::nullopt : std::optional{number};
+}
 
 }  // namespace hv

@@ -64,6 +64,11 @@ public:
     Expected<void> stop(std::size_t index) override { return note("stop", index); }
     Expected<void> reset(std::size_t index) override { return note("reset", index); }
     Expected<void> press_power_button(std::size_t index) override { return note("button", index); }
+    Expected<void> set_link(std::size_t index, std::size_t nic, Link link) override {
+        if (nic > 1)
+            return Unexpected{Error::out_of_range};
+        return note(link == Link::up ? "link up" : "link down", index);
+    }
     void show_console(std::size_t index) override { static_cast<void>(note("console", index)); }
 
     Expected<void> note(const char* what, std::size_t index) {
@@ -191,6 +196,19 @@ TEST_CASE("vm says why it could not", "[monitor]") {
     const auto [result, text] = run(command, "stop wbe");
     CHECK(result == Result::done);
     CHECK(text == "There is no VM \"wbe\"; there are: web db\n");
+}
+
+TEST_CASE("vm link plugs cables in and pulls them", "[monitor]") {
+    FakeVms vms;
+    VmCommand vm{vms};
+    CHECK(run(vm, "link db 1 down").text == "db has no link any more\n");
+    CHECK(run(vm, "link db 0 up").text == "db has a link\n");
+    CHECK(vms.calls == std::vector<std::string>{"link down db", "link up db"});
+    CHECK(contains(run(vm, "link db 7 up").text, "db has 0 NICs"));
+    CHECK(contains(run(vm, "link nobody 0 up").text, "no VM \"nobody\""));
+    for (const char* wrong : {"link", "link db", "link db 0", "link db x up", "link db 0 sideways"})
+        CHECK(run(vm, wrong).result == Result::wrong_arguments);
+    CHECK(vms.calls.size() == 2);
 }
 
 TEST_CASE("vm takes nothing else", "[monitor]") {
