@@ -223,7 +223,7 @@ TEST_CASE("vm completes subcommands and names", "[monitor]") {
     FakeVms vms;
     VmCommand command{vms};
     CHECK(completions(command, "", "st") == std::vector<std::string>{"start", "stop"});
-    CHECK(completions(command, "").size() == 7);
+    CHECK(completions(command, "").size() == 8);
     CHECK(completions(command, "stop") == std::vector<std::string>{"web", "db"});
     CHECK(completions(command, "list").empty());
     CHECK(completions(command, "stop web").empty());
