@@ -208,14 +208,14 @@ TEST_CASE("a frame is sent as it is, in one piece behind its header", "[net]") {
 TEST_CASE("what was decided on is what is sent, whatever the memory holds by then", "[net]") {
     Bench bench;
     VirtioNetDriver& nic = bench.start();
-    TestFrame test{60};
+    TestFrame test{200};
     const Frame frame = test.frame();
-    std::fill_n(test.bytes.begin(), 20, std::byte{0xee});
+    std::fill_n(test.bytes.begin(), 150, std::byte{0xee});
     CHECK(nic.transmit(frame));
     const auto sent = bench.last_frame();
     CHECK(std::equal(frame.header.begin(), frame.header.end(), sent.begin()));
-    CHECK(sent[18] == std::byte{0xee});
-    CHECK(sent.size() == 60);
+    CHECK(sent[Frame::kHeaderSize] == std::byte{0xee});
+    CHECK(sent.size() == 200);
 }
 
 TEST_CASE("checksums and segmentation are left to the device", "[net]") {
