@@ -2,8 +2,8 @@
 // The chipset of a VM: the devices that every PC has, on its port and memory buses.
 #pragma once
 
-#include "vmm/core/io_bus.hpp"
 #include "vmm/base/timer.hpp"
+#include "vmm/core/io_bus.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/core/vm_control.hpp"
 #include "vmm/devices/acpi_pm.hpp"

@@ -4,8 +4,8 @@
 // stack.
 #pragma once
 
-#include "vmm/base/vec.hpp"
 #include "vmm/base/timer.hpp"
+#include "vmm/base/vec.hpp"
 #include "vmm/sched/scheduler.hpp"
 
 #include <atomic>

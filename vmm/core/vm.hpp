@@ -78,8 +78,8 @@ public:
     /// While stopped: takes the disks out of use. True: none of their requests is under way any more, which
     /// reset() and the VM's end need; else another call will tell.
     bool settle();
-    /// While stopped and settled: the machine as after power-on, the kernel loaded again; disks keep their contents.
-    /// Errors as create().
+    /// While stopped and settled: the machine as after power-on, the kernel loaded again; disks keep their
+    /// contents. Errors as create().
     Expected<void> reset();
 
     void vcpu_parked() override;

@@ -4,9 +4,9 @@
 #pragma once
 
 #include "vmm/base/guarded.hpp"
+#include "vmm/base/timer.hpp"
 #include "vmm/core/interrupt.hpp"
 #include "vmm/core/io_device.hpp"
-#include "vmm/base/timer.hpp"
 #include "vmm/devices/clock_ratio.hpp"
 #include "vmm/devices/late_ticks.hpp"
 

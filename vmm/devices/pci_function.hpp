@@ -4,9 +4,9 @@
 #pragma once
 
 #include "vmm/base/assert.hpp"
+#include "vmm/base/turn.hpp"
 #include "vmm/core/interrupt.hpp"
 #include "vmm/core/io_device.hpp"
-#include "vmm/base/turn.hpp"
 
 #include <array>
 #include <atomic>

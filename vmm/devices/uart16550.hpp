@@ -6,8 +6,8 @@
 #pragma once
 
 #include "vmm/base/guarded.hpp"
-#include "vmm/core/interrupt.hpp"
 #include "vmm/base/timer.hpp"
+#include "vmm/core/interrupt.hpp"
 #include "vmm/devices/byte_registers.hpp"
 #include "vmm/devices/char_sink.hpp"
 

@@ -5,11 +5,11 @@
 #pragma once
 
 #include "drivers/block/block_device.hpp"
+#include "drivers/block/transfer.hpp"
 #include "vmm/base/expected.hpp"
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/list.hpp"
 #include "vmm/storage/sector_store.hpp"
-#include "drivers/block/transfer.hpp"
 
 #include <array>
 #include <atomic>

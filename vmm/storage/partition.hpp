@@ -3,9 +3,9 @@
 #pragma once
 
 #include "drivers/block/block_device.hpp"
+#include "drivers/block/transfer.hpp"
 #include "vmm/base/expected.hpp"
 #include "vmm/base/vec.hpp"
-#include "drivers/block/transfer.hpp"
 
 #include <cstdint>
 #include <memory>

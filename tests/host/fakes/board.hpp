@@ -5,8 +5,8 @@
 
 #include "fakes/machine.hpp"
 #include "vmm/base/machine.hpp"
-#include "vmm/core/interrupt.hpp"
 #include "vmm/base/timer.hpp"
+#include "vmm/core/interrupt.hpp"
 
 #include <map>
 #include <mutex>
