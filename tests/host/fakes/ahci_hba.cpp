@@ -75,8 +75,8 @@ bool SataDevice::Command::queued() const {
 }
 
 std::uint32_t SataDevice::Command::blocks() const {
-    const std::uint32_t count =
-        queued() ? fis.features_low | fis.features_high << 8 : fis.count_low | fis.count_high << 8;
+    const std::uint32_t count = queued() ? fis.features_low | std::uint32_t{fis.features_high} << 8
+                                         : fis.count_low | std::uint32_t{fis.count_high} << 8;
     return count == 0 ? 65536 : count;
 }
 
@@ -252,7 +252,7 @@ void AhciHba::write_command(unsigned number, std::uint32_t value) {
                                     (port.tfd & (ata::BSY | ata::DRQ)) != 0));
     port.cmd = (port.cmd & (CMD_FR | CMD_CR)) | (value & ~(CMD_FR | CMD_CR | CMD_CLO));
     if ((value & CMD_CLO) != 0)
-        port.tfd &= ~(ata::BSY | ata::DRQ);
+        port.tfd &= ~std::uint32_t{ata::BSY | ata::DRQ};
     if ((value & CMD_FRE) != 0)
         port.cmd |= CMD_FR;
     else

@@ -23,7 +23,7 @@ unsigned sum_of(const E1000Device::Bytes& bytes, std::size_t begin, std::size_t 
     return sum;
 }
 unsigned get16(const E1000Device::Bytes& bytes, std::size_t at) {
-    return bytes.at(at) << 8 | bytes.at(at + 1);
+    return static_cast<unsigned>(bytes.at(at) << 8 | bytes.at(at + 1));
 }
 void put16(E1000Device::Bytes& bytes, std::size_t at, unsigned value) {
     bytes.at(at) = static_cast<std::uint8_t>(value >> 8);

@@ -361,8 +361,11 @@ std::vector<std::span<std::byte>> NvmeController::walk(const Submission& entry, 
         violation("a second PRP that nothing needs");
     if (entry.prp2 % 8 != 0 || (kPageSize - entry.prp2 % kPageSize) / 8 < (bytes + kPageSize - 1) / kPageSize)
         violation("a PRP list goes beyond its page");
-    for (std::uint64_t at = entry.prp2; bytes > 0; at += 8)
+    std::uint64_t at = entry.prp2;
+    while (bytes > 0) {
         page(load<std::uint64_t>(machine::hva(Hpa{at})));
+        at += 8;
+    }
     return pieces;
 }
 
