@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/cpu/host_memory.hpp"
 #include "arch/x86_64/cpu/per_cpu.hpp"
+#include "vmm/base/log.hpp"
 
 #include <algorithm>
 
@@ -99,7 +100,12 @@ Expected<void> PciDevice::connect_wire(HostInterrupts& interrupts) {
     const pci::IntxRouting routing = pci::intx_routing(config_, function_);
     if (routing.pin == 0)
         return Unexpected{Error::unsupported};
-    HV_TRY(interrupts.share_wire(routing.line, *gate_));
+    if (const auto shared = interrupts.share_wire(routing.line, *gate_); !shared) {
+        const pci::Bdf& at = function_.address;
+        log::warning(log::Topic::device, "PCI %02x:%02x.%x: no interrupts from its wire %u: %s; it is polled",
+                     at.bus, at.device, at.function, routing.line, to_string(shared.error()));
+        return {};
+    }
     kind_ = Kind::intx;
     pci::allow_intx(config_, function_, true);
     return {};

@@ -35,6 +35,8 @@ def check(hardware: Hardware) -> None:
         raise usage(f"--cpus {hardware.cpus}: Bochs has at most 8")
     for nic in hardware.nics:
         hardware.allow("nic", ("e1000",), nic.kind, "it is the only NIC that Bochs and Cairn both know")
+        if nic.cable:
+            raise usage(f"--nic {nic.kind},{nic.cable}: Bochs' NIC leads to the outside alone; allowed: --machine svm kvm")
     if len(hardware.nics) > 1:
         raise usage("--nic: one is all that is offered with --machine vmx")
 

@@ -124,16 +124,17 @@ def _disks(hardware: Hardware) -> list:
 
 def _nics(hardware: Hardware, medium: Path) -> list:
     """The first NIC, or one that is there for nothing else, boots by PXE."""
-    nics = [(_NIC_DEVICES[nic.kind], "".join(f",hostfwd={rule}" for rule in nic.forwards)) for nic in hardware.nics]
+    nics = [(_NIC_DEVICES[nic.kind], f"socket,{nic.cable}" if nic.cable else "user" + "".join(f",hostfwd={rule}" for rule in nic.forwards))
+            for nic in hardware.nics]
     boot = ""
     if hardware.boot == "pxe":
-        nics = nics or [(_NIC_DEVICES["e1000e"], "")]
+        nics = nics or [(_NIC_DEVICES["e1000e"], "user")]
         file = "cairn.efi" if hardware.firmware == "uefi" else "cairn.pxe"
         boot = f",tftp={medium},bootfile={file}"
     words = []
-    for number, (device, forwards) in enumerate(nics):
+    for number, (device, network) in enumerate(nics):
         first = number == 0 and boot
-        words += ["-netdev", f"user,id=nic{number}{forwards}{boot if first else ''}",
+        words += ["-netdev", f"{network},id=nic{number}{boot if first else ''}",
                   "-device", f"{device},netdev=nic{number}{',bootindex=0' if first else ''}"]
     return words
 
