@@ -107,13 +107,14 @@ Expected<block::CommandEngine*> HostDevices::add_engine(Driven& driven, block::C
 Expected<void> HostDevices::start_nvme(Driven& driven) {
     DeviceRegisters* registers = HV_TRY(driven.pci.bar(0));
     const unsigned vectors = HV_TRY(driven.pci.connect(
-        interrupts_, PciDevice::Means::msix, block::CommandEngine::kMaxChannels, service_engines, &driven));
+        interrupts_, PciDevice::Means::msix, block::CommandEngine::kMaxChannels, service_engine, &driven));
     driven.name.append("nvme%u", nvme_count_++);
     driven.nvme = HV_TRY(
         block::NvmeController::create(*registers, pool_, clock_, {driven.name.view(), vectors, vectors}));
     block::NvmeController& nvme = *driven.nvme;
     block::CommandEngine& engine = *HV_TRY(add_engine(
         driven, nvme, {driven.name.view(), nvme.channels(), nvme.slots(), vectors < nvme.channels()}));
+    driven.engine.store(&engine, std::memory_order_release);
     unsigned number = 0;
     for (const block::DiskDescription& disk : nvme.disks()) {
         Name name;
@@ -152,7 +153,7 @@ Expected<void> HostDevices::start_ahci(Driven& driven) {
 Expected<void> HostDevices::start_virtio_blk(Driven& driven) {
     const unsigned vectors =
         HV_TRY(driven.pci.connect(interrupts_, PciDevice::Means::msix_only,
-                                  block::CommandEngine::kMaxChannels, service_engines, &driven));
+                                  block::CommandEngine::kMaxChannels, service_engine, &driven));
     const auto transport =
         HV_TRY(virtio::PciTransport::create(config_, driven.pci.function(), driven.pci.bars()));
     driven.name.append("virtio%u", virtio_count_++);
@@ -161,12 +162,13 @@ Expected<void> HostDevices::start_virtio_blk(Driven& driven) {
     block::VirtioBlkDriver& disk = *driven.virtio;
     block::CommandEngine& engine = *HV_TRY(add_engine(
         driven, disk, {driven.name.view(), disk.channels(), disk.slots(), disk.shared_interrupt()}));
+    driven.engine.store(&engine, std::memory_order_release);
     return add_disk(driven.name, engine, disk.disk());
 }
 
-/// An interrupt may come before there is an engine.
-void HostDevices::service_engines(void* driven) {
-    for (const auto& engine : static_cast<Driven*>(driven)->engines)
+/// An interrupt may come before there is an engine, and to a CPU that is not making it.
+void HostDevices::service_engine(void* driven) {
+    if (auto* engine = static_cast<Driven*>(driven)->engine.load(std::memory_order_acquire))
         engine->service();
 }
 

@@ -56,6 +56,7 @@ private:
         std::unique_ptr<block::VirtioBlkDriver> virtio;
         Vec<std::unique_ptr<Name>> names;  ///< of the engines
         Vec<std::unique_ptr<block::CommandEngine>> engines;
+        std::atomic<block::CommandEngine*> engine{nullptr};  ///< the only one, once interrupts may find it
         std::atomic<NetDevice*> nic{nullptr};
     };
     using Start = Expected<void> (HostDevices::*)(Driven&);
@@ -67,7 +68,7 @@ private:
     Expected<void> start_virtio_blk(Driven& driven);
     Expected<block::CommandEngine*> add_engine(Driven& driven, block::CommandHardware& hardware,
                                                block::CommandEngine::Options options);
-    static void service_engines(void* driven);
+    static void service_engine(void* driven);
     Expected<void> add_disk(const Name& name, block::CommandEngine& engine,
                             const block::DiskDescription& description);
     void read_partitions(DiskDirectory::Disk& disk);

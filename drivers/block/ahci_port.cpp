@@ -163,7 +163,7 @@ void AhciPort::acknowledge() {
     errors_.fetch_or(causes & (ahci::kErrors | kLinkChanges));
 }
 
-bool AhciPort::needs_reset() {
+bool AhciPort::needs_reset(Look /*look*/) {
     return errors_.load() != 0 || reset_.is_overtaken();
 }
 
@@ -242,7 +242,7 @@ void AhciPort::shut_down() {
     io_.write(PortRegister::PxIE, 0);
     acknowledge();
     AhciReset::Progress progress = reset_.poll();  // one may have been under way
-    if (progress == AhciReset::Progress::done && (needs_reset() || !drain())) {
+    if (progress == AhciReset::Progress::done && (needs_reset(Look::memory) || !drain())) {
         begin_reset();
         progress = AhciReset::Progress::pending;
     }

@@ -8,6 +8,7 @@
 #include "drivers/block/ahci_port_io.hpp"
 #include "drivers/block/ata_identity.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 
@@ -86,7 +87,7 @@ private:
     Patience patience_{};
     std::uint64_t deadline_{0};
     std::uint64_t ready_deadline_{0};
-    std::uint32_t hba_resets_{0};
+    std::atomic<std::uint32_t> hba_resets_{0};  ///< is_overtaken() may be asked while begin() and poll() run
     bool lost_{false};
     bool hba_was_reset_{false};  ///< by this
     std::optional<unsigned> failed_tag_;

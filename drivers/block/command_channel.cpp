@@ -115,6 +115,7 @@ void CommandEngine::Channel::issue(Slot& slot) {
     const std::uint32_t ratio = disk.description().logical_block_size / kSectorSize;
     ++slot.attempts;
     slot.deadline = engine_.clock_.now() + engine_.timeout_;
+    slot.epoch = engine_.epoch();
     BlockCommand command{
         request.operation, request.unit, (request.sector + slot.first) / ratio, slot.sectors / ratio, {}};
     if (request.operation == Operation::flush)
@@ -157,9 +158,10 @@ std::span<const DmaRun> CommandEngine::Channel::zero_runs(std::uint64_t bytes) {
     return runs_.span().first(count);
 }
 
-void CommandEngine::Channel::service() {
+bool CommandEngine::Channel::service() {
     if (!turn_.enter())
-        return;
+        return true;
+    bool found = false;
     unsigned budget = kBudget;
     do {
         std::size_t reaped = 0;
@@ -171,6 +173,7 @@ void CommandEngine::Channel::service() {
                 if (!engine_.working())
                     break;
                 reaped = engine_.hardware_.reap(index_, done);
+                found = found || reaped != 0;
                 for (std::size_t i = 0; i < reaped; ++i) {
                     Slot& slot = slots_[done[i].slot];
                     if (slot.request != nullptr)
@@ -184,9 +187,10 @@ void CommandEngine::Channel::service() {
         if (budget == 0) {
             engine_.clock_.arm(*this, engine_.clock_.now());
             turn_.abandon();
-            return;
+            return true;
         }
     } while (turn_.leave());
+    return found;
 }
 
 void CommandEngine::Channel::finish(Slot& slot, BlockStatus status, RequestList& ended) {
@@ -223,7 +227,8 @@ CommandEngine::Channel::Watch CommandEngine::Channel::look(std::uint64_t now) {
         if (slot.request == nullptr)
             continue;
         watch.busy = true;
-        watch.overdue = watch.overdue || now >= slot.deadline;
+        // What a reset interrupted is about to be issued anew.
+        watch.overdue = watch.overdue || (slot.epoch == engine_.epoch() && now >= slot.deadline);
     }
     return watch;
 }
@@ -236,7 +241,8 @@ void CommandEngine::Channel::resume() {
             return;  // the next reset has begun already
         bool issued = false;
         for (Slot& slot : slots_) {
-            if (slot.request == nullptr)
+            // Requests that came since the reset's end were issued then.
+            if (slot.request == nullptr || slot.epoch == engine_.epoch())
                 continue;
             const bool hopeless =
                 slot.attempts >= kAttempts || engine_.hardware_.failed_by_itself(index_, index_of(slot));

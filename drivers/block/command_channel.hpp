@@ -24,8 +24,9 @@ public:
 
     /// Takes the request over; what cannot be issued at once waits. False: the device is gone.
     bool accept(BlockRequest& request);
-    /// Ends commands that the hardware is done with, and issues others. No lock held.
-    void service();
+    /// Ends commands that the hardware is done with, and issues others. No lock held. True: there were some,
+    /// or another CPU is at it.
+    bool service();
     /// What the watch wants to know.
     struct Watch {
         bool busy;
@@ -53,6 +54,7 @@ private:
         std::uint64_t sectors{};
         SegmentPosition data{};
         std::uint64_t deadline{};
+        std::uint64_t epoch{};  ///< of the engine: a command of an earlier one was interrupted by a reset
         unsigned attempts{};
         bool bounced{};
     };

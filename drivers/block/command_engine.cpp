@@ -106,16 +106,18 @@ void CommandEngine::submit(BlockRequest& request, unsigned unit) {
 }
 
 void CommandEngine::service() {
-    if (!options_.shared_interrupt)
-        return service(*channels_[machine::cpu_index() % channels_.size()]);
-    for (auto& channel : channels_)
-        service(*channel);
-}
-
-void CommandEngine::service(Channel& channel) {
-    channel.service();
-    if (working() && hardware_.needs_reset())
-        begin_reset("it stopped");
+    const std::uint64_t epoch = this->epoch();
+    bool found = false;
+    if (options_.shared_interrupt) {
+        for (auto& channel : channels_)
+            found = channel->service() || found;
+    } else {
+        found = channels_[machine::cpu_index() % channels_.size()]->service();
+    }
+    // A device's register is far away: a device that ends commands has not stopped.
+    using Look = CommandHardware::Look;
+    if (works_in(epoch) && hardware_.needs_reset(found ? Look::memory : Look::device))
+        begin_reset(epoch, "it stopped");
 }
 
 void CommandEngine::start_watch() {
@@ -126,16 +128,19 @@ void CommandEngine::start_watch() {
 void CommandEngine::fire() {
     // Who submits something after this look starts the watch again.
     watching_ = false;
+    const std::uint64_t epoch = this->epoch();
     bool busy = false;
     bool overdue = false;
     for (auto& channel : channels_) {
-        service(*channel);
+        channel->service();
         const Channel::Watch seen = channel->look(clock_.now());
         busy = busy || seen.busy;
         overdue = overdue || seen.overdue;
     }
-    if (overdue && working())
-        begin_reset("a command took too long");
+    if (works_in(epoch) && hardware_.needs_reset(CommandHardware::Look::device))
+        begin_reset(epoch, "it stopped");
+    else if (works_in(epoch) && overdue)
+        begin_reset(epoch, "a command took too long");
     if (busy)
         start_watch();
 }
@@ -143,9 +148,8 @@ void CommandEngine::fire() {
 // --- reset
 // ------------------------------------------------------------------------------------------------------------
 
-void CommandEngine::begin_reset(const char* why) {
-    State expected = State::working;
-    if (!state_.compare_exchange_strong(expected, State::resetting))
+void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
+    if (!epoch_.compare_exchange_strong(epoch, epoch + 1))
         return;
     resets_.fetch_add(1, std::memory_order_relaxed);
     if (reset_log.admit())
@@ -164,13 +168,13 @@ void CommandEngine::continue_reset() {
     case CommandHardware::ResetProgress::gone: return give_up();
     case CommandHardware::ResetProgress::done: break;
     }
-    state_ = State::working;
+    ++epoch_;
     for (auto& channel : channels_)
         channel->resume();
 }
 
 void CommandEngine::give_up() {
-    state_ = State::gone;
+    epoch_ = kGone;
     log::error(Topic::block, "%.*s is gone: what its disks are asked for fails from now on",
                static_cast<int>(name().size()), name().data());
     for (auto& channel : channels_)

@@ -67,9 +67,13 @@ public:
     /// Takes commands that have ended, at most out.size(); fewer: there are no more for now. What the device
     /// says of slots that are not in use is the hardware's to ignore.
     virtual std::size_t reap(unsigned channel, std::span<Completion> out) = 0;
-    /// Whether the device has stopped, or is in an error that only a reset ends. Looked at after reap() found
-    /// nothing more.
-    [[nodiscard]] virtual bool needs_reset() = 0;
+    enum class Look : std::uint8_t {
+        memory,  ///< at what is known already: after each interrupt
+        device,  ///< at the device too: after an interrupt for which reap() found nothing, and each second
+    };
+    /// Whether the device has stopped, or is in an error that only a reset ends. Any CPU, without a lock;
+    /// what it says during a reset counts for nothing.
+    [[nodiscard]] virtual bool needs_reset(Look look) = 0;
 
     /// Begins to reset the device, after which it knows of no command and touches no memory. Must not wait.
     virtual void begin_reset() = 0;
@@ -142,13 +146,14 @@ public:
 
     [[nodiscard]] std::string_view name() const { return options_.name; }
     /// The device is lost for good: all requests complete with io_error.
-    [[nodiscard]] bool gone() const { return state_.load(std::memory_order_relaxed) == State::gone; }
+    [[nodiscard]] bool gone() const { return epoch_.load(std::memory_order_relaxed) == kGone; }
     [[nodiscard]] std::uint64_t resets() const { return resets_.load(std::memory_order_relaxed); }
 
 private:
     friend class HardwareDisk;
     class Channel;
-    enum class State : std::uint8_t { working, resetting, gone };
+    static constexpr std::uint64_t kGone = ~std::uint64_t{0};
+    static constexpr bool works_in(std::uint64_t epoch) { return epoch % 2 == 0; }
     class ResetPoll final : public Timer {
     public:
         explicit ResetPoll(CommandEngine& engine) : engine_{engine} {}
@@ -160,12 +165,13 @@ private:
 
     CommandEngine(CommandHardware& hardware, Clock& clock, const Options& options);
     void submit(BlockRequest& request, unsigned unit);
-    [[nodiscard]] bool working() const { return state_.load(std::memory_order_acquire) == State::working; }
-    void service(Channel& channel);
+    [[nodiscard]] std::uint64_t epoch() const { return epoch_.load(std::memory_order_acquire); }
+    [[nodiscard]] bool working() const { return works_in(epoch()); }
     /// The watch: looks at all channels for what is too long with the device, and what it forgot to say.
     void fire() override;
     void start_watch();
-    void begin_reset(const char* why);
+    /// For what was seen in `epoch`: nothing happens if a reset has begun since.
+    void begin_reset(std::uint64_t epoch, const char* why);
     void continue_reset();
     void give_up();
 
@@ -176,7 +182,8 @@ private:
     Vec<std::unique_ptr<HardwareDisk>> disks_;
     Vec<std::unique_ptr<Channel>> channels_;
     ResetPoll reset_poll_{*this};
-    std::atomic<State> state_{State::working};
+    /// Counts the beginnings and ends of resets: odd during one. kGone in the end.
+    std::atomic<std::uint64_t> epoch_{0};
     std::atomic<bool> watching_{false};
     std::atomic<std::uint64_t> resets_{0};
 };

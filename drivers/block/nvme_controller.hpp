@@ -58,7 +58,9 @@ public:
     void issue(unsigned channel, unsigned slot, const BlockCommand& command) override;
     void commit(unsigned channel) override { channels_[channel]->queue.commit(); }
     std::size_t reap(unsigned channel, std::span<Completion> out) override;
-    [[nodiscard]] bool needs_reset() override { return admin_->has_failed(); }
+    [[nodiscard]] bool needs_reset(Look look) override {
+        return look == Look::device && admin_->has_failed();
+    }
     void begin_reset() override;
     ResetProgress poll_reset() override;
 

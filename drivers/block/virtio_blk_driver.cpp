@@ -251,9 +251,11 @@ BlockStatus VirtioBlkDriver::status_of(const Channel& channel, unsigned slot) co
 // --- reset
 // -----------------------------------------------------------------------------------------------------------
 
-bool VirtioBlkDriver::needs_reset() {
+bool VirtioBlkDriver::needs_reset(Look look) {
     if (broken_.load(std::memory_order_relaxed))
         return true;
+    if (look == Look::memory)
+        return false;
     const std::uint64_t now = clock_.now();
     if (now - looked_at_.load(std::memory_order_relaxed) < clock_.hz() / kLooksPerSecond)
         return false;

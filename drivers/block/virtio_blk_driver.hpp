@@ -52,7 +52,7 @@ public:
     void issue(unsigned channel, unsigned slot, const BlockCommand& command) override;
     void commit(unsigned channel) override;
     std::size_t reap(unsigned channel, std::span<Completion> out) override;
-    [[nodiscard]] bool needs_reset() override;
+    [[nodiscard]] bool needs_reset(Look look) override;
     void begin_reset() override;
     ResetProgress poll_reset() override;
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Between a device's interrupt and its driver. A device that interrupts without end gets a bounded share of
-// the processor: it is masked then, and looked after by a timer. A device whose interrupts may not arrive at
+// each CPU: it is masked then, and looked after by a timer. A device whose interrupts may not arrive at
 // all (INTx whose routing was guessed) can be looked after all the time.
 #pragma once
 
+#include "vmm/base/machine.hpp"
 #include "vmm/base/timer.hpp"
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 
@@ -24,7 +26,7 @@ public:
     };
     using Handler = void (*)(void* context);
 
-    /// As many interrupts may come in a window of this length.
+    /// As many interrupts may come to a CPU in a window of this length.
     static constexpr std::uint64_t kWindowNs = 250'000;
     static constexpr std::uint32_t kMostInWindow = 64;
 
@@ -39,12 +41,14 @@ public:
     /// The device's interrupt came.
     void raise() {
         const std::uint64_t now = clock_.now();
-        // CPUs that race here may let a few more through, never without bound.
-        if (now - window_start_.load(std::memory_order_relaxed) > clock_.from_nanoseconds(kWindowNs)) {
-            window_start_.store(now, std::memory_order_relaxed);
-            count_.store(0, std::memory_order_relaxed);
+        // CPUs that share a window and race here may let a few more through, never without bound.
+        Window& window = windows_[machine::cpu_index() % kWindows];
+        if (now - window.start.load(std::memory_order_relaxed) > clock_.from_nanoseconds(kWindowNs)) {
+            window.start.store(now, std::memory_order_relaxed);
+            window.count.store(0, std::memory_order_relaxed);
         }
-        if (count_.fetch_add(1, std::memory_order_relaxed) >= kMostInWindow && !masked_.exchange(true)) {
+        if (window.count.fetch_add(1, std::memory_order_relaxed) >= kMostInWindow &&
+            !masked_.exchange(true)) {
             storms_.fetch_add(1, std::memory_order_relaxed);
             source_.mask(true);
             clock_.arm(*this, now + clock_.from_nanoseconds(kWindowNs));
@@ -55,6 +59,13 @@ public:
     [[nodiscard]] std::uint64_t storms() const { return storms_.load(std::memory_order_relaxed); }
 
 private:
+    static constexpr unsigned kWindows = 64;
+    /// Of a CPU: vectors of a busy device that come to many are no storm, and share no cache line.
+    struct alignas(64) Window {
+        std::atomic<std::uint64_t> start{0};
+        std::atomic<std::uint32_t> count{0};
+    };
+
     void fire() override {
         if (masked_.exchange(false))
             source_.mask(false);
@@ -68,8 +79,7 @@ private:
     const Handler handler_;
     void* const context_;
     const std::uint64_t poll_ns_;
-    std::atomic<std::uint64_t> window_start_{0};
-    std::atomic<std::uint32_t> count_{0};
+    std::array<Window, kWindows> windows_{};
     std::atomic<bool> masked_{false};
     std::atomic<std::uint64_t> storms_{0};
 };

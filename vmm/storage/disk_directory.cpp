@@ -124,7 +124,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, s
     Names known;
     for (const Disk& disk : disks_) {
         list(known, disk.name.view());
-        if (name == disk.name.view() || name == disk.serial.view())
+        if (name == disk.name.view())
             return Range{&disk, 0, disk.device->geometry().sectors};
         for (const Partition& partition : disk.partitions) {
             TextBuffer<24> place;
@@ -133,7 +133,22 @@ Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, s
                 return Range{&disk, partition.first, partition.sectors};
         }
     }
-    return not_found(user, "disk", name, known);
+    const Disk* found = nullptr;
+    for (const Disk& disk : disks_) {
+        if (name.empty() || name != disk.serial.view())
+            continue;
+        if (found != nullptr) {
+            log::error(Topic::block,
+                       "%.*s: the serial number \"%.*s\" is that of %.*s and %.*s; allowed: a name",
+                       width(user), user.data(), width(name), name.data(), width(found->name.view()),
+                       found->name.view().data(), width(disk.name.view()), disk.name.view().data());
+            return Unexpected{Error::already_exists};
+        }
+        found = &disk;
+    }
+    if (found == nullptr)
+        return not_found(user, "disk", name, known);
+    return Range{found, 0, found->device->geometry().sectors};
 }
 
 const DiskDirectory::Claim* DiskDirectory::rival(const Range& range, bool writes) {

@@ -48,12 +48,12 @@ public:
     [[nodiscard]] std::span<const Disk> disks() const { return disks_.span(); }
     [[nodiscard]] Claims& claims() { return claims_; }
 
-    /// `name` of DiskSource::disk: a disk by its name or its serial number, or a partition by its disk's name
-    /// and its number, "nvme0p2"; of DiskSource::partition: a label. The disk is `user`'s until it is
-    /// destroyed; it takes writes only with DiskMode::read_write. `user` outlives it.
-    /// The log says what is wrong: Error::not_found; Error::already_exists: several have that label;
-    /// Error::busy: somebody else writes it, or uses what is to be written; Error::unsupported: the disk
-    /// itself is read-only; Error::no_memory.
+    /// `name` of DiskSource::disk: a disk by its name, or a partition by its disk's name and its number,
+    /// "nvme0p2", or a disk by its serial number, which may be anything; of DiskSource::partition: a label.
+    /// The disk is `user`'s until it is destroyed; it takes writes only with DiskMode::read_write. `user`
+    /// outlives it. The log says what is wrong: Error::not_found; Error::already_exists: several have that
+    /// label or serial; Error::busy: somebody else writes it, or uses what is to be written;
+    /// Error::unsupported: the disk itself is read-only; Error::no_memory.
     Expected<std::unique_ptr<BlockDevice>> open(const config::DiskConfig& config, std::string_view user);
 
 private:

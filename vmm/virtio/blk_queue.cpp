@@ -82,7 +82,7 @@ void BlkQueue::process() {
         return;
     std::uint64_t resume_at = 0;  // long past: at once
     for (unsigned round = 0; round < kRounds; ++round) {
-        if (ring_.has_work()) {
+        if (ring_.needs_turn()) {
             batching_ = true;
             const Progress progress = process_ring(resume_at);
             batching_ = false;

@@ -56,7 +56,7 @@ void NetTransmitQueue::process() {
     if (!turn_.enter())
         return;
     for (unsigned round = 0; round < kRounds; ++round) {
-        if (ring_.has_work()) {
+        if (ring_.needs_turn()) {
             std::uint64_t retry_at = 0;
             const Progress progress = process_ring(retry_at);
             if (ring_.publish())

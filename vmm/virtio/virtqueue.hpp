@@ -83,6 +83,9 @@ public:
     void unpop(std::uint16_t count) { next_avail_ = static_cast<std::uint16_t>(next_avail_ - count); }
     /// Whether pop() would find something, or find the queue broken.
     [[nodiscard]] bool has_work();
+    /// The same, or notifications are still suppressed: the turn before ended without a look that found
+    /// nothing, and what comes next would ring no doorbell.
+    [[nodiscard]] bool needs_turn() { return !notifications_requested_ || has_work(); }
     /// Tells the driver that notifications are of no use for now.
     void suppress_notifications();
     /// Asks for a notification when chains become available. True: some came meanwhile, for which none may

@@ -15,6 +15,8 @@ constexpr std::uint8_t kCapabilities = 0x34;
 constexpr std::uint8_t kVendorCapability = 0x09;
 constexpr std::uint8_t kCommonCfg = 1;
 constexpr std::uint8_t kNotifyCfg = 2;
+constexpr std::uint8_t kDeviceCfg = 4;
+constexpr std::uint8_t kWindowCfg = 5;
 constexpr std::uint64_t kVersion1 = std::uint64_t{1} << 32;
 constexpr std::uint64_t kPatience = 20'000'000'000;  // TSC ticks
 
@@ -33,7 +35,7 @@ enum : std::uint64_t {  // of the common configuration
     queue_device = 48
 };
 
-constexpr unsigned kMaxDevices = 4;
+constexpr unsigned kMaxDevices = 8;
 Rings all_rings[kMaxDevices];
 unsigned devices;
 
@@ -67,7 +69,7 @@ bool transfer(Device& disk, std::uint32_t type, std::uint64_t sector, std::uint6
 }  // namespace
 
 Device::Device(std::uint16_t device_id, unsigned n) : rings_{next_rings()} {
-    pci::Function f{};
+    pci::Function& f = function_;
     if (!pci::find(kVendor, device_id, n, f))
         fail("there is no virtio device 0x%x number %u", device_id, n);
     for (std::uint8_t at = pci::read8(f, kCapabilities); at != 0;
@@ -78,58 +80,61 @@ Device::Device(std::uint16_t device_id, unsigned n) : rings_{next_rings()} {
         const auto word = [&](unsigned offset) {
             return pci::read(f, static_cast<std::uint8_t>(at + offset));
         };
-        if (byte(0) != kVendorCapability || (byte(3) != kCommonCfg && byte(3) != kNotifyCfg))
+        if (byte(0) != kVendorCapability)
             continue;
-        const std::uint64_t address = pci::bar(f, byte(4)) + word(8);
-        if (byte(3) == kCommonCfg) {
-            common_ = address;
-        } else {
-            notify_ = address;
+        const std::uint8_t type = byte(3);
+        if (type == kWindowCfg)
+            window_ = at;
+        if (type < kCommonCfg || type > kDeviceCfg)
+            continue;
+        structures_[type] = {pci::bar(f, byte(4)) + word(8), word(12)};
+        if (type == kNotifyCfg)
             notify_multiplier_ = word(16);
-        }
     }
-    CHECK(common_ != 0 && notify_ != 0);
+    CHECK(common() != 0 && structures_[kNotifyCfg].address != 0);
 }
 
 std::uint8_t Device::status() {
-    return read<std::uint8_t>(common_ + device_status);
+    return read<std::uint8_t>(common() + device_status);
 }
 
 void Device::reset() {
-    write<std::uint8_t>(common_ + device_status, 0);
+    write<std::uint8_t>(common() + device_status, 0);
     while (status() != 0)
         cpu_pause();
 }
 
-void Device::start(std::uint64_t features) {
+void Device::start(std::uint64_t features, std::uint16_t queue) {
+    queue_ = queue;
     reset();
     std::memset(const_cast<void*>(static_cast<volatile void*>(&rings_)), 0, sizeof rings_);
-    write<std::uint8_t>(common_ + device_status, kAcknowledge | kDriver);
+    write<std::uint8_t>(common() + device_status, kAcknowledge | kDriver);
     std::uint64_t offered = 0;
     for (std::uint32_t half = 0; half < 2; ++half) {
-        write<std::uint32_t>(common_ + device_feature_select, half);
-        offered |= std::uint64_t{read<std::uint32_t>(common_ + device_feature)} << (half * 32);
+        write<std::uint32_t>(common() + device_feature_select, half);
+        offered |= std::uint64_t{read<std::uint32_t>(common() + device_feature)} << (half * 32);
     }
     const std::uint64_t taken = offered & (features | kVersion1);
     for (std::uint32_t half = 0; half < 2; ++half) {
-        write<std::uint32_t>(common_ + driver_feature_select, half);
-        write<std::uint32_t>(common_ + driver_feature, static_cast<std::uint32_t>(taken >> (half * 32)));
+        write<std::uint32_t>(common() + driver_feature_select, half);
+        write<std::uint32_t>(common() + driver_feature, static_cast<std::uint32_t>(taken >> (half * 32)));
     }
-    write<std::uint8_t>(common_ + device_status, kAcknowledge | kDriver | kFeaturesOk);
+    write<std::uint8_t>(common() + device_status, kAcknowledge | kDriver | kFeaturesOk);
     CHECK((status() & kFeaturesOk) != 0);
-    write<std::uint16_t>(common_ + queue_select, 0);
-    write<std::uint16_t>(common_ + queue_size, kQueueSize);
+    write<std::uint16_t>(common() + queue_select, queue);
+    write<std::uint16_t>(common() + queue_size, kQueueSize);
     const auto set64 = [this](std::uint64_t offset, const volatile void* address) {
         const auto value = reinterpret_cast<std::uint64_t>(address);
-        write<std::uint32_t>(common_ + offset, static_cast<std::uint32_t>(value));
-        write<std::uint32_t>(common_ + offset + 4, static_cast<std::uint32_t>(value >> 32));
+        write<std::uint32_t>(common() + offset, static_cast<std::uint32_t>(value));
+        write<std::uint32_t>(common() + offset + 4, static_cast<std::uint32_t>(value >> 32));
     };
     set64(queue_desc, rings_.descriptors);
     set64(queue_driver, &rings_.available);
     set64(queue_device, &rings_.used);
-    write<std::uint16_t>(common_ + queue_enable, 1);
-    doorbell_ = notify_ + std::uint64_t{read<std::uint16_t>(common_ + queue_notify_off)} * notify_multiplier_;
-    write<std::uint8_t>(common_ + device_status, kAcknowledge | kDriver | kFeaturesOk | kDriverOk);
+    write<std::uint16_t>(common() + queue_enable, 1);
+    doorbell_ = structures_[kNotifyCfg].address +
+                std::uint64_t{read<std::uint16_t>(common() + queue_notify_off)} * notify_multiplier_;
+    write<std::uint8_t>(common() + device_status, kAcknowledge | kDriver | kFeaturesOk | kDriverOk);
 }
 
 void Device::submit(std::uint16_t head) {
@@ -142,7 +147,7 @@ void Device::submit(std::uint16_t head) {
 }
 
 void Device::ring_doorbell() {
-    write<std::uint16_t>(doorbell_, 0);
+    write<std::uint16_t>(doorbell_, queue_);
 }
 
 bool Device::wait() {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A driver for virtio devices on PCI, polled, one split virtqueue: small, and with everything in the open, so
-// that tests can do wrong what a good driver does right. [virtio1.2 4.1 Virtio Over PCI Bus]
+// A driver for virtio devices on PCI, polled, one split virtqueue at a time: small, and with everything in
+// the open, so that tests can do wrong what a good driver does right. [virtio1.2 4.1 Virtio Over PCI Bus]
 #pragma once
+
+#include "lib/pci.hpp"
 
 #include <cstdint>
 
@@ -10,6 +12,9 @@ namespace payload::virtio {
 inline constexpr std::uint16_t kVendor = 0x1af4;
 inline constexpr std::uint16_t kBlock = 0x1042;
 inline constexpr std::uint16_t kNet = 0x1041;
+inline constexpr std::uint16_t kConsole = 0x1043;
+inline constexpr std::uint16_t kEntropy = 0x1044;
+inline constexpr std::uint16_t kSocket = 0x1053;
 
 /// Bits of device_status. [virtio1.2 2.1 Device Status Field]
 inline constexpr std::uint8_t kAcknowledge = 1, kDriver = 2, kDriverOk = 4, kFeaturesOk = 8, kNeedsReset = 64,
@@ -38,7 +43,7 @@ struct Used {
     std::uint16_t available_event;
 };
 
-/// The rings of queue 0; the device reads and writes them behind the compiler's back, hence volatile.
+/// The rings of a queue; the device reads and writes them behind the compiler's back, hence volatile.
 struct Rings {
     alignas(16) volatile Descriptor descriptors[kQueueSize];
     alignas(2) volatile Available available;
@@ -50,9 +55,9 @@ public:
     /// Finds the n-th device of this kind and its registers; ends the payload if there is none.
     Device(std::uint16_t device_id, unsigned n);
 
-    /// Reset, negotiation of VERSION_1 and those of `features` that are offered, queue 0, DRIVER_OK; rings
+    /// Reset, negotiation of VERSION_1 and those of `features` that are offered, `queue`, DRIVER_OK; rings
     /// are cleared.
-    void start(std::uint64_t features = 0);
+    void start(std::uint64_t features = 0, std::uint16_t queue = 0);
     void reset();
     std::uint8_t status();
 
@@ -65,12 +70,24 @@ public:
     bool wait();
 
     /// Offsets in the common configuration. [virtio1.2 4.1.4.3 Common configuration structure layout]
-    std::uint64_t common() const { return common_; }
+    std::uint64_t common() const { return structures_[1].address; }
     std::uint64_t doorbell() const { return doorbell_; }
+    /// A part of the device's registers. [virtio1.2 4.1.4 Virtio Structure PCI Capabilities]
+    struct Structure {
+        std::uint64_t address;
+        std::uint32_t length;
+    };
+    /// By cfg_type, 1 to 4; address 0: the device has none.
+    const Structure& structure(unsigned type) const { return structures_[type]; }
+    /// Where VIRTIO_PCI_CAP_PCI_CFG lies in configuration space.
+    std::uint8_t window() const { return window_; }
+    pci::Function function() const { return function_; }
 
 private:
-    std::uint64_t common_{0};
-    std::uint64_t notify_{0};
+    pci::Function function_{};
+    Structure structures_[5]{};
+    std::uint8_t window_{0};
+    std::uint16_t queue_{0};
     std::uint64_t doorbell_{0};
     std::uint32_t notify_multiplier_{0};
     Rings& rings_;

@@ -48,7 +48,10 @@ public:
         }
         return count;
     }
-    [[nodiscard]] bool needs_reset() override { return stopped; }
+    [[nodiscard]] bool needs_reset(Look look) override {
+        looks += look == Look::device ? 1 : 0;
+        return stopped && look == Look::device;
+    }
     void begin_reset() override {
         ++resets;
         lost = active;
@@ -87,6 +90,7 @@ public:
     bool uncommitted{false};
     bool in_use_twice{false};
     unsigned resets{0};
+    unsigned looks{0};  ///< at the device
     unsigned issued_in_all{0};
 
 private:

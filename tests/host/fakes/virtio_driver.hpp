@@ -26,10 +26,10 @@ struct Board {
 
     enum class Ram : std::uint8_t { contiguous, scattered };  ///< its 2 MiB pieces, where the host sees them
     /// Boards that exist at once have different numbers.
-    explicit Board(unsigned number = 0, Ram ram = Ram::contiguous)
+    explicit Board(unsigned number = 0, Ram ram = Ram::contiguous, std::uint64_t size = kRam)
         : frames{kPage2M + number * 4 * kRam, kPage2M + (number + 1) * 4 * kRam},
           memory{std::move(
-                     GuestMemory::create(frames.scatter(9, ram == Ram::scattered ? kRam / kPage2M : 0), kRam))
+                     GuestMemory::create(frames.scatter(9, ram == Ram::scattered ? kRam / kPage2M : 0), size))
                      .value()} {
         if (!memory_bus.add(guest_map::kEcam, guest_map::kEcamSize, bridge.ecam()) ||
             !ports.add(guest_map::kPciAddress, 8, bridge.ports()))
@@ -218,6 +218,9 @@ public:
     std::uint64_t isr() { return board_.memory_bus.read(structures_[3], 1); }
     std::uint64_t device_config(std::uint64_t offset, unsigned size) {
         return board_.memory_bus.read(structures_[4] + offset, size);
+    }
+    void set_device_config(std::uint64_t offset, unsigned size, std::uint64_t value) {
+        board_.memory_bus.write(structures_[4] + offset, size, value);
     }
     std::uint8_t status() { return static_cast<std::uint8_t>(common(20, 1)); }
     void set_status(std::uint8_t value) { set_common(20, 1, value); }

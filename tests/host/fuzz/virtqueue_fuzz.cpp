@@ -5,10 +5,23 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace {
 
 using namespace hv;
+
+/// The features that a byte stands for: without FLUSH each write is followed by one.
+std::uint64_t features_of(std::uint8_t bits) {
+    constexpr std::uint64_t kFeatures[] = {virtio::VIRTIO_F_EVENT_IDX,   virtio::VIRTIO_F_INDIRECT_DESC,
+                                           virtio::VIRTIO_BLK_F_FLUSH,   virtio::VIRTIO_BLK_F_CONFIG_WCE,
+                                           virtio::VIRTIO_BLK_F_DISCARD, virtio::VIRTIO_BLK_F_WRITE_ZEROES,
+                                           virtio::VIRTIO_BLK_F_BLK_SIZE};
+    std::uint64_t features = 0;
+    for (unsigned i = 0; i < std::size(kFeatures); ++i)
+        features |= (bits >> i & 1) != 0 ? kFeatures[i] : 0;
+    return features;
+}
 
 /// Touches every byte of a request's segments, so that the sanitizer sees where they lead.
 class TouchingDisk final : public BlockDevice {
@@ -26,16 +39,13 @@ public:
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size < 8)
         return 0;
-    fake::Board board;
+    fake::Board board{0, fake::Board::Ram::contiguous, kPage2M};  // clearing RAM is most of the work
     TouchingDisk disk;
     auto device = virtio::VirtioBlk::create(disk, board.memory, board.clock, {1, "fuzz"});
     virtio::VirtioPciTransport transport{**device, board.interrupts, &board.line};
     board.bridge.attach(1, transport).value();
     fake::VirtioDriver driver{board, 1};
-    const bool event_index = (data[0] & 1) != 0;
-    driver.start(virtio::VIRTIO_F_VERSION_1 | ((data[0] & 2) != 0 ? virtio::VIRTIO_F_INDIRECT_DESC : 0) |
-                     (event_index ? virtio::VIRTIO_F_EVENT_IDX : 0),
-                 8);
+    driver.start(virtio::VIRTIO_F_VERSION_1 | features_of(data[0]), 8);
     fake::DriverQueue& queue = driver.queues.at(0);
     const std::span<const std::uint8_t> input{data + 4, size - 4};
 
@@ -58,6 +68,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if ((data[2] >> i & 1) != 0)
             queue.publish();
         driver.notify(0);
+        // Any byte of the configuration, of which the driver may change writeback.
+        if ((data[0] & 0x80) != 0)
+            driver.set_device_config(data[3] + i, 1u << (data[2] & 3), data[1]);
     }
     queue.next_avail = static_cast<std::uint16_t>(queue.next_avail + (data[3] & 15));
     queue.publish();

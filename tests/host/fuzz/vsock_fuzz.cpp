@@ -12,8 +12,8 @@ namespace {
 using namespace hv;
 
 constexpr std::uint64_t kCid = 3;
-constexpr Gpa kOut{0x20'0000};
-constexpr Gpa kIn{0x30'0000};
+constexpr Gpa kOut{0x10'0000};
+constexpr Gpa kIn{0x18'0000};
 
 /// What a packet of the fuzzer's is made of.
 struct Recipe {
@@ -46,7 +46,7 @@ void take_all(fake::DriverQueue& queue) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    fake::Board board;
+    fake::Board board{0, fake::Board::Ram::contiguous, kPage2M};  // clearing RAM is most of the work
     virtio::VsockEcho echo;
     const std::array<virtio::VsockPort, 1> services{{{virtio::VsockEcho::kPort, &echo}}};
     auto device = virtio::VirtioVsock::create(board.memory, board.clock, {kCid, services});

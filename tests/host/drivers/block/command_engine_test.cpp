@@ -329,3 +329,50 @@ TEST_CASE("an engine that finds no memory is not made, and leaves nothing", "[bl
         CHECK(frames.outstanding() == 0);
     }
 }
+
+TEST_CASE("a request that comes while channels are resumed is issued once", "[block]") {
+    Bench bench{2, 4};
+    Request bad{Operation::read, 0, 8};
+    bad.run(*bench.disk);
+    // Its failure is told when channel 0 is resumed, before channel 1 is.
+    Request next{Operation::read, 8, 8};
+    struct Context {
+        Bench& bench;
+        Request& next;
+    } context{bench, next};
+    bad.request.context = &context;
+    bad.request.complete = [](BlockRequest& request, BlockStatus) {
+        auto& [bench_of, follower] = *static_cast<Context*>(request.context);
+        fake::set_cpu(1);
+        follower.run(*bench_of.disk);
+    };
+    bench.hardware.stopped = true;
+    bench.hardware.culprits.insert({0, 0});
+    bench.engine->service();
+    bench.clock.run_for(2'000'000);
+    CHECK(bench.hardware.issued_in_all == 2);
+    CHECK_FALSE(bench.hardware.in_use_twice);
+    bench.finish_all();
+    CHECK(next.status == BlockStatus::ok);
+}
+
+TEST_CASE("a device is asked whether it stopped when it interrupts for nothing, and each second", "[block]") {
+    Bench bench;
+    std::deque<Request> requests;
+    for (unsigned i = 0; i < 3; ++i) {
+        requests.emplace_back(Operation::read, i * 8, 8);
+        requests.back().run(*bench.disk);
+    }
+    bench.hardware.end(0, 0);
+    bench.engine->service();
+    CHECK(bench.hardware.looks == 0);
+    bench.engine->service();
+    CHECK(bench.hardware.looks == 1);
+    // It ends a command and stops: the watch finds out.
+    bench.hardware.end(0, 1);
+    bench.hardware.stopped = true;
+    bench.engine->service();
+    CHECK(bench.hardware.resets == 0);
+    bench.clock.run_for(1'000'000'000);
+    CHECK(bench.hardware.resets == 1);
+}

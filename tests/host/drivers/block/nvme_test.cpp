@@ -569,7 +569,7 @@ TEST_CASE("a namespace that vanished fails what it is asked for", "[block]") {
     const Hpa memory = bench.memory(1);
     CHECK(bench.run(Operation::read, 0, 1, {{memory, 512}}, 0) == BlockStatus::io_error);
     CHECK(bench.run(Operation::read, 0, 1, {{memory, 512}}, 1) == BlockStatus::ok);
-    CHECK_FALSE(bench.controller->needs_reset());
+    CHECK_FALSE(bench.controller->needs_reset(CommandHardware::Look::device));
 }
 
 TEST_CASE("completions that belong to no command are ignored", "[block]") {
@@ -681,13 +681,13 @@ TEST_CASE("each step of a reset looks once and waits for nothing", "[block]") {
 TEST_CASE("a fatal status and registers that are gone call for a reset", "[block]") {
     Bench bench;
     REQUIRE(bench.start());
-    CHECK_FALSE(bench.controller->needs_reset());
+    CHECK_FALSE(bench.controller->needs_reset(CommandHardware::Look::device));
     bench.device.fatal = true;
-    CHECK(bench.controller->needs_reset());
+    CHECK(bench.controller->needs_reset(CommandHardware::Look::device));
     CHECK(bench.reset() == Progress::done);
-    CHECK_FALSE(bench.controller->needs_reset());
+    CHECK_FALSE(bench.controller->needs_reset(CommandHardware::Look::device));
     bench.device.gone = true;
-    CHECK(bench.controller->needs_reset());
+    CHECK(bench.controller->needs_reset(CommandHardware::Look::device));
     CHECK(bench.reset() == Progress::gone);
     CHECK(bench.polls < 3);
 }

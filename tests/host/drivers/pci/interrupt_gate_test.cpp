@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 #include "drivers/pci/interrupt_gate.hpp"
+#include "fakes/machine.hpp"
 #include "fakes/step_clock.hpp"
 
 using namespace hv;
@@ -58,4 +59,18 @@ TEST_CASE("a device whose interrupts may get lost is looked after all the time",
     InterruptGate gate{clock, device, Device::handle, &device, 2'000'000};
     clock.run_seconds(1);
     CHECK(device.handled == 500);
+}
+
+TEST_CASE("a device that is busy on many CPUs is no storm, one that floods a single CPU is", "[pci]") {
+    fake::StepClock clock;
+    Device device;
+    InterruptGate gate{clock, device, Device::handle, &device};
+    for (unsigned i = 0; i < 8 * InterruptGate::kMostInWindow; ++i) {
+        fake::set_cpu(i % 8);
+        gate.raise();
+    }
+    CHECK_FALSE(device.masked);
+    gate.raise();
+    CHECK(device.masked);
+    fake::set_cpu(0);
 }

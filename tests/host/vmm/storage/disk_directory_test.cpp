@@ -92,6 +92,19 @@ TEST_CASE("what is not there, or there twice, is not opened", "[storage]") {
     CHECK(f.directory.claims().empty());
 }
 
+TEST_CASE("a serial number is what its disk says: it stands for no other disk's name, nor for two",
+          "[storage]") {
+    NotedDisk small{true};
+    Fixture f;
+    f.add("nvme8", "nvme9", small, {});  // read-only: to be told from what it claims to be
+    f.add("nvme9", "S9", f.first, {{"delta", 0, 10}});
+    f.add("nvme10", "S9", f.first, {});
+    f.add("nvme11", "", f.first, {});
+    CHECK(f.open(DiskSource::disk, "nvme9"));
+    CHECK(f.open(DiskSource::disk, "S9").error() == Error::already_exists);
+    CHECK(f.open(DiskSource::disk, "").error() == Error::not_found);
+}
+
 TEST_CASE("who writes a range has it alone, until he lets go of it", "[storage]") {
     Fixture f;
     auto writer = std::move(*f.open(DiskSource::partition, "alpha"));

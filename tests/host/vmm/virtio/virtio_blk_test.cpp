@@ -214,35 +214,72 @@ TEST_CASE("a reset waits for the disk, and late completions touch nothing", "[vi
     CHECK(machine.request(kIn, 0, {{Machine::kData, 512, true}}) == kOk);
 }
 
-TEST_CASE("a guest that feeds the ring without end does not keep the CPU", "[virtio]") {
-    // The driver's other vCPU: each completed request is made available again at once.
-    struct Feeder final : BlockDevice {
-        [[nodiscard]] BlockGeometry geometry() const override { return {64, 512, false, false}; }
-        void submit(BlockRequest& request) override {
-            ++count;
-            fake::DriverQueue& ring = driver->queues.at(0);
-            ring.put_head(0);
-            ring.publish();
-            request.complete(request, BlockStatus::ok);
-        }
-        fake::VirtioDriver* driver{};
-        unsigned count{0};
-    } disk;
+namespace {
+
+/// The driver's other vCPU: each completed request is made available again at once, so often.
+struct Feeder final : BlockDevice {
+    [[nodiscard]] BlockGeometry geometry() const override { return {64, 512, false, false}; }
+    void submit(BlockRequest& request) override {
+        ++count;
+        if (count < most)
+            make_available();
+        request.complete(request, BlockStatus::ok);
+    }
+    void make_available() const {
+        driver->queues.at(0).put_head(0);
+        driver->queues.at(0).publish();
+    }
+    fake::VirtioDriver* driver{};
+    unsigned count{0};
+    unsigned most{~0u};
+};
+
+struct FedMachine {
+    explicit FedMachine(std::uint64_t features = kRing) {
+        REQUIRE(board.bridge.attach(1, transport));
+        disk.driver = &driver;
+        driver.start(features);
+        driver.queues.at(0).add(
+            {{Gpa{0x40'0000}, 16, false}, {Gpa{0x40'0100}, 512, true}, {Gpa{0x40'0400}, 1, true}});
+    }
+    Feeder disk;
     fake::Board board;
-    auto device = std::move(VirtioBlk::create(disk, board.memory, board.clock, {1, ""})).value();
+    std::unique_ptr<VirtioBlk> device{VirtioBlk::create(disk, board.memory, board.clock, {1, ""}).value()};
     VirtioPciTransport transport{*device, board.interrupts, nullptr};
-    REQUIRE(board.bridge.attach(1, transport));
     fake::VirtioDriver driver{board, 1};
-    disk.driver = &driver;
-    driver.start(kRing);
-    driver.queues.at(0).add(
-        {{Gpa{0x40'0000}, 16, false}, {Gpa{0x40'0100}, 512, true}, {Gpa{0x40'0400}, 1, true}});
-    driver.kick(0);
-    const unsigned first = disk.count;
+};
+
+}  // namespace
+
+TEST_CASE("a guest that feeds the ring without end does not keep the CPU", "[virtio]") {
+    FedMachine machine;
+    machine.driver.kick(0);
+    const unsigned first = machine.disk.count;
     CHECK(first < 2000);
-    CHECK(board.clock.armed() == 1);
-    board.clock.run();
-    CHECK(disk.count > first);
+    CHECK(machine.board.clock.armed() == 1);
+    machine.board.clock.run();
+    CHECK(machine.disk.count > first);
+}
+
+TEST_CASE("a turn that ends with the last request still asks for the next doorbell", "[virtio]") {
+    for (const std::uint64_t features : {kRing, kRing & ~VIRTIO_F_EVENT_IDX}) {
+        unsigned of_a_turn = 0;
+        {
+            FedMachine endless{features};
+            endless.driver.kick(0);
+            of_a_turn = endless.disk.count;
+        }
+        for (const unsigned count : {of_a_turn - 1, of_a_turn, of_a_turn + 1}) {
+            FedMachine machine{features};
+            machine.disk.most = count;
+            machine.driver.kick(0);
+            machine.board.clock.run();
+            CHECK(machine.disk.count == count);
+            machine.driver.queues.at(0).put_head(0);
+            machine.driver.kick(0);
+            CHECK(machine.disk.count == count + 1);
+        }
+    }
 }
 
 TEST_CASE("doorbells, completions and resets race on several CPUs without harm", "[virtio]") {

@@ -193,6 +193,30 @@ TEST_CASE("a frame that needs more buffers than there are waits for them", "[vir
     CHECK(a.reclaim() == 1);
 }
 
+TEST_CASE("a ring of as many frames as a turn sends is not the last one", "[virtio]") {
+    Network network;
+    const auto end_of_turn = [](Guest& guest, unsigned frames) {
+        guest.driver->kick(1);
+        CHECK(guest.reclaim() == frames);
+        CHECK(guest.board.clock.run() == 1);  // the turn's end left the ring to a timer
+        guest.send(plain(2, 1), {}, 1);
+        CHECK(guest.reclaim() == 1);
+        CHECK_FALSE(guest.needs_reset());
+    };
+    for (const std::uint64_t features : {kFull, kFull & ~VIRTIO_F_EVENT_IDX}) {
+        Guest guest{*network.lan, 1, features, Virtqueue::kMaxSize};
+        for (unsigned i = 0; i < Virtqueue::kMaxSize; ++i)
+            guest.queue(plain(2, 1), {}, 1);
+        end_of_turn(guest, Virtqueue::kMaxSize);
+        // The same by bytes.
+        std::mt19937 random{5};
+        const test::TcpFrame tcp{.payload = 65'000};
+        for (unsigned i = 0; i < 17; ++i)
+            guest.queue(addressed(tcp.build(random), 2, 1), header_for(tcp.offload(1448)));
+        end_of_turn(guest, 17);
+    }
+}
+
 TEST_CASE("a dead receiver holds its sender up once", "[virtio]") {
     Network network;
     Guest a{*network.lan, 1};
