@@ -80,24 +80,20 @@ def _header(mine: int, other: int, table: int, usable: tuple[int, int], disk: uu
 
 _LOG_MAGIC = 0x6a736677736872  # QEMU's blklogwrites: the format of Linux' dm-log-writes
 _LOG_FLUSH, _LOG_FUA, _LOG_DISCARD, _LOG_MARK = 1, 2, 4, 8
-LOG_SECTOR = 512
 
 
-def logged(name: str) -> str:
-    """QEMU's options of a disk FOLDER/NAME that logs in FOLDER/NAME.log what is written and what is flushed."""
-    return (f"driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename=FOLDER/{name},"
-            f"log.driver=file,log.filename=FOLDER/{name}.log,log-sector-size={LOG_SECTOR}")
-
-
-def after_power_cut(size: int, log: Path) -> tuple[bytes, int, int]:
-    """A disk of SIZE bytes, all 0 at first, of which LOG is known, if it loses all that was not flushed. How many writes
-    it kept, and how many it lost."""
+def after_power_cut(size: int, log: Path) -> tuple[bytes, int]:
+    """A disk of SIZE bytes, all 0 at first, of which LOG is known, if it loses all that was not flushed; and how many
+    writes it kept."""
     disk, cache = bytearray(size), []
     kept = 0
     with log.open("rb") as file:
-        magic, _version, _entries, sector = struct.unpack("<QQQI", file.read(28))
+        start = file.read(28)
+        if len(start) < 28:
+            return bytes(disk), 0  # nothing was written yet
+        magic, _version, _entries, sector = struct.unpack("<QQQI", start)
         if magic != _LOG_MAGIC:
-            return bytes(disk), 0, 0
+            raise ValueError(f"{log} is not a log of writes")
         at = sector
         while True:
             file.seek(at)
@@ -118,4 +114,4 @@ def after_power_cut(size: int, log: Path) -> tuple[bytes, int, int]:
                 kept, cache = kept + len(cache), []
             if data and not flags & _LOG_FUA:
                 cache.append((first * sector, data))
-    return bytes(disk), kept, len(cache)
+    return bytes(disk), kept

@@ -43,3 +43,49 @@ step_reads_only() {
     sum=$(md5sum <"/dev/$1") || fail "it cannot be read"
     ok "takes no writes, holds ${sum%% *}"
 }
+
+# sector_read N, sector_write N: one sector of vdb, from the disk and onto it.
+sector_read() {
+    echo 3 >/proc/sys/vm/drop_caches
+    dd if=/dev/vdb of=/dev/null bs=512 skip="$1" count=1 2>/run/dd-said
+}
+sector_write() {
+    dd if=/dev/zero of=/dev/vdb bs=512 seek="$1" count=1 conv=notrunc,fsync 2>/run/dd-said
+}
+
+# refused COMMAND...: whether it ends with an I/O error.
+refused() {
+    ! "$@" && grep -q 'I/O error\|Input/output error' /run/dd-said
+}
+
+# Linux reads and writes whole pages, so the sectors beside the bad ones lie in other pages.
+step_bad_sector() {
+    begin bad-sector
+    refused sector_read 4096 || fail "the bad sector can be read: $(cat /run/dd-said)"
+    refused sector_write 6144 || fail "the bad sector can be written: $(cat /run/dd-said)"
+    for good in 0 4095 4104 6143 6152; do
+        sector_write $good && sector_read $good || fail "sector $good: $(cat /run/dd-said)"
+    done
+    ok "I/O errors on two sectors, none beside them"
+}
+
+step_vanish() {
+    begin vanish
+    sector_write 0 && sector_read 0 || fail "$(cat /run/dd-said)"
+    echo "test: vanish: take it"
+    wait_until "$patience" refused sector_read 0 || fail "it is still there"
+    refused sector_write 0 || fail "it still takes writes"
+    ok "I/O errors once it was gone"
+}
+
+# Writes records of 4 KiB one behind the other for as long as the machine is on. What was acknowledged is on the disk.
+step_records() {
+    begin records
+    number=0
+    while :; do
+        number=$((number + 1))
+        printf 'record %-4088d\n' $number >/tmp/record
+        dd if=/tmp/record of=/dev/vdb bs=4096 seek=$number conv=notrunc,fsync 2>/dev/null || fail "record $number"
+        echo "test: records: $number"
+    done
+}
