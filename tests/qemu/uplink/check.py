@@ -10,7 +10,7 @@ import urllib.request
 
 from linux_vm import vm
 
-_DATA = os.urandom(1 << 20)
+_DATA = "".join(f"{os.urandom(32).hex()}\n" for _ in range(1 << 14)).encode()
 _TICKS = 8_000_000_000  # that the VMs of `absent` stay, of a TSC with some 2.5 GHz
 
 _ABSENT = [
