@@ -36,6 +36,11 @@ def build(out_dir: Path | str) -> None:
     _write(out / "demo-shell.toml", DEMO.read_text().replace("cairn.end=poweroff", "cairn.end=shell"))
 
 
+def build_test(out_dir: Path | str) -> None:
+    """Leaves test.erofs in OUT_DIR: the root file system of boot tests that need more programs."""
+    guest_cache.place(guest_rootfs.build("test", guest_rootfs.TEST_MANIFEST), Path(out_dir) / "test.erofs")
+
+
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
         path.write_text(text)

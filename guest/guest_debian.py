@@ -35,6 +35,22 @@ def version(package: str) -> str:
     return installed_version(name) or available_version(name)
 
 
+def versions(packages: list[str]) -> list[str]:
+    """`PACKAGE VERSION` of each, as version() tells it; asks for all at once."""
+    names = sorted(set(packages))
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n", *(f"{name}:{ARCHITECTURE}" for name in names)]
+    lines = subprocess.run(query, text=True, capture_output=True, check=False).stdout.splitlines()
+    found = {name: number for status, name, number in (line.split(" ") for line in lines) if status == "installed"}
+    if absent := [f"{name}:{ARCHITECTURE}" for name in names if name not in found]:
+        for package in run(["apt-cache", "show", "--no-all-versions", *absent]).split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in package.splitlines() if line.startswith(("Package: ", "Version: ")))
+            if fields:
+                found[fields["Package"]] = fields["Version"]
+    if unknown := [name for name in names if name not in found]:
+        raise BuildError(f"apt knows no package {unknown[0]}: is `apt-get update` missing?")
+    return [f"{name} {found[name]}" for name in names]
+
+
 def package_files(package: str, work: Path) -> dict[str, Path]:
     """The files of PACKAGE by their path when installed; symbolic links are resolved."""
     name = f"{package}:{ARCHITECTURE}"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The root file system of the guest: Debian packages' files and our scripts, as rootfs/manifest.toml lists them, in a
+"""The root file systems of guests: Debian packages' files and our scripts, as a manifest in rootfs/ lists them, in a
 read-only erofs image that does not depend on where and when it was built."""
 
+import json
 import os
 import re
 import shutil
@@ -13,10 +14,32 @@ from guest_cache import BuildError, Log, Progress, cached, content_key, run
 
 GUEST = Path(__file__).resolve().parent
 MANIFEST = GUEST / "rootfs" / "manifest.toml"
+TEST_MANIFEST = GUEST / "rootfs" / "test.toml"
 PACKAGES = ["binutils", "erofs-utils"]
 MAKE_IMAGE = ["mkfs.erofs", "--quiet", "--all-root", "-T0", "-x-1", "-U63616972-6e00-4000-8000-000000000001"]
 LOADER = "ld-linux-x86-64.so.2"
 LIBRARY_FOLDER = "/lib/x86_64-linux-gnu"
+
+
+def _load(path: Path) -> dict:
+    """A manifest; one that `extends` another adds to that one's tables and lists."""
+    manifest = tomllib.loads(path.read_text())
+    base = manifest.pop("extends", None)
+    return _joined(_load(path.parent / base), manifest) if base else manifest
+
+
+def _joined(base: dict, more: dict) -> dict:
+    joined = dict(base)
+    for name, value in more.items():
+        if name not in base:
+            joined[name] = value
+        elif isinstance(value, dict):
+            joined[name] = _joined(base[name], value)
+        elif isinstance(value, list):
+            joined[name] = base[name] + value
+        else:
+            raise BuildError(f"{name} is in both manifests: {base[name]} and {value}")
+    return joined
 
 
 def _sources(manifest: dict) -> dict[str, tuple[Path, int]]:
@@ -39,15 +62,15 @@ def _packages(manifest: dict) -> list[str]:
     return [*manifest["programs"].values(), *manifest["libraries"]["packages"]]
 
 
-def build() -> Path:
-    """The path of the image in the cache."""
-    manifest = tomllib.loads(MANIFEST.read_text())
+def build(name: str = "rootfs", path: Path = MANIFEST) -> Path:
+    """The path of the image in the cache, as its NAME and the manifest in PATH say."""
+    manifest = _load(path)
     sources = _sources(manifest)
-    versions = [f"{name} {guest_debian.version(name)}" for name in [*_packages(manifest), "erofs-utils"]]
+    versions = guest_debian.versions([*_packages(manifest), "erofs-utils"])
     ours = [part for target, (source, mode) in sorted(sources.items())
             for part in (target, oct(mode), source.read_text())]
-    recipe = [MANIFEST.read_text(), Path(__file__).read_text()]
-    return cached("rootfs", ".erofs", content_key([*recipe, *versions, *ours]),
+    recipe = [json.dumps(manifest), Path(__file__).read_text()]
+    return cached(name, ".erofs", content_key([*recipe, *versions, *ours]),
                   lambda work, log, progress: _make(manifest, sources, work, log, progress))
 
 
@@ -89,7 +112,7 @@ def _add_libraries(manifest: dict, files: dict[str, dict[str, Path]], tree: "Tre
     candidates = {}
     for package in manifest["libraries"]["packages"]:
         for path, source in files[package].items():
-            if re.search(r"/(lib64|x86_64-linux-gnu)/[^/]*$", path):
+            if re.search(r"/(lib64|x86_64-linux-gnu|ceph)/[^/]*$", path):
                 candidates.setdefault(Path(path).name, source)
     pending = [files[package][target] for target, package in manifest["programs"].items()]
     added = set()
@@ -99,7 +122,7 @@ def _add_libraries(manifest: dict, files: dict[str, dict[str, Path]], tree: "Tre
             if name in added:
                 continue
             if name not in candidates:
-                raise BuildError(f"{user.name} needs {name}, which no package of [libraries] in {MANIFEST} has")
+                raise BuildError(f"{user.name} needs {name}, which no package of [libraries] has")
             added.add(name)
             pending.append(candidates[name])
             tree.file(f"{LIBRARY_FOLDER}/{name}", candidates[name], 0o755)

@@ -3,11 +3,12 @@
 
 import dataclasses
 import importlib.util
+import socket
 import tomllib
 from pathlib import Path
 
 from cairn.errors import Failure
-from cairn.machine import Hardware, parse_size
+from cairn.machine import Disk, Hardware, Nic, parse_size
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -23,6 +24,8 @@ class Case:
     timeout: float = 60
     cpus: int | None = None
     memory: str = "1G"
+    disks: tuple[str | dict, ...] = ()
+    nics: tuple[str, ...] = ()
     boot: str | None = None
     firmware: str = "bios"
     icount: bool = False
@@ -40,13 +43,14 @@ class Case:
     def title(self) -> str:
         return f"{self.name} [{self.machine}]"
 
-    def hardware(self) -> Hardware:
-        """A case that types is at a terminal; any other is headless."""
+    def hardware(self, files: Path) -> Hardware:
+        """With the disks' files in FILES. A case that types is at a terminal; any other is headless."""
         return Hardware(machine=self.machine, boot=self.boot, firmware=self.firmware, cpus=self.cpus, icount=self.icount, instruction_ns=self.instruction_ns,
-                        memory=parse_size(self.memory), headless=not self.input)
+                        memory=parse_size(self.memory), headless=not self.input,
+                        disks=tuple(_disk(disk, files) for disk in self.disks), nics=tuple(map(_nic, self.nics)))
 
     def hooks(self):
-        """The functions of check.py, or None."""
+        """The functions of check.py, or None; each call loads them anew, so what they keep is of one run."""
         file = self.folder / "check.py"
         if not file.exists():
             return None
@@ -54,6 +58,25 @@ class Case:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
+
+
+def _disk(disk: str | dict, files: Path) -> Disk:
+    if isinstance(disk, str):
+        kind, _, name = disk.partition(":")
+        return Disk.parse(f"{kind}:{files / name}")
+    return Disk(disk["kind"], files / disk["file"], disk.get("device", ""), disk.get("drive", "").replace("FOLDER", str(files)))
+
+
+def _nic(text: str) -> Nic:
+    """A forwarded port 0 of the host becomes one that is free."""
+    nic = Nic.parse(text)
+    return Nic(nic.kind, tuple(rule.replace(":0-", f":{free_port()}-") for rule in nic.forwards))
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 _KEYS = {field.name for field in dataclasses.fields(Case)} - {"name", "machine", "folder", "skip"}
@@ -79,7 +102,7 @@ def _load(file: Path, machines: tuple[str, ...]) -> list[Case]:
             unknown = keys.keys() - _KEYS
             if unknown:
                 raise Failure(f"{file}: unknown key {sorted(unknown)[0]}; allowed: {' '.join(sorted(_KEYS))}")
-            for key in ("expect", "forbid", "input", "words"):
+            for key in ("expect", "forbid", "input", "words", "disks", "nics"):
                 keys[key] = tuple(keys.get(key, ()))
             cases.append(Case(name=name, machine=machine, folder=file.parent, skip={**skip, **own_skip}.get(machine, ""), **keys))
     return cases

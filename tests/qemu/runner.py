@@ -17,7 +17,7 @@ from cairn import build, config, packages, paths, stopping
 from cairn import run as runs
 from cairn.console import Outcome, Relay, Transcript, Watcher
 from cairn.errors import Failure
-from cairn.machine import Machine, nesting_kvm
+from cairn.machine import Hardware, Machine, nesting_kvm
 from cairn.report import Report, Result
 from cairn.shell import say
 
@@ -27,15 +27,18 @@ _SHOWN_LINES = 40
 
 
 class Session(Watcher):
-    """A run under test, as check.py sees it: `lines` said so far, `monitor()` for the machine's own view."""
+    """A run under test, as check.py sees it: `lines` said so far, `monitor()` for the machine's own view, `hardware` that
+    was asked for, `files` as prepare() left them."""
 
-    def __init__(self, case: Case, transcript: Transcript, monitor: Path | None):
+    def __init__(self, case: Case, hooks, hardware: Hardware, files: Path, transcript: Transcript, monitor: Path | None):
         self.case = case
+        self.hardware = hardware
+        self.files = files
         self.problems: list[str] = []
         self.relay: Relay | None = None
         self._transcript = transcript
         self._monitor = monitor
-        self._hooks = case.hooks()
+        self._hooks = hooks
         self._inputs = list(case.input)
         self._typed_at = 0
         self._finished = False
@@ -150,22 +153,23 @@ def _run(case: Case) -> Result:
 
 
 def _attend(case: Case, work: Path) -> list[str]:
-    hardware = runs.prepare(case.hardware())
-    cfg = config.load(_config_path(case, work))
+    hooks = case.hooks()
+    config_path = _config_path(case, hooks, work)
+    hardware = runs.prepare(case.hardware(config_path.parent))
+    cfg = config.load(config_path)
     with tempfile.TemporaryDirectory(prefix="cairn-") as short:  # a socket's path has few characters
         monitor = Path(short) / "monitor" if case.machine != "vmx" else None
         machine: Machine = runs.start(hardware, cfg, work, monitor, case.words)
         transcript = Transcript(work / "transcript")
-        session = Session(case, transcript, monitor)
+        session = Session(case, hooks, hardware, config_path.parent, transcript, monitor)
         session.relay = Relay(machine, transcript, session, headless=hardware.headless)
         outcome = session.relay.run(case.timeout)
         return session.judge(outcome)
 
 
-def _config_path(case: Case, work: Path) -> Path:
+def _config_path(case: Case, hooks, work: Path) -> Path:
     """A case whose files have to be made first gets a folder for them, with the config in it: its own, or one made too."""
     original = (case.folder / case.config).resolve()
-    hooks = case.hooks()
     if not hasattr(hooks, "prepare"):
         return original
     folder = work / "files"

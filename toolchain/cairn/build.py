@@ -63,11 +63,21 @@ def config_tool() -> None:
 @functools.cache
 def guest() -> None:
     """The Linux guest image, from the cache where it was built before."""
+    _guest_part("build")
+
+
+@functools.cache
+def test_guest() -> None:
+    """The boot tests' own root file system, likewise."""
+    _guest_part("build_test")
+
+
+def _guest_part(function: str) -> None:
     packages.ensure("guest")
     module = packages.guest_build()
     with lock(paths.BUILD / ".guest.lock"):
         try:
-            module.build(paths.GUEST)
+            getattr(module, function)(paths.GUEST)
         except module.BuildError as error:
             raise Failure(f"the guest image does not build: {error}") from error
 

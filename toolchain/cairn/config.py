@@ -8,7 +8,8 @@ from pathlib import Path
 from cairn import build, paths
 from cairn.errors import ConfigError, usage
 
-GUEST_FILES = ("vmlinux", "rootfs.erofs")  # what the guest image build leaves in paths.GUEST
+# What each guest build leaves in paths.GUEST.
+GUEST_FILES = {"vmlinux": build.guest, "rootfs.erofs": build.guest, "test.erofs": build.test_guest}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,9 @@ def load(path: Path) -> Config:
     if not path.is_file():
         raise usage(f"{paths.shown(path)}: no such file")
     text = path.read_text(errors="replace")
-    if any(f'"{name}"' in text or f":{name}" in text for name in GUEST_FILES if not (path.parent / name).exists()):
-        build.guest()
+    for name, make in GUEST_FILES.items():
+        if not (path.parent / name).exists() and (f'"{name}"' in text or f":{name}" in text):
+            make()
     build.config_tool()
     folders = [path.parent, *paths.LIBRARY]
     done = subprocess.run([paths.CONFIG_TOOL, "check", path, *folders[1:]], text=True, capture_output=True, check=False)

@@ -108,17 +108,21 @@ def _disks(hardware: Hardware) -> list:
     if any(disk.kind == "ahci" for disk in hardware.disks):
         words += ["-device", "ich9-ahci,id=sata"]
     ports = 0
+    controller = ""  # of the last NVMe disk
     for number, disk in enumerate(hardware.disks):
-        words += ["-drive", f"if=none,id=disk{number},format=raw,file={disk.file}"]
+        words += ["-drive", f"if=none,id=disk{number},{disk.drive or f'format=raw,file={disk.file}'}"]
         match disk.kind:
             case "nvme":
-                device = f"nvme,serial=disk{number}"
+                controller = f"nvme{number}"
+                device = f"nvme,id={controller},serial=disk{number}"
+            case "nvme-ns":
+                device = f"nvme-ns,bus={controller}"
             case "ahci":
-                device = f"ide-hd,bus=sata.{ports}"
+                device = f"ide-hd,bus=sata.{ports},serial=disk{number}"
                 ports += 1
             case _:
-                device = "virtio-blk-pci,disable-legacy=on"
-        words += ["-device", f"{device},drive=disk{number}"]
+                device = f"virtio-blk-pci,disable-legacy=on,serial=disk{number}"
+        words += ["-device", f"{device},drive=disk{number}{',' if disk.device else ''}{disk.device}"]
     return words
 
 

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+# Steps on disks whose data outlives the VM.
+
+fio_common="--filename=/dev/vdb --direct=1 --ioengine=libaio --rw=randwrite --size=16m --verify=crc32c --verify_fatal=1 \
+    --randseed=7 --thread --minimal"
+
+# Writes every block of the first 16 MiB in random order, some of them followed by a flush, and reads them again.
+step_load() {
+    begin load
+    # shellcheck disable=SC2086
+    report=$(fio --name=load $fio_common --bsrange=4k-64k --bs_unaligned=0 --iodepth=8 --fdatasync=32 --do_verify=1 2>&1) ||
+        fail "$report"
+    ok "16 MiB written at random and verified"
+}
+
+# After step_load of an earlier run: all of it is there.
+step_load_again() {
+    begin load-again
+    # shellcheck disable=SC2086
+    report=$(fio --name=load $fio_common --bsrange=4k-64k --iodepth=8 --verify_only 2>&1) || fail "$report"
+    ok "16 MiB of the run before verified"
+}
+
+# step_writes DISK NAME: fills the disk's first and last 2 MiB, and reads them again.
+step_writes() {
+    begin "$2"
+    need_data
+    read -r size <"/sys/block/$1/size"
+    read -r block <"/sys/block/$1/queue/logical_block_size"
+    for place in 0 $((size / 512 - DATA_BLOCKS)); do
+        dd if=/tmp/data of="/dev/$1" bs=256k seek=$place conv=notrunc,fsync 2>/dev/null || fail "cannot write at $place"
+        echo 3 >/proc/sys/vm/drop_caches
+        sum=$(dd if="/dev/$1" bs=256k skip=$place count=$DATA_BLOCKS 2>/dev/null | md5sum)
+        [ "$sum" = "$data_sum" ] || fail "wrote $data_sum at $place, read $sum"
+    done
+    ok "$((size / 2)) KiB in blocks of $block, both ends hold ${data_sum%% *}"
+}
+
+# step_reads_only DISK NAME: says what the disk holds; it takes no writes.
+step_reads_only() {
+    begin "$2"
+    ! dd if=/bin/busybox of="/dev/$1" bs=4k count=1 conv=notrunc,fsync 2>/dev/null || fail "it took a write"
+    sum=$(md5sum <"/dev/$1") || fail "it cannot be read"
+    ok "takes no writes, holds ${sum%% *}"
+}
+
+# sector_read N, sector_write N: one sector of vdb, from the disk and onto it.
+sector_read() {
+    echo 3 >/proc/sys/vm/drop_caches
+    dd if=/dev/vdb of=/dev/null bs=512 skip="$1" count=1 2>/run/dd-said
+}
+sector_write() {
+    dd if=/dev/zero of=/dev/vdb bs=512 seek="$1" count=1 conv=notrunc,fsync 2>/run/dd-said
+}
+
+# refused COMMAND...: whether it ends with an I/O error.
+refused() {
+    ! "$@" && grep -q 'I/O error\|Input/output error' /run/dd-said
+}
+
+# Linux reads and writes whole pages, so the sectors beside the bad ones lie in other pages.
+step_bad_sector() {
+    begin bad-sector
+    refused sector_read 4096 || fail "the bad sector can be read: $(cat /run/dd-said)"
+    refused sector_write 6144 || fail "the bad sector can be written: $(cat /run/dd-said)"
+    for good in 0 4095 4104 6143 6152; do
+        sector_write $good && sector_read $good || fail "sector $good: $(cat /run/dd-said)"
+    done
+    ok "I/O errors on two sectors, none beside them"
+}
+
+step_vanish() {
+    begin vanish
+    sector_write 0 && sector_read 0 || fail "$(cat /run/dd-said)"
+    echo "test: vanish: take it"
+    wait_until "$patience" refused sector_read 0 || fail "it is still there"
+    refused sector_write 0 || fail "it still takes writes"
+    ok "I/O errors once it was gone"
+}
+
+# Writes records of 4 KiB one behind the other for as long as the machine is on. What was acknowledged is on the disk.
+step_records() {
+    begin records
+    number=0
+    while :; do
+        number=$((number + 1))
+        printf 'record %-4088d\n' $number >/tmp/record
+        dd if=/tmp/record of=/dev/vdb bs=4096 seek=$number conv=notrunc,fsync 2>/dev/null || fail "record $number"
+        echo "test: records: $number"
+    done
+}
