@@ -68,9 +68,10 @@ def _disk(disk: str | dict, files: Path) -> Disk:
 
 
 def _nic(text: str) -> Nic:
-    """A forwarded port 0 of the host becomes one that is free."""
+    """A port 0 of the host, forwarded or of a cable, becomes one that is free."""
     nic = Nic.parse(text)
-    return Nic(nic.kind, tuple(rule.replace(":0-", f":{free_port()}-") for rule in nic.forwards))
+    cable = nic.cable.removesuffix(":0") + f":{free_port()}" if nic.cable.endswith(":0") else nic.cable
+    return Nic(nic.kind, tuple(rule.replace(":0-", f":{free_port()}-") for rule in nic.forwards), cable)
 
 
 def free_port() -> int:
