@@ -83,6 +83,8 @@ public:
     void unpop(std::uint16_t count) { next_avail_ = static_cast<std::uint16_t>(next_avail_ - count); }
     /// Whether pop() would find something, or find the queue broken.
     [[nodiscard]] bool has_work();
+    /// Whether all is popped that the driver was seen to have made available.
+    [[nodiscard]] bool caught_up() const { return next_avail_ == avail_index_; }
     /// Tells the driver that notifications are of no use for now.
     void suppress_notifications();
     /// Asks for a notification when chains become available. True: some came meanwhile, for which none may
