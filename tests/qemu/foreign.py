@@ -70,23 +70,26 @@ class Apt:
         return _run(["apt-cache", *self._options, *words], paths.BUILD)
 
 
-def debian_kernel(image: str, architecture: str, init: str, modules: tuple[str, ...]) -> dict[str, Path]:
-    """`vmlinuz` of the package that IMAGE stands for, and `initrd.cpio`: busybox, the script INIT, and the MODULES with
-    all that they depend on, to be loaded as /modules/00-NAME.ko, 01..."""
+def debian_kernel(image: str, architecture: str, init: str, modules: tuple[str, ...],
+                  more: dict[str, bytes] | None = None) -> dict[str, Path]:
+    """`vmlinuz` of the package that IMAGE stands for, and `initrd.cpio`: busybox, the script INIT, MORE files, and the
+    MODULES with all that they depend on, to be loaded as /modules/00-NAME.ko, 01..."""
+    more = more or {}
     with lock(paths.BUILD / ".apt.lock"):
         apt = Apt(architecture)
     kernel = apt.kernel_of(image)
 
     def make(work: Path) -> dict[str, bytes]:
         root = apt.unpack(kernel, work)
-        files = _init_and_busybox(apt, init.encode(), work)
+        files = _init_and_busybox(apt, init.encode(), work) | more
         drivers = {path.name.removesuffix(".ko").replace("-", "_"): path for path in root.rglob("*.ko")}
         for number, name in enumerate(_in_order(modules, drivers)):
             files[f"modules/{number:02}-{name}.ko"] = drivers[name].read_bytes()
         [vmlinuz] = root.glob("boot/vmlinuz-*")
         return {"vmlinuz": vmlinuz.read_bytes(), "initrd.cpio": _archive(files)}
 
-    parts = [kernel, apt.version(kernel), apt.version("busybox-static"), init, *modules]
+    parts = [kernel, apt.version(kernel), apt.version("busybox-static"), init, *modules,
+             *(f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in more.items())]
     return kept(image, parts, make)
 
 

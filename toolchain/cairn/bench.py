@@ -6,6 +6,7 @@ though not its devices; there the figures are for comparison.
 """
 
 import functools
+import importlib
 import json
 import re
 import shutil
@@ -31,6 +32,7 @@ _FIRST_ENTRY = re.compile(r"^\[cairn\] .*first guest entry after (\d+) ticks")
 _BESIDE = re.compile(r"^\[cairn\] .* starts: .* (\d+) KiB beside")
 _TO_INIT = re.compile(r"boot-time: ok (\d+) us")
 _LASTED = re.compile(r"^\[cairn\] .* lasted for (\d+) ticks")
+_IO_MODULES = ("virtio_pci", "virtio_blk", "virtio_net")
 _INIT_RUNS = re.compile(r"init: (\d+) ticks")
 
 
@@ -104,6 +106,14 @@ def _cloud_boot() -> dict[str, float]:
     return _first(_counted(_cloud_kernel() / "cloud.toml"), _LASTED, "cloud-boot", 1e6)
 
 
+def _disk() -> dict[str, float]:
+    return _exits(_counted(_io_guest() / "disk.toml", until=_MEASURED_LAST))
+
+
+def _net() -> dict[str, float]:
+    return _exits(_counted(_io_guest() / "net.toml", until=_MEASURED_LAST))
+
+
 def _many(count: int) -> dict[str, float]:
     """One VM is measured when the others have long begun to idle."""
     folder = paths.BUILD / "bench"
@@ -132,7 +142,8 @@ def _bare_cloud_boot() -> dict[str, float]:
     return _first(lines, _INIT_RUNS, "cloud-boot-bare", 1e6)
 
 
-_LIMITED = [_cloud_boot, _exit_costs, *(functools.partial(_many, count) for count in reversed(_VMS)), _guest_boot, _host_boot]
+_LIMITED = [_cloud_boot, _net, _disk, _exit_costs, *(functools.partial(_many, count) for count in reversed(_VMS)), _guest_boot,
+            _host_boot]
 
 
 # --- how -------------------------------------------------------------------------------------------------------------------
@@ -140,19 +151,44 @@ _LIMITED = [_cloud_boot, _exit_costs, *(functools.partial(_many, count) for coun
 @functools.cache
 def _cloud_kernel() -> Path:
     """A folder with cloud.toml and the files that it names: Debian's kernel for clouds, init.c as its first process."""
-    sys.path.insert(0, str(paths.ROOT / "tests" / "qemu"))
-    import foreign
-    folder = paths.BUILD / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    init = folder / "init"
-    with lock(folder / ".lock"):
-        shell_run(["gcc", "-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-Wl,--build-id=none", "-s",
-                   "-o", init, _FOLDER / "init.c"])
-        files = {"vmlinuz": foreign.debian_kernel("linux-image-cloud-amd64", "amd64", "", ())["vmlinuz"],
-                 "initrd.cpio": foreign.initramfs(init.read_bytes()), "cloud.toml": _FOLDER / "cloud.toml"}
-        for name, path in files.items():
-            (folder / name).unlink(missing_ok=True)
-            (folder / name).symlink_to(path)
+    foreign = _foreign()
+    init = _compiled("init", "-nostdlib", "-ffreestanding", "-fno-stack-protector")
+    kernel = foreign.debian_kernel("linux-image-cloud-amd64", "amd64", "", ())["vmlinuz"]
+    return _linked("boot", {"vmlinuz": kernel, "initrd.cpio": foreign.initramfs(init), "cloud.toml": _FOLDER / "cloud.toml"})
+
+
+@functools.cache
+def _io_guest() -> Path:
+    """A folder with disk.toml, net.toml and the files that they name: the same kernel, whose first process runs io.c."""
+    files = _foreign().debian_kernel("linux-image-cloud-amd64", "amd64", (_FOLDER / "io.sh").read_text(), _IO_MODULES,
+                                     {"bin/io": _compiled("io")})
+    return _linked("io", files | {name: _FOLDER / name for name in ("disk.toml", "net.toml")})
+
+
+def _foreign():
+    folder = str(paths.ROOT / "tests" / "qemu")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module("foreign")
+
+
+def _compiled(name: str, *options: str) -> bytes:
+    """The program of NAME.c, which needs nothing beside it."""
+    program = paths.BUILD / "bench" / name
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with lock(program.parent / ".lock"):
+        shell_run(["gcc", "-O2", "-static", *options, "-Wl,--build-id=none", "-s", "-o", program, _FOLDER / f"{name}.c"])
+        return program.read_bytes()
+
+
+def _linked(name: str, files: dict[str, Path]) -> Path:
+    """A folder in which FILES have these names."""
+    folder = paths.BUILD / "bench" / f"{name}-files"
+    with lock(paths.BUILD / "bench" / ".lock"):
+        folder.mkdir(exist_ok=True)
+        for file, path in files.items():
+            (folder / file).unlink(missing_ok=True)
+            (folder / file).symlink_to(path)
     return folder
 
 

@@ -86,7 +86,8 @@ public:
     }
 
 private:
-    std::array<FrameSegment, kMaxSegments + 2> segments_{};
+    std::array<FrameSegment, kMaxSegments + 2>
+        segments_;  ///< the first count_: the rest is not worth clearing
     std::size_t count_{0};
     std::uint32_t size_{0};
     bool complete_{true};

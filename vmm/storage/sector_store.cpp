@@ -78,23 +78,28 @@ Expected<std::atomic_ref<std::uint64_t>> SectorStore::entry_for(std::uint64_t se
     return std::atomic_ref<std::uint64_t>{leaf[page % kFanout]};
 }
 
-std::uint64_t SectorStore::entry_value(std::uint64_t sector) const {
-    const std::uint64_t page = sector / kPageSectors;
+std::uint64_t* SectorStore::leaf_of(std::uint64_t page) const {
     auto& top = const_cast<std::uint64_t&>(top_[page / (kFanout * kFanout)]);  // atomic_ref<const T> is C++26
-    std::uint64_t value = std::atomic_ref<std::uint64_t>{top}.load(std::memory_order_acquire);
-    for (const std::uint64_t index : {page / kFanout % kFanout, page % kFanout}) {
-        if (address_of(value) == 0)
-            return 0;
-        auto* table = machine::hva<std::uint64_t>(Hpa{address_of(value)});
-        value = std::atomic_ref<std::uint64_t>{table[index]}.load(std::memory_order_acquire);
-    }
-    return value;
+    const std::uint64_t middle = std::atomic_ref<std::uint64_t>{top}.load(std::memory_order_acquire);
+    if (address_of(middle) == 0)
+        return nullptr;
+    auto* table = machine::hva<std::uint64_t>(Hpa{address_of(middle)});
+    std::atomic_ref<std::uint64_t> in_table{table[page / kFanout % kFanout]};
+    const std::uint64_t leaf = in_table.load(std::memory_order_acquire);
+    return address_of(leaf) == 0 ? nullptr : machine::hva<std::uint64_t>(Hpa{address_of(leaf)});
 }
 
 SectorStore::Run SectorStore::find(std::uint64_t sector, std::uint64_t limit) const {
+    std::uint64_t* leaf = leaf_of(sector / kPageSectors);
     const auto look = [&](std::uint64_t at, std::uint64_t most) -> Run {
         const Part part = part_at(at, most);
-        const std::uint64_t entry = entry_value(at);
+        const std::uint64_t page = at / kPageSectors;
+        if (page % kFanout == 0 && at != sector) [[unlikely]]
+            leaf = leaf_of(page);
+        const std::uint64_t entry =
+            leaf == nullptr
+                ? 0
+                : std::atomic_ref<std::uint64_t>{leaf[page % kFanout]}.load(std::memory_order_acquire);
         const std::uint64_t written = (entry & kWritten) >> part.first;
         if ((written & 1) == 0) {
             const auto gap = static_cast<std::uint64_t>(std::countr_zero(written));

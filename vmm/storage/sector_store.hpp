@@ -74,8 +74,8 @@ private:
     explicit SectorStore(FrameSource& frames) : frames_{&frames} {}
     /// The entry of a sector's page, with tables made as needed.
     Expected<std::atomic_ref<std::uint64_t>> entry_for(std::uint64_t sector);
-    /// The value of that entry; 0 if there is none.
-    [[nodiscard]] std::uint64_t entry_value(std::uint64_t sector) const;
+    /// The table with the entry of a page; nullptr: there is none yet.
+    [[nodiscard]] std::uint64_t* leaf_of(std::uint64_t page) const;
     /// The frame that `slot` names in its upper bits; a zeroed one is put there first if there is none.
     Expected<std::byte*> page_of(std::atomic_ref<std::uint64_t> slot);
     void free_level(std::uint64_t entry, unsigned level);

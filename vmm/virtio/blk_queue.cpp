@@ -113,16 +113,13 @@ BlkQueue::Progress BlkQueue::process_ring(std::uint64_t& resume_at) {
     for (unsigned budget = kBudget; budget > 0; --budget) {
         if (device_.throttle_.limits() && is_held_back(resume_at)) [[unlikely]]
             return Progress::more;
-        const auto popped = ring_.pop(pieces_, chain);
-        Outcome outcome = Outcome::broken;
-        if (popped == Virtqueue::Pop::empty) {
+        if (ring_.caught_up()) {
             if (!ring_.request_notifications())
                 return Progress::done;
             ring_.suppress_notifications();
-            continue;
         }
-        if (popped == Virtqueue::Pop::ready)
-            outcome = handle(chain);
+        const bool popped = ring_.pop(pieces_, chain) == Virtqueue::Pop::ready;
+        const Outcome outcome = popped ? handle(chain) : Outcome::broken;
         if (outcome == Outcome::broken) {
             ring_.set_broken();
             device_.report_broken();

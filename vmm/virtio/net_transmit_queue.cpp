@@ -79,14 +79,12 @@ NetTransmitQueue::Progress NetTransmitQueue::process_ring(std::uint64_t& retry_a
     ring_.suppress_notifications();
     std::uint64_t bytes = 0;
     for (unsigned frames = 0; frames < kFrameBudget && bytes < kByteBudget; ++frames) {
-        const auto popped = ring_.pop(pieces_, chain);
-        if (popped == Virtqueue::Pop::empty) {
+        if (ring_.caught_up()) {
             if (!ring_.request_notifications())
                 return Progress::done;
             ring_.suppress_notifications();
-            continue;
         }
-        if (popped == Virtqueue::Pop::broken || chain.readable_size < sizeof(NetHeader)) {
+        if (ring_.pop(pieces_, chain) != Virtqueue::Pop::ready || chain.readable_size < sizeof(NetHeader)) {
             ring_.set_broken();
             device_.report_broken();
             return Progress::done;

@@ -86,6 +86,8 @@ public:
     /// The same, or notifications are still suppressed: the turn before ended without a look that found
     /// nothing, and what comes next would ring no doorbell.
     [[nodiscard]] bool needs_turn() { return !notifications_requested_ || has_work(); }
+    /// Whether all is popped that the driver was seen to have made available.
+    [[nodiscard]] bool caught_up() const { return next_avail_ == avail_index_; }
     /// Tells the driver that notifications are of no use for now.
     void suppress_notifications();
     /// Asks for a notification when chains become available. True: some came meanwhile, for which none may
