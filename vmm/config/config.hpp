@@ -97,6 +97,7 @@ struct VmConfig {
     bool debug_exit{false};
     bool rng{true};
     bool console{false};
+    bool balloon{false};
     std::uint32_t vsock{0};  ///< its CID; 0: no sockets
     Vec<DiskConfig> disks;
     Vec<NicConfig> nics;

@@ -87,6 +87,7 @@ Expected<void> ConfigReader::vm(const Node& node) {
         {"debug_exit", &ConfigReader::debug_exit},
         {"rng", &ConfigReader::rng},
         {"console", &ConfigReader::console},
+        {"balloon", &ConfigReader::balloon},
         {"vsock", &ConfigReader::vsock},
         {"disk", &ConfigReader::disks},
         {"nic", &ConfigReader::nics},

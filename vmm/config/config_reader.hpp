@@ -46,6 +46,7 @@ private:
     Expected<void> debug_exit(const Node& value, VmConfig& out);
     Expected<void> rng(const Node& value, VmConfig& out);
     Expected<void> console(const Node& value, VmConfig& out);
+    Expected<void> balloon(const Node& value, VmConfig& out);
     Expected<void> vsock(const Node& value, VmConfig& out);
     Expected<void> disks(const Node& value, VmConfig& out);
     Expected<void> nics(const Node& value, VmConfig& out);

@@ -326,6 +326,11 @@ Expected<void> ConfigReader::console(const Node& value, VmConfig& out) {
     return {};
 }
 
+Expected<void> ConfigReader::balloon(const Node& value, VmConfig& out) {
+    out.balloon = boolean(value).value_or(out.balloon);
+    return {};
+}
+
 Expected<void> ConfigReader::vsock(const Node& value, VmConfig& out) {
     const auto cid = integer(value, kFirstCid, kLastCid);
     if (!cid)

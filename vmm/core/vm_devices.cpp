@@ -21,11 +21,18 @@ Expected<void> VmDevices::add(const config::VmConfig& config, const VmServices& 
         HV_TRY(plug(std::move(console), interrupts, board));
         console_ = made;
     }
-    if (config.vsock == 0)
-        return {};
-    const std::array<virtio::VsockPort, 1> ports{{{virtio::VsockEcho::kPort, &echo_}}};
-    return plug(HV_TRY(virtio::VirtioVsock::create(memory, services.clock, {config.vsock, ports})),
-                interrupts, board);
+    if (config.vsock != 0) {
+        const std::array<virtio::VsockPort, 1> ports{{{virtio::VsockEcho::kPort, &echo_}}};
+        HV_TRY(plug(HV_TRY(virtio::VirtioVsock::create(memory, services.clock, {config.vsock, ports})),
+                    interrupts, board));
+    }
+    if (config.balloon) {
+        auto balloon = HV_TRY(virtio::VirtioBalloon::create(own_memory_, memory, services.clock));
+        auto* const made = balloon.get();
+        HV_TRY(plug(std::move(balloon), interrupts, board));
+        balloon_ = made;
+    }
+    return {};
 }
 
 Expected<void> VmDevices::plug(std::unique_ptr<virtio::VirtioDevice> device, InterruptBus& interrupts,

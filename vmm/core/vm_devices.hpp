@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The small virtio devices of a VM, those that its configuration asks for: entropy, console, sockets.
+// The small virtio devices of a VM, those that its configuration asks for: entropy, console, sockets,
+// memory balloon.
 #pragma once
 
 #include "vmm/base/vec.hpp"
@@ -7,6 +8,7 @@
 #include "vmm/core/board.hpp"
 #include "vmm/devices/char_sink.hpp"
 #include "vmm/mm/guest_memory.hpp"
+#include "vmm/virtio/virtio_balloon.hpp"
 #include "vmm/virtio/virtio_console.hpp"
 #include "vmm/virtio/virtio_pci.hpp"
 #include "vmm/virtio/vsock_echo.hpp"
@@ -30,11 +32,18 @@ public:
                        InterruptBus& interrupts, Board& board, CharSink& output);
     /// The platform's reset.
     void reset();
-    /// nullptr: the VM has none.
+    // nullptr: the VM has none.
     [[nodiscard]] virtio::VirtioConsole* console() const { return console_; }
+    [[nodiscard]] virtio::VirtioBalloon* balloon() const { return balloon_; }
     [[nodiscard]] std::size_t count() const { return plugged_.size(); }
 
 private:
+    /// A VM's memory is its own for as long as it lives: what its guest does without stays where it is.
+    class OwnMemory final : public virtio::BalloonMemory {
+    public:
+        bool release(Gpa, std::uint64_t) override { return false; }
+        void reclaim(Gpa, std::uint64_t) override {}
+    };
     struct Plugged {
         std::unique_ptr<virtio::VirtioDevice> device;
         std::unique_ptr<virtio::VirtioPciTransport> transport;
@@ -42,7 +51,9 @@ private:
     Expected<void> plug(std::unique_ptr<virtio::VirtioDevice> device, InterruptBus& interrupts, Board& board);
 
     virtio::VsockEcho echo_;
+    OwnMemory own_memory_;
     virtio::VirtioConsole* console_{nullptr};
+    virtio::VirtioBalloon* balloon_{nullptr};
     Vec<Plugged> plugged_;
 };
 

@@ -131,6 +131,18 @@ Expected<void> VmManager::set_link(Entry& entry, std::size_t number, virtio::Vir
     return {};
 }
 
+Expected<void> VmManager::set_balloon(Entry& entry, std::uint64_t bytes) {
+    if (entry.vm == nullptr)
+        return Unexpected{Error::not_found};
+    virtio::VirtioBalloon* const balloon = entry.vm->devices().balloon();
+    if (balloon == nullptr)
+        return Unexpected{Error::unsupported};
+    if (bytes > entry.config->memory)
+        return Unexpected{Error::out_of_range};
+    balloon->set_target(static_cast<std::uint32_t>(bytes / kPageSize));
+    return {};
+}
+
 void VmManager::shut_down() {
     shutting_down_ = true;
     for (Entry& entry : entries_)

@@ -76,6 +76,9 @@ public:
     /// Plugs the cable of the VM's NIC `number` in, or pulls it. Error::not_found: it does not run;
     /// Error::out_of_range: it has no such NIC.
     Expected<void> set_link(Entry& entry, std::size_t number, virtio::VirtioNet::Link link);
+    /// Asks the VM's guest to have so many bytes, cut to whole pages, in its balloon. Error::not_found: it
+    /// does not run; Error::unsupported: it has no balloon; Error::out_of_range: more than its RAM.
+    Expected<void> set_balloon(Entry& entry, std::uint64_t bytes);
     /// Stops all VMs and lets none start again.
     void shut_down();
 

@@ -2,6 +2,7 @@
 #include "vmm/monitor/vm_command.hpp"
 
 #include "vmm/config/config.hpp"
+#include "vmm/config/values.hpp"
 #include "vmm/monitor/printed_units.hpp"
 #include "vmm/monitor/words.hpp"
 
@@ -91,7 +92,10 @@ std::string_view VmCommand::usage() const {
            "vm reset NAME    presses its reset button\n"
            "vm console NAME  gives its console the line (Ctrl-A m leads back)\n"
            "vm button NAME   presses its power button: the guest shuts down by itself\n"
-           "vm link NAME N up|down  plugs the cable of its N-th NIC, from 0 on, in, or pulls it\n";
+           "vm link NAME N up|down  plugs the cable of its N-th NIC, from 0 on, in, or pulls it\n"
+           "vm balloon NAME SIZE  asks its guest to do without SIZE of its memory, as in 64M; 0: without "
+           "none\n"
+           "vm balloon NAME  how much that is, and what the guest said last of its memory\n";
 }
 
 MonitorCommand::Result VmCommand::run(Arguments arguments, Output& out) {
@@ -101,6 +105,8 @@ MonitorCommand::Result VmCommand::run(Arguments arguments, Output& out) {
     }
     if (!arguments.empty() && arguments[0] == "link")
         return link(arguments.subspan(1), out);
+    if (!arguments.empty() && arguments[0] == "balloon")
+        return balloon(arguments.subspan(1), out);
     if (arguments.size() != 2)
         return Result::wrong_arguments;
     for (const Action& action : kActions) {
@@ -121,6 +127,7 @@ void VmCommand::complete(Arguments arguments, Completion& completion) const {
         for (const Action& action : kActions)
             completion.add(action.word);
         completion.add("link");
+        completion.add("balloon");
     } else if (arguments.size() == 3 && arguments[0] == "link") {
         completion.add("up");
         completion.add("down");
@@ -205,6 +212,53 @@ MonitorCommand::Result VmCommand::link(Arguments arguments, Output& out) {
     return Result::done;
 }
 
+MonitorCommand::Result VmCommand::balloon(Arguments arguments, Output& out) {
+    if (arguments.empty() || arguments.size() > 2)
+        return Result::wrong_arguments;
+    const auto bytes =
+        arguments.size() == 2 ? config::parse_size(arguments[1]) : std::optional<std::uint64_t>{0};
+    if (!bytes)
+        return Result::wrong_arguments;
+    const auto index = vms_.find(arguments[0]);
+    if (!index)
+        print_no_such_vm(vms_, arguments[0], out);
+    else if (arguments.size() == 2)
+        set_balloon(*index, *bytes, out);
+    else
+        show_balloon(*index, out);
+    return Result::done;
+}
+
+void VmCommand::set_balloon(std::size_t index, std::uint64_t bytes, Output& out) {
+    const auto done = vms_.set_balloon(index, bytes);
+    const auto name = vms_.name(index);
+    const auto memory = printed_size(vms_.config(index).memory);
+    if (!done && done.error() == Error::out_of_range)
+        out.print("%.*s has %.*s of memory\n", HV_VIEW(name), HV_VIEW(memory.view()));
+    else
+        answer(index, done, "has been asked", out);
+}
+
+void VmCommand::show_balloon(std::size_t index, Output& out) {
+    const auto balloon = vms_.look_at_balloon(index);
+    if (!balloon) {
+        answer(index, Unexpected{balloon.error()}, "", out);
+        return;
+    }
+    const auto name = vms_.name(index);
+    const auto actual = printed_size(balloon->actual);
+    const auto target = printed_size(balloon->target);
+    out.print("%.*s: %.*s in its balloon, %.*s asked for\n", HV_VIEW(name), HV_VIEW(actual.view()),
+              HV_VIEW(target.view()));
+    const auto print = [&](const char* what, const std::optional<std::uint64_t>& value) {
+        if (value)
+            print_text(out, what, printed_size(*value).view());
+    };
+    print("total", balloon->total);
+    print("free", balloon->free);
+    print("available", balloon->available);
+}
+
 void VmCommand::answer(std::size_t index, const Expected<void>& result, const char* done, Output& out) {
     const auto name = vms_.name(index);
     if (result) {
@@ -214,6 +268,7 @@ void VmCommand::answer(std::size_t index, const Expected<void>& result, const ch
     switch (result.error()) {
     case Error::not_found: out.print("%.*s does not run\n", HV_VIEW(name)); break;
     case Error::busy: out.print("%.*s runs already, or the host is about to end\n", HV_VIEW(name)); break;
+    case Error::unsupported: out.print("%.*s has no balloon\n", HV_VIEW(name)); break;
     default: out.print("%.*s: %s; the log may tell more\n", HV_VIEW(name), to_string(result.error())); break;
     }
 }

@@ -39,6 +39,14 @@ public:
         std::uint64_t age_ns;        ///< since its VM was built
     };
 
+    /// A VM's balloon, in bytes.
+    struct Balloon {
+        std::uint64_t target;  ///< what it should hold
+        std::uint64_t actual;  ///< what it holds by the guest's word
+        // What the guest said last of its memory; nothing: it did not.
+        std::optional<std::uint64_t> total, free, available;
+    };
+
     [[nodiscard]] virtual std::size_t size() const = 0;
     [[nodiscard]] virtual const config::VmConfig& config(std::size_t index) const = 0;
     [[nodiscard]] virtual Status status(std::size_t index) const = 0;
@@ -52,6 +60,10 @@ public:
     virtual Expected<void> press_power_button(std::size_t index) = 0;
     enum class Link : std::uint8_t { down, up };
     virtual Expected<void> set_link(std::size_t index, std::size_t nic, Link link) = 0;
+    virtual Expected<void> set_balloon(std::size_t index, std::uint64_t bytes) = 0;
+    /// How the balloon is, and asks the guest for news of its memory, which a later call tells. Errors as
+    /// set_balloon().
+    virtual Expected<Balloon> look_at_balloon(std::size_t index) = 0;
     /// Gives the VM's console the line.
     virtual void show_console(std::size_t index) = 0;
 

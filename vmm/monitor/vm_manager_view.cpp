@@ -70,6 +70,23 @@ Expected<void> VmManagerView::set_link(std::size_t index, std::size_t nic, Link 
     return manager_.set_link(manager_.entries()[index], nic,
                              link == Link::up ? DeviceLink::up : DeviceLink::down);
 }
+Expected<void> VmManagerView::set_balloon(std::size_t index, std::uint64_t bytes) {
+    return manager_.set_balloon(manager_.entries()[index], bytes);
+}
+Expected<VmDirectory::Balloon> VmManagerView::look_at_balloon(std::size_t index) {
+    const VmManager::Entry& entry = manager_.entries()[index];
+    if (entry.vm == nullptr)
+        return Unexpected{Error::not_found};
+    virtio::VirtioBalloon* const device = entry.vm->devices().balloon();
+    if (device == nullptr)
+        return Unexpected{Error::unsupported};
+    const auto told = device->statistics();
+    const Balloon balloon{device->target() * kPageSize, device->actual() * kPageSize,
+                          told[virtio::VIRTIO_BALLOON_S_MEMTOT], told[virtio::VIRTIO_BALLOON_S_MEMFREE],
+                          told[virtio::VIRTIO_BALLOON_S_AVAIL]};
+    device->request_statistics();
+    return balloon;
+}
 void VmManagerView::show_console(std::size_t index) {
     mux_.focus(consoles_.channel(index));
 }

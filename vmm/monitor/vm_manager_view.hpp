@@ -25,6 +25,8 @@ public:
     Expected<void> reset(std::size_t index) override;
     Expected<void> press_power_button(std::size_t index) override;
     Expected<void> set_link(std::size_t index, std::size_t nic, Link link) override;
+    Expected<void> set_balloon(std::size_t index, std::uint64_t bytes) override;
+    Expected<Balloon> look_at_balloon(std::size_t index) override;
     void show_console(std::size_t index) override;
 
 private:

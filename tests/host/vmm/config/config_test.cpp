@@ -71,6 +71,7 @@ pin = [1, 0]
 debug_exit = true
 rng = false
 console = true
+balloon = true
 vsock = 42
 
 [[vm.disk]]
@@ -157,6 +158,7 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.debug_exit);
     CHECK_FALSE(web.rng);
     CHECK(web.console);
+    CHECK(web.balloon);
     CHECK(web.vsock == 42);
     REQUIRE(web.disks.size() == 4);
     CHECK(web.disks[0].source == DiskSource::module);
@@ -214,13 +216,15 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK_FALSE(db.debug_exit);
     CHECK(db.rng);
     CHECK_FALSE(db.console);
+    CHECK_FALSE(db.balloon);
     CHECK(db.vsock == 0);
 }
 
 TEST_CASE("an error says where, what is wrong and what is allowed", "[config]") {
     CHECK(vm_error("cpu = 2") == "5: unknown key \"cpu\" in [[vm]]; allowed: name, cpus, memory, boot, "
                                  "kernel, initrd, modules, cmdline, autostart, "
-                                 "restart, weight, cap, pin, debug_exit, rng, console, vsock, disk, nic");
+                                 "restart, weight, cap, pin, debug_exit, rng, console, balloon, vsock, disk, "
+                                 "nic");
     CHECK(vm_error("cpus = 0") == "5: cpus: 0 is out of range; allowed: 1 to 64");
     CHECK(vm_error("cpus = -1") == "5: cpus: -1 is out of range; allowed: 1 to 64");
     CHECK(vm_error("cpus = '2'") == "5: cpus: a string is not allowed; allowed: an integer from 1 to 64");
@@ -413,6 +417,7 @@ TEST_CASE("a VM has a CID of its own", "[config]") {
         CHECK(vm_error(std::string{"vsock = "} + wrong).starts_with("5: vsock: "));
     CHECK(vm_error("rng = 1").starts_with("5: rng: an integer is not allowed"));
     CHECK(vm_error("console = 'hvc0'").starts_with("5: console: a string is not allowed"));
+    CHECK(vm_error("balloon = '64M'").starts_with("5: balloon: a string is not allowed"));
     const auto vm = [](const std::string& name) {
         return "[[vm]]\nname='" + name + "'\nmemory='2M'\nkernel='k'\nvsock=7\n";
     };

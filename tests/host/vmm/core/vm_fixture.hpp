@@ -68,6 +68,7 @@ struct VmFixture {
         vm.kernel = "vmlinux";
         vm.debug_exit = true;
         vm.console = true;
+        vm.balloon = true;
         vm.vsock = static_cast<std::uint32_t>(config::kFirstCid + config.vms.size());
         vm.disks.push({config::DiskSource::module, "disk.img", 0, config::DiskMode::copy_on_write}).value();
         vm.disks.push({config::DiskSource::ram, {}, 64 * 1024, config::DiskMode::read_write}).value();

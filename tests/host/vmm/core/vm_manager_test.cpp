@@ -161,6 +161,32 @@ TEST_CASE("the host resets, stops, starts", "[core]") {
     CHECK(f.manager->find("b") == nullptr);
 }
 
+TEST_CASE("the host sets how much a balloon should hold", "[core]") {
+    Fixture f;
+    f.add("a");
+    f.add("b").balloon = false;
+    f.boot();
+    const virtio::VirtioBalloon& balloon = *f.entry().vm->devices().balloon();
+    CHECK(balloon.target() == 0);
+    f.manager->set_balloon(f.entry(), 8 * kMiB + 5).value();
+    CHECK(balloon.target() == 2048);
+    CHECK(balloon.read_config(0, 4) == 2048);
+    f.manager->set_balloon(f.entry(), 32 * kMiB).value();
+    CHECK(balloon.target() == 8192);
+    CHECK(f.manager->set_balloon(f.entry(), 32 * kMiB + 1).error() == Error::out_of_range);
+    CHECK(f.manager->set_balloon(f.entry(), ~std::uint64_t{0}).error() == Error::out_of_range);
+    CHECK(balloon.target() == 8192);
+    CHECK(f.manager->set_balloon(f.entry(1), 0).error() == Error::unsupported);
+    // A VM that starts anew is asked again.
+    f.manager->reset(f.entry()).value();
+    f.turn();
+    CHECK(f.entry().resets == 1);
+    CHECK(balloon.target() == 8192);
+    f.manager->stop(f.entry()).value();
+    f.turn();
+    CHECK(f.manager->set_balloon(f.entry(), 0).error() == Error::not_found);
+}
+
 TEST_CASE("VMs that are right start, and the others are not forgotten", "[core]") {
     Fixture f;
     f.add("wrong").valid = false;

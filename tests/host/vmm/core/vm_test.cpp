@@ -49,8 +49,9 @@ TEST_CASE("a VM is built with its RAM mapped, its kernel loaded and its devices 
     CHECK(vm->vcpus().size() == 2);
     CHECK(vm->disks().size() == 2);
     CHECK(vm->nics().size() == 1);
-    CHECK(vm->devices().count() == 3);
+    CHECK(vm->devices().count() == 4);
     CHECK(vm->devices().console() != nullptr);
+    CHECK(vm->devices().balloon() != nullptr);
     std::uint64_t mapped = 0;
     for (const auto& [gpa, range] : static_cast<const FakeAddressSpace&>(vm->address_space()).mapped) {
         mapped += range.second;
@@ -130,11 +131,13 @@ TEST_CASE("a VM has the small devices that it asks for", "[core]") {
     VmFixture f;
     auto& config = f.add("a");
     config.console = false;
+    config.balloon = false;
     config.vsock = 0;
     VmServices services = f.services();
     const auto devices = [&] {
         auto vm = Vm::create(config, services, {f.consoles.serial, f.consoles.debug}).value();
         CHECK(vm->devices().console() == nullptr);
+        CHECK(vm->devices().balloon() == nullptr);
         return vm->devices().count();
     };
     CHECK(devices() == 1);

@@ -69,6 +69,16 @@ public:
             return Unexpected{Error::out_of_range};
         return note(link == Link::up ? "link up" : "link down", index);
     }
+    Expected<void> set_balloon(std::size_t index, std::uint64_t bytes) override {
+        if (bytes > vms.at(index).memory)
+            return Unexpected{Error::out_of_range};
+        balloon.target = bytes;
+        return note("balloon", index);
+    }
+    Expected<Balloon> look_at_balloon(std::size_t index) override {
+        HV_TRY(note("look", index));
+        return balloon;
+    }
     void show_console(std::size_t index) override { static_cast<void>(note("console", index)); }
 
     Expected<void> note(const char* what, std::size_t index) {
@@ -83,6 +93,7 @@ public:
     std::uint64_t run_ns{1'500'000'000};
     std::uint64_t age_ns{6'000'000'000};
     std::vector<std::string> calls;
+    Balloon balloon{};
     std::optional<Error> failure;
 };
 
@@ -211,6 +222,32 @@ TEST_CASE("vm link plugs cables in and pulls them", "[monitor]") {
     CHECK(vms.calls.size() == 2);
 }
 
+TEST_CASE("vm balloon sets and shows what a guest does without", "[monitor]") {
+    FakeVms vms;
+    VmCommand vm{vms};
+    CHECK(run(vm, "balloon web 64M").text == "web has been asked\n");
+    CHECK(vms.balloon.target == 64 * kMiB);
+    vms.balloon.actual = 48 * kMiB;
+    CHECK(run(vm, "balloon web").text == "web: 48 MiB in its balloon, 64 MiB asked for\n");
+    vms.balloon.total = 240 * kMiB;
+    vms.balloon.available = 0;
+    CHECK(run(vm, "balloon web").text == "web: 48 MiB in its balloon, 64 MiB asked for\n"
+                                         "  total      240 MiB\n"
+                                         "  available  0 B\n");
+    CHECK(run(vm, "balloon web 0").text == "web has been asked\n");
+    CHECK(vms.balloon.target == 0);
+    CHECK(run(vm, "balloon web 257M").text == "web has 256 MiB of memory\n");
+    CHECK(contains(run(vm, "balloon nobody").text, "no VM \"nobody\""));
+    for (const char* wrong : {"balloon", "balloon web much", "balloon web -1", "balloon web 1M 2M"})
+        CHECK(run(vm, wrong).result == Result::wrong_arguments);
+    CHECK(vms.calls == std::vector<std::string>{"balloon web", "look web", "look web", "balloon web"});
+    vms.failure = Error::unsupported;
+    CHECK(run(vm, "balloon db").text == "db has no balloon\n");
+    CHECK(run(vm, "balloon db 1M").text == "db has no balloon\n");
+    vms.failure = Error::not_found;
+    CHECK(run(vm, "balloon db").text == "db does not run\n");
+}
+
 TEST_CASE("vm takes nothing else", "[monitor]") {
     FakeVms vms;
     VmCommand command{vms};
@@ -223,7 +260,8 @@ TEST_CASE("vm completes subcommands and names", "[monitor]") {
     FakeVms vms;
     VmCommand command{vms};
     CHECK(completions(command, "", "st") == std::vector<std::string>{"start", "stop"});
-    CHECK(completions(command, "").size() == 8);
+    CHECK(completions(command, "").size() == 9);
+    CHECK(completions(command, "balloon") == std::vector<std::string>{"web", "db"});
     CHECK(completions(command, "stop") == std::vector<std::string>{"web", "db"});
     CHECK(completions(command, "list").empty());
     CHECK(completions(command, "stop web").empty());
