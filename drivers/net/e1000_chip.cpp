@@ -141,9 +141,7 @@ void E1000Chip::configure(bool check_sums) {
     write(CTRL, ctrl);
     if (kind_ == E1000Kind::i82574)
         write(CTRL_EXT, read(CTRL_EXT) | CTRL_EXT_DRV_LOAD);
-    // By MSI, which the 82574 uses, QEMU up to 7.2 loses an interrupt that was held back: there the host's
-    // own bound on a device's interrupts has to do.
-    write(ITR, kind_ == E1000Kind::i82574 ? 0 : kThrottle);
+    write(ITR, kThrottle);
     // Only ITR delays interrupts, descriptors are written back one by one.
     write(RDTR, 0);
     write(RADV, 0);
