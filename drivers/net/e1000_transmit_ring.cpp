@@ -51,6 +51,11 @@ std::uint16_t big_at(std::span<const std::byte> bytes, std::size_t offset) {
                                       std::to_integer<unsigned>(bytes[offset + 1]));
 }
 
+std::uint16_t fold(std::uint32_t sum) {
+    sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<std::uint16_t>((sum & 0xffff) + (sum >> 16));
+}
+
 /// Where things are in an unsegmented TCP frame.
 struct Layout {
     std::size_t ip;
@@ -93,8 +98,7 @@ std::uint16_t partial_pseudo_header(std::span<const std::byte> bytes, const Layo
     std::uint32_t sum = kProtocolTcp;
     for (std::size_t at = begin; at < begin + size; at += 2)
         sum += big_at(bytes, at);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return static_cast<std::uint16_t>((sum & 0xffff) + (sum >> 16));
+    return fold(sum);
 }
 
 void put_big(std::span<std::byte> bytes, std::size_t offset, std::uint16_t value) {
@@ -156,6 +160,23 @@ std::optional<E1000TransmitRing::Work> E1000TransmitRing::plan_checksum(const Fr
     return work;
 }
 
+/// Frames that get padding are summed up here: QEMU's 82574L makes the pseudo header anew, and takes the
+/// padding for a part of the packet.
+std::optional<E1000TransmitRing::Work> E1000TransmitRing::sum_up(const Frame& frame,
+                                                                 std::span<std::byte> start) {
+    const std::size_t begin = frame.offload.checksum_start;
+    const std::size_t field = begin + frame.offload.checksum_offset;
+    if (field + sizeof(std::uint16_t) > frame.size)
+        return std::nullopt;
+    std::uint32_t sum = 0;
+    for (std::size_t at = begin; at < frame.size; at += 2)  // behind an odd last byte lies a 0
+        sum += big_at(start, at);
+    const std::uint16_t folded = fold(sum);
+    // 0 would stand for no checksum in UDP [rfc768 Fields].
+    put_big(start, field, folded == 0xffff ? folded : static_cast<std::uint16_t>(~folded));
+    return Work{};
+}
+
 std::optional<E1000TransmitRing::Work> E1000TransmitRing::plan_segmentation(const Frame& frame,
                                                                             std::span<std::byte> start) {
     const FrameOffload& offload = frame.offload;
@@ -192,7 +213,7 @@ std::optional<E1000TransmitRing::Work> E1000TransmitRing::plan(const Frame& fram
     if (frame.offload.gso_type != 0)
         return plan_segmentation(frame, start);
     if (frame.offload.needs_checksum)
-        return plan_checksum(frame);
+        return frame.size < kMinWireFrame ? sum_up(frame, start) : plan_checksum(frame);
     return Work{};
 }
 
@@ -200,7 +221,7 @@ E1000TransmitRing::Put E1000TransmitRing::put(const Frame& frame) {
     const bool unsegmented = frame.offload.gso_type != 0;
     if (frame.size < kMinFrame || frame.size > (unsegmented ? kMaxFrame : kMaxWireFrame))
         return Put::refused;
-    const bool offload = unsegmented || frame.offload.needs_checksum;
+    const bool offload = unsegmented || (frame.offload.needs_checksum && frame.size >= kMinWireFrame);
     const std::uint32_t size = unsegmented ? frame.size : std::max(frame.size, kMinWireFrame);
     const unsigned pieces = (size + kBufferSize - 1) / kBufferSize;
     if (room() < pieces + (offload ? 1 : 0)) {

@@ -58,6 +58,7 @@ private:
     /// device wants them. Nothing: not possible.
     static std::optional<Work> plan(const Frame& frame, std::span<std::byte> start);
     static std::optional<Work> plan_checksum(const Frame& frame);
+    static std::optional<Work> sum_up(const Frame& frame, std::span<std::byte> start);
     static std::optional<Work> plan_segmentation(const Frame& frame, std::span<std::byte> start);
 
     [[nodiscard]] unsigned room() const { return (head_ - tail_ - 1) % kDescriptors; }

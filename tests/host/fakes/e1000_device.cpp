@@ -267,6 +267,7 @@ void E1000Device::sum_frame(Bytes& frame) {
     };
     if (!has_context_)
         violate("a checksum without a context");
+    checksums += D::TXSM::test(flags_) ? 1 : 0;
     if (D::TXSM::test(flags_))
         sum_at(D::TUCSS::get(context_.low), D::TUCSO::get(context_.low), D::TUCSE::get(context_.low));
     if (D::IXSM::test(flags_))

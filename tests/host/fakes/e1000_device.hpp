@@ -64,6 +64,7 @@ public:
     void poke(std::size_t offset, std::uint32_t value) { registers_[offset] = value; }
 
     std::vector<Bytes> sent;  ///< on the wire, without FCS
+    unsigned checksums{0};    ///< that it was asked for
     std::vector<std::string> violations;
     std::map<std::size_t, unsigned> writes;  ///< how often each register was written
     unsigned resets{0};

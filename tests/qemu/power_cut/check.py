@@ -15,22 +15,32 @@ _ROUNDS = {"power_cut/thrice": 3, "power_cut/often": 20}
 _SIZE, _PARTITION, _RECORD = 16 * MIB, 8 * MIB, 4096
 _ROUND_LIMIT = 180  # seconds
 
-_cut = None  # the line with which the power fails
+
+class _Cut:
+    """Used as a pattern: matches the line with which each VM has written as many records as were drawn for it."""
+
+    def __init__(self):
+        self._left = {kind: random.randint(3, 20) for kind in _KINDS}
+
+    def search(self, line: str) -> bool:
+        if match := re.match(r"\[(\w+)\] test: records: \d+$", line):
+            self._left[match[1]] -= 1
+        return all(left <= 0 for left in self._left.values())
+
+
+_cut = _Cut()
 
 
 def prepare(folder, case) -> None:
-    _new_disks(folder, _KINDS[0])
+    _new_disks(folder)
     (folder / case.config).write_text("\n".join(
         vm(kind, "records", disks=(f'source = "gpt:{kind}"\nmode = "rw"',), memory="64M") for kind in _KINDS))
 
 
-def _new_disks(folder, cut_at: str) -> None:
-    """Empty disks; the power fails when the VM CUT_AT has written some records."""
-    global _cut
+def _new_disks(folder) -> None:
     for kind in _KINDS:
         disk_images.write(folder / f"{kind}.img", _SIZE, [(kind, _PARTITION)])
         (folder / f"{kind}.img.log").write_bytes(b"")
-    _cut = re.compile(rf"^\[{cut_at}\] test: records: {random.randint(5, 40)}$")
 
 
 def during(session, lines) -> list[str]:
@@ -41,9 +51,9 @@ def during(session, lines) -> list[str]:
 
 def check(session) -> list[str]:
     problems = _lost(session.files, session.lines)
-    for number in range(1, _ROUNDS[session.case.name]):
-        _new_disks(session.files, _KINDS[number % len(_KINDS)])
-        outcome, lines = run.observe(session.hardware, config.load(session.files / session.case.config), _ROUND_LIMIT, _cut)
+    for _ in range(_ROUNDS[session.case.name] - 1):
+        _new_disks(session.files)
+        outcome, lines = run.observe(session.hardware, config.load(session.files / session.case.config), _ROUND_LIMIT, _Cut())
         problems += _lost(session.files, lines)
         if outcome.status != 0:
             problems += [f"a later round: status {outcome.status}: {outcome.reason}", *lines[-20:]]

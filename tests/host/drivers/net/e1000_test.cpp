@@ -251,6 +251,23 @@ TEST_CASE("checksums left to the device come out as software's", "[net]") {
     }
 }
 
+TEST_CASE("the padding of short frames is not summed up by the device", "[net]") {
+    Fixture f{each_kind()};
+    f.start();
+    unsigned sums = 0;  // of frames that need no padding
+    for (std::size_t payload = 0; payload <= 8; ++payload) {
+        const TcpFrame tcp{.payload = payload};
+        const Bytes bytes = tcp.build(f.random);
+        std::vector<test::Received> expected = f.software(bytes, tcp.offload(0));
+        expected[0].bytes.resize(std::max<std::size_t>(bytes.size(), 60));
+        f.device.sent.clear();
+        REQUIRE(f.send(bytes, tcp.offload(0)));
+        f.check_sent(expected);
+        sums += bytes.size() < 60 ? 0 : 1;
+        CHECK(f.device.checksums == sums);
+    }
+}
+
 TEST_CASE("segments that the device cuts are those that software cuts", "[net]") {
     Fixture f{each_kind()};
     f.start();
