@@ -5,6 +5,8 @@
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t devtmpfs dev /dev
+mkdir -p /sys
+mount -t sysfs sys /sys
 for module in /modules/*; do insmod $module || echo "FAILED: $module"; done
 [ -z "$own" ] || { ip link set eth0 up; ip address add $own/24 dev eth0; }
 exec io $work
