@@ -112,8 +112,11 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
     driven.nvme = HV_TRY(
         block::NvmeController::create(*registers, pool_, clock_, {driven.name.view(), vectors, vectors}));
     block::NvmeController& nvme = *driven.nvme;
-    block::CommandEngine& engine = *HV_TRY(add_engine(
-        driven, nvme, {driven.name.view(), nvme.channels(), nvme.slots(), vectors < nvme.channels()}));
+    block::CommandEngine::Options options{driven.name.view(), nvme.channels(), nvme.slots(),
+                                          vectors < nvme.channels()};
+    options.cut_off = [](void* its) { static_cast<Driven*>(its)->pci.close(); };
+    options.context = &driven;
+    block::CommandEngine& engine = *HV_TRY(add_engine(driven, nvme, options));
     driven.engine.store(&engine, std::memory_order_release);
     unsigned number = 0;
     for (const block::DiskDescription& disk : nvme.disks()) {

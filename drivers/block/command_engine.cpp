@@ -175,6 +175,8 @@ void CommandEngine::continue_reset() {
 
 void CommandEngine::give_up() {
     epoch_ = kGone;
+    if (options_.cut_off != nullptr)
+        options_.cut_off(options_.context);
     log::error(Topic::block, "%.*s is gone: what its disks are asked for fails from now on",
                static_cast<int>(name().size()), name().data());
     for (auto& channel : channels_)

@@ -125,6 +125,9 @@ public:
         /// One interrupt stands for all channels; else channel c's comes to CPU c.
         bool shared_interrupt = false;
         std::uint64_t timeout_ns = 10'000'000'000;  ///< a command that takes longer makes the device be reset
+        /// Called once if the device is given up, before its requests end: cuts it off from memory.
+        void (*cut_off)(void* context) = nullptr;
+        void* context = nullptr;
     };
     static constexpr unsigned kMaxChannels = 64;
     static constexpr unsigned kMaxSlots = 256;

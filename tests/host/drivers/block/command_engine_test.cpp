@@ -270,6 +270,32 @@ TEST_CASE("a disk that vanishes fails what it had, what waits, and what comes", 
     CHECK(Request{Operation::read, 0, 8}.run(*bench.disk) == BlockStatus::io_error);
 }
 
+TEST_CASE("a device that is given up is cut off from memory before its requests end", "[block]") {
+    struct Outcome {
+        bool cut_off{false};
+        bool cut_off_at_end{false};
+    } outcome;
+    Bench bench;
+    CommandEngine::Options options{"fake1", 1, 4};
+    options.cut_off = [](void* context) { static_cast<Outcome*>(context)->cut_off = true; };
+    options.context = &outcome;
+    const auto engine = std::move(*CommandEngine::create(bench.hardware, bench.clock, bench.pool, options));
+    HardwareDisk* const disk = *engine->add_disk(FakeCommandHardware::description(kBlocks));
+    BlockRequest request{};
+    request.operation = Operation::flush;
+    request.context = &outcome;
+    request.complete = [](BlockRequest& ended, BlockStatus) {
+        auto& self = *static_cast<Outcome*>(ended.context);
+        self.cut_off_at_end = self.cut_off;
+    };
+    disk->submit(request);
+    bench.hardware.stopped = true;
+    bench.hardware.progress = CommandHardware::ResetProgress::gone;
+    engine->service();
+    bench.clock.run_for(2'000'000);
+    CHECK(outcome.cut_off_at_end);
+}
+
 TEST_CASE("a completion for a slot without a command changes nothing", "[block]") {
     Bench bench;
     Request read{Operation::read, 0, 8};
