@@ -65,7 +65,7 @@ private:
     static constexpr unsigned kPairs = 3;
     static constexpr std::uint16_t kEntries = 256;
     static constexpr unsigned kBufferCount = 64;
-    static constexpr Gpa kBuffers{0x20'0000};
+    static constexpr Gpa kBuffers{0x18'0000};
     static constexpr Gpa kSent{0x10'0000};
 
     void put(unsigned queue, std::span<const std::uint8_t> bytes, unsigned piece, bool answered) {
@@ -83,7 +83,7 @@ private:
         driver_->queues.at(queue).take_used();
     }
 
-    fake::Board board_;
+    fake::Board board_{0, fake::Board::Ram::contiguous, kPage2M};
     std::unique_ptr<virtio::VirtioNet> device_;
     virtio::VirtioPciTransport transport_;
     std::unique_ptr<fake::VirtioDriver> driver_;

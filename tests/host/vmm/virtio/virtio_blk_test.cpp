@@ -237,23 +237,24 @@ struct Feeder final : BlockDevice {
 struct FedMachine {
     explicit FedMachine(std::uint64_t features = kRing) {
         REQUIRE(board.bridge.attach(1, transport));
-        disk.driver = &driver;
-        driver.start(features);
-        driver.queues.at(0).add(
+        driver = std::make_unique<fake::VirtioDriver>(board, 1);
+        disk.driver = driver.get();
+        driver->start(features);
+        driver->queues.at(0).add(
             {{Gpa{0x40'0000}, 16, false}, {Gpa{0x40'0100}, 512, true}, {Gpa{0x40'0400}, 1, true}});
     }
     Feeder disk;
     fake::Board board;
     std::unique_ptr<VirtioBlk> device{VirtioBlk::create(disk, board.memory, board.clock, {1, ""}).value()};
     VirtioPciTransport transport{*device, board.interrupts, nullptr};
-    fake::VirtioDriver driver{board, 1};
+    std::unique_ptr<fake::VirtioDriver> driver;
 };
 
 }  // namespace
 
 TEST_CASE("a guest that feeds the ring without end does not keep the CPU", "[virtio]") {
     FedMachine machine;
-    machine.driver.kick(0);
+    machine.driver->kick(0);
     const unsigned first = machine.disk.count;
     CHECK(first < 2000);
     CHECK(machine.board.clock.armed() == 1);
@@ -266,17 +267,17 @@ TEST_CASE("a turn that ends with the last request still asks for the next doorbe
         unsigned of_a_turn = 0;
         {
             FedMachine endless{features};
-            endless.driver.kick(0);
+            endless.driver->kick(0);
             of_a_turn = endless.disk.count;
         }
         for (const unsigned count : {of_a_turn - 1, of_a_turn, of_a_turn + 1}) {
             FedMachine machine{features};
             machine.disk.most = count;
-            machine.driver.kick(0);
+            machine.driver->kick(0);
             machine.board.clock.run();
             CHECK(machine.disk.count == count);
-            machine.driver.queues.at(0).put_head(0);
-            machine.driver.kick(0);
+            machine.driver->queues.at(0).put_head(0);
+            machine.driver->kick(0);
             CHECK(machine.disk.count == count + 1);
         }
     }
