@@ -163,10 +163,6 @@ bool Virtqueue::refresh() {
     return next_avail_ != avail_index_ && !broken();
 }
 
-bool Virtqueue::has_work() {
-    return refresh() || broken();
-}
-
 template <class Builder>
 Virtqueue::Pop Virtqueue::take(Builder& builder, std::uint16_t& head) {
     if (!refresh())

@@ -82,7 +82,7 @@ public:
     /// Gives back the last `count` chains that were popped.
     void unpop(std::uint16_t count) { next_avail_ = static_cast<std::uint16_t>(next_avail_ - count); }
     /// Whether pop() would find something, or find the queue broken.
-    [[nodiscard]] bool has_work();
+    [[nodiscard]] bool has_work() { return refresh() || broken(); }
     /// The same, or notifications are still suppressed: the turn before ended without a look that found
     /// nothing, and what comes next would ring no doorbell.
     [[nodiscard]] bool needs_turn() { return !notifications_requested_ || has_work(); }
