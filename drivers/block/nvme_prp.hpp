@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 namespace hv::block::nvme {
 
@@ -28,10 +29,11 @@ inline Prps make_prps(std::span<const DmaRun> runs, std::span<std::uint64_t, kPr
                       Hpa list_address) {
     Prps prps{runs.front().address.raw, 0};
     std::size_t listed = 0;
+    bool first = true;  // which page it is tells nothing: a request may name one again
     for (const DmaRun& run : runs) {
         const Hpa end = run.address + run.size;
         for (Hpa at = run.address; at < end; at = at.page() + kPageSize) {
-            if (at.raw == prps.prp1)
+            if (std::exchange(first, false))
                 continue;
             HV_ASSERT(listed < list.size() && at.page_offset() == 0);
             list[listed++] = at.raw;
