@@ -46,11 +46,13 @@ def excerpt(text: str) -> str:
 
 
 def verdict(name: str, test) -> Result:
-    """TEST returns the problems that it found, or raises Failure."""
+    """TEST returns the problems that it found, or raises Failure; if it raises anything else, it is at fault itself."""
     began = time.monotonic()
     try:
         problems = test()
     except Failure as failure:
         problems = str(failure).splitlines()
+    except Exception:
+        problems = traceback.format_exc().splitlines()
     seconds = f"{time.monotonic() - began:.1f} s"
     return Result("FAIL", name, seconds, excerpt("\n".join(problems))) if problems else Result("PASS", name, seconds)

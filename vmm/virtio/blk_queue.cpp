@@ -110,7 +110,8 @@ BlkQueue::Progress BlkQueue::process_ring(std::uint64_t& resume_at) {
     Chain chain{};
     unsigned attempts_without_room = 0;
     ring_.suppress_notifications();
-    for (unsigned budget = kBudget; budget > 0; --budget) {
+    bytes_ = 0;
+    for (unsigned budget = kBudget; budget > 0 && bytes_ < kByteBudget; --budget) {
         if (device_.throttle_.limits() && is_held_back(resume_at)) [[unlikely]]
             return Progress::more;
         if (ring_.caught_up()) {
@@ -142,7 +143,8 @@ BlkQueue::Outcome BlkQueue::handle(Chain& chain) {
         take_front(chain.readable, std::as_writable_bytes(std::span{&header, 1})) != sizeof header)
         return Outcome::broken;
     chain.readable_size -= sizeof header;
-    std::byte* status = take_last_byte(chain.writable);
+    std::byte* status =
+        chain.oversized ? chain.last.data + chain.last.size - 1 : take_last_byte(chain.writable);
     --chain.writable_size;
 
     std::span<const Piece> data{};
@@ -187,6 +189,7 @@ BlkQueue::Outcome BlkQueue::handle_ranges(std::uint32_t type, const Chain& chain
         complete(*slot, *answer);
         return Outcome::handled;
     }
+    bytes_ += ranges.sectors() * kSectorSize;
     free_ranges_.fetch_and(~(free & -free));
     const bool stable = ranges.writes_zeroes() && !device_.writeback_.load(std::memory_order_relaxed);
     ranges.start(device_.disk_, stable ? BlkRanges::Then::flush : BlkRanges::Then::nothing, on_ranges_done,
@@ -225,11 +228,13 @@ std::optional<std::uint8_t> BlkQueue::prepare_transfer(Slot& slot, const BlkHead
     BlockRequest& request = slot.request;
     const bool write = request.operation == BlockRequest::Operation::write;
     const std::uint64_t sectors = bytes / kSectorSize;
-    if (bytes % kSectorSize != 0 || !lies_on_disk(device_.geometry(), header.sector, sectors) ||
+    if (bytes % kSectorSize != 0 || bytes > VirtioBlk::kMaxTransfer ||
+        !lies_on_disk(device_.geometry(), header.sector, sectors) ||
         (write && device_.geometry().read_only)) {
         slot.written = 1;
         return VIRTIO_BLK_S_IOERR;
     }
+    bytes_ += bytes;
     count(write ? device_.counters_.writes : device_.counters_.reads);
     count(write ? device_.counters_.sectors_written : device_.counters_.sectors_read, sectors);
     if (sectors == 0)

@@ -40,6 +40,8 @@ private:
     /// Requests, and looks at the ring, after which a doorbell's vCPU goes on and a timer continues, so that
     /// a guest cannot keep a CPU here.
     static constexpr unsigned kBudget = 2 * Virtqueue::kMaxSize;
+    /// The same for bytes, which disks in memory move at once. One request may go beyond it.
+    static constexpr std::uint64_t kByteBudget = 4 * kMiB;
     static constexpr unsigned kRounds = 4;
 
     static constexpr unsigned kRangeRequests = 8;  ///< of slots_, at most
@@ -84,7 +86,9 @@ private:
     Clock& clock_;
     Virtqueue ring_;
     Turn turn_{Turn::Initially::closed};
-    std::array<Piece, Virtqueue::kMaxPieces> pieces_{};  ///< the chain at hand; whoever has the turn
+    // Whoever has the turn:
+    std::array<Piece, Virtqueue::kMaxPieces> pieces_{};  ///< the chain at hand
+    std::uint64_t bytes_{0};                             ///< that this look at the ring has moved
 
     std::array<Slot, kSlots> slots_{};
     std::array<BlockSegment, Virtqueue::kMaxPieces> segments_{};

@@ -20,7 +20,8 @@ class BlkRanges {
 public:
     // What a request may have, as the configuration space says.
     static constexpr std::uint32_t kMaxRanges = 16;
-    static constexpr std::uint32_t kMaxRangeSectors = 1u << 22;  ///< in one range
+    static constexpr std::uint32_t kMaxRangeSectors =
+        1u << 15;  ///< in one range: disks in memory zero it at once
 
     /// Reads the ranges of a request of type VIRTIO_BLK_T_DISCARD or VIRTIO_BLK_T_WRITE_ZEROES, of
     /// `size` bytes, for a disk with this geometry. Nothing: there are some to be worked on; else the status

@@ -63,8 +63,8 @@ void VirtioBlk::negotiated(std::uint64_t features) {
 std::uint64_t VirtioBlk::read_config(std::uint64_t offset, unsigned size) const {
     BlkConfig config{};
     config.capacity = sectors_;
-    config.size_max = static_cast<std::uint32_t>(GuestMemory::kGranule);
-    config.seg_max = Virtqueue::kMaxSize - 2;  // header and status
+    config.size_max = kSizeMax;
+    config.seg_max = kSegMax;
     config.blk_size = geometry_.logical_block_size;
     for (std::uint32_t block = geometry_.logical_block_size; block < kPhysicalBlock; block *= 2)
         ++config.physical_block_exp;

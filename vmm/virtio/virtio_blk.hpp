@@ -26,6 +26,11 @@ class BlkQueue;
 
 class VirtioBlk final : public VirtioDevice {
 public:
+    // Of a read or write, as the configuration space says: disks in memory move all of it at once.
+    static constexpr std::uint32_t kSegMax = Virtqueue::kMaxSize - 2;  ///< header and status
+    static constexpr std::uint32_t kSizeMax = 256 * 1024;
+    static constexpr std::uint64_t kMaxTransfer = std::uint64_t{kSegMax} * kSizeMax;
+
     struct Options {
         unsigned queues = 1;      ///< 1 to kMaxQueues
         std::string_view serial;  ///< what GET_ID answers, cut off at kBlkIdSize bytes

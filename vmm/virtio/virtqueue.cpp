@@ -69,13 +69,14 @@ public:
                 storage_.first(readable),
                 storage_.subspan(readable, count_ - readable),
                 readable_size_,
-                writable_size_};
+                writable_size_,
+                last_};
     }
 
 private:
     void append(std::byte* data, std::uint32_t size) {
         const std::size_t first = writable_ ? readable_count_ : 0;
-        if (count_ > first) {
+        if (count_ > first && !oversized_) {
             Piece& last = storage_[count_ - 1];
             if (last.data + last.size == data && size <= ~last.size) {
                 last.size += size;
@@ -83,11 +84,11 @@ private:
             }
         }
         if (count_ == storage_.size()) [[unlikely]] {
-            // The last piece is worth more than the one before it: a request's status is there.
             oversized_ = true;
-            readable_count_ = std::min(readable_count_, --count_);
+            last_ = {data, size};
+        } else {
+            storage_[count_++] = {data, size};
         }
-        storage_[count_++] = {data, size};
     }
 
     const GuestMemory& memory_;
@@ -96,6 +97,7 @@ private:
     std::size_t readable_count_{0};
     std::uint64_t readable_size_{0};
     std::uint64_t writable_size_{0};
+    Piece last_{};
     bool writable_{false};
     bool oversized_{false};
 };

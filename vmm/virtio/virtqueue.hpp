@@ -28,13 +28,13 @@ struct Piece {
 /// A buffer that the driver made available: what the device reads, then what it writes.
 struct Chain {
     std::uint16_t head;
-    /// Legal, but of more pieces than the storage holds: readable and writable lack some, not their first
-    /// ones, and not the chain's last one.
+    /// Legal, but of more pieces than the storage holds: readable and writable have the first ones.
     bool oversized;
     std::span<Piece> readable;
     std::span<Piece> writable;
-    std::uint64_t readable_size;
+    std::uint64_t readable_size;  ///< of all there are, as writable_size
     std::uint64_t writable_size;
+    Piece last;  ///< of an oversized chain: its last piece, where a request's status is
 };
 
 /// Guest memory that a descriptor names, by its address.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "drivers/block/nvme_prp.hpp"
-
 #include "catch.hpp"
+#include "drivers/block/nvme_prp.hpp"
 
 #include <array>
 #include <vector>
