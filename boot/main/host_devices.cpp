@@ -77,6 +77,7 @@ void HostDevices::start(const pci::Function& function) {
     const Start driver = driver_of(function);
     if (driver == nullptr)
         return;
+    const std::size_t disks_before = found_.size();
     const auto attempt = [&]() -> Expected<void> {
         HV_TRY(driven_.push(HV_TRY(make<Driven>(config_, function, clock_))));
         HV_TRY(driven_.back()->pci.open());
@@ -87,6 +88,8 @@ void HostDevices::start(const pci::Function& function) {
         log::error(Topic::device, "PCI %02x:%02x.%x (%04x:%04x) is left out: %s", at.bus, at.device,
                    at.function, function.vendor, function.device, to_string(done.error()));
         pci::disable(config_, function);
+        while (found_.size() > disks_before)
+            found_.pop_back();
     }
 }
 
@@ -204,10 +207,14 @@ void HostDevices::read_partitions(DiskDirectory::Disk& disk) {
         log::warning(Topic::block, "%.*s: %.*s", width(name), name.data(), width(line.view()),
                      line.view().data());
     if (!table) {
-        if (table.error() != Error::not_found)
+        if (table.error() == Error::unsupported)
+            log::info(Topic::block,
+                      "%.*s: its table is an MBR's: only the whole disk can be named, or a GPT's "
+                      "partitions",
+                      width(name), name.data());
+        else if (table.error() != Error::not_found)
             log::error(Topic::block, "%.*s: its partitions cannot be used: %s", width(name), name.data(),
-                       table.error() == Error::unsupported ? "its table is an MBR's, allowed: GPT"
-                                                           : to_string(table.error()));
+                       to_string(table.error()));
         return;
     }
     if (table->health == PartitionTable::Health::primary_bad)
@@ -226,13 +233,14 @@ void HostDevices::read_partitions(DiskDirectory::Disk& disk) {
 
 Expected<void> HostDevices::start_nic(Driven& driven) {
     driven.name.append("nic%zu", nics_.size());
-    Nic nic{driven.name, HV_TRY(make_nic(driven))};
+    HV_TRY(nics_.push({driven.name, HV_TRY(make_nic(driven))}));
+    const Nic& nic = nics_.back();
     const MacAddress mac = nic.device->mac();
     log::info(Topic::net, "%.*s: %.*s, %02x:%02x:%02x:%02x:%02x:%02x, link %s", width(nic.name.view()),
               nic.name.view().data(), width(nic.device->model()), nic.device->model().data(), mac[0], mac[1],
               mac[2], mac[3], mac[4], mac[5], nic.device->link_up() ? "up" : "down");
     driven.nic.store(nic.device.get(), std::memory_order_release);
-    return nics_.push(std::move(nic));
+    return {};
 }
 
 Expected<std::unique_ptr<NetDevice>> HostDevices::make_nic(Driven& driven) {

@@ -44,7 +44,6 @@ public:
     Expected<unsigned> connect(HostInterrupts& interrupts, Means means, unsigned wanted,
                                pci::InterruptGate::Handler handler, void* context);
     [[nodiscard]] const pci::Function& function() const { return function_; }
-    [[nodiscard]] pci::PciConfig& config() { return config_; }
 
 private:
     /// An INTx wire is taken from what firmware told of another interrupt controller.

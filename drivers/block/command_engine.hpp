@@ -108,7 +108,6 @@ public:
     [[nodiscard]] bool gone() const override;
     void submit(BlockRequest& request) override;
     [[nodiscard]] const DiskDescription& description() const { return description_; }
-    [[nodiscard]] const CommandEngine& engine() const { return engine_; }
 
 private:
     CommandEngine& engine_;

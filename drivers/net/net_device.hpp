@@ -44,8 +44,10 @@ struct Frame {
     /// Ethernet with a VLAN tag, IPv6, and a Neighbor Discovery message with one option, in whole words.
     static constexpr std::size_t kHeaderSize = 96;
     std::array<std::byte, kHeaderSize> header;  ///< the first bytes, copied out of the segments; zeros behind
-    std::span<const FrameSegment> segments;     ///< the whole frame, header included
-    std::uint32_t size;                         ///< bytes in all segments, at least 14
+    /// The whole frame. Where guests can write to what it was copied from, it begins with `header` itself:
+    /// what was decided on is what is sent.
+    std::span<const FrameSegment> segments;
+    std::uint32_t size;  ///< bytes in all segments, at least 14
     FrameOffload offload;
 };
 

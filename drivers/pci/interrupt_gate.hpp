@@ -47,10 +47,11 @@ public:
             window.start.store(now, std::memory_order_relaxed);
             window.count.store(0, std::memory_order_relaxed);
         }
-        if (window.count.fetch_add(1, std::memory_order_relaxed) >= kMostInWindow &&
-            !masked_.exchange(true)) {
-            storms_.fetch_add(1, std::memory_order_relaxed);
+        if (window.count.fetch_add(1, std::memory_order_relaxed) >= kMostInWindow) {
+            // A poll that fires here unmasks after us, or finds nothing to unmask and we are armed anew.
             source_.mask(true);
+            if (!masked_.exchange(true))
+                storms_.fetch_add(1, std::memory_order_relaxed);
             clock_.arm(*this, now + clock_.from_nanoseconds(kWindowNs));
         }
         handler_(context_);

@@ -4,6 +4,7 @@
 import dataclasses
 import threading
 import time
+import traceback
 
 from cairn.errors import FAILED, OK, Failure
 

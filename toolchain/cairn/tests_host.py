@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Tests that need no machine: unit tests, fuzz targets, both compilers, the image, format and lint."""
 
+import base64
 import hashlib
 import json
 import os
@@ -79,6 +80,10 @@ _CAPTURE = (b"[cairn] pcap TTyyoQIABAAAAAAAAAAAAP//AAABAAAA\r\n[web] pcap AAAA\r
 _CAPTURED = b"\x4d\x3c\xb2\xa1\2\0\4\0" + bytes(8) + b"\xff\xff\0\0\1\0\0\0" + b"".join(
     b"\1\0\0\0\2\0\0\0" + bytes([len(data), 0, 0, 0]) * 2 + data for data in (b"abc", b"z"))
 
+# A third packet: a frame that is a capture itself.
+_NESTED_DATA = b"\1\0\0\0\2\0\0\0" + bytes([len(_CAPTURED), 0, 0, 0]) * 2 + _CAPTURED
+_NESTED = b"pcap " + base64.b64encode(_NESTED_DATA) + b"\n"
+
 
 def _pcap() -> list[str]:
     """./cairn pcap takes the last capture out of a console's log, whole packets only."""
@@ -87,6 +92,7 @@ def _pcap() -> list[str]:
     log, out = folder / "capture.log", folder / "capture.pcap"
     problems = []
     for text, status, data, said in [(_CAPTURE, 0, _CAPTURED, "2 packets"), (_CAPTURE * 2, 0, _CAPTURED, "2 packets"),
+                                     (_CAPTURE + _NESTED, 0, _CAPTURED + _NESTED_DATA, "3 packets"),
                                      (_CAPTURE[:_CAPTURE.rindex(b"pcap")], 0, _CAPTURED[:24 + 19], "1 packets"),
                                      (_CAPTURE + b"pcap AQAAAAIA", 0, _CAPTURED, "cut off"), (b"[web] pcap TTyyoQIABAAAAAAAAAAAAP//AAABAAAA\n", 2, None, "no capture")]:
         log.write_bytes(text)
@@ -105,7 +111,7 @@ import os
 from cairn import stopping
 def work(_):
     process = stopping.start(["sleep", "600"])
-    os.write(1, b"%d\n" % process.pid)
+    os.write(1, b"%d\\n" % process.pid)
     process.wait()
 stopping.install()
 os.cpu_count = lambda: 2

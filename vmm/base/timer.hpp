@@ -66,4 +66,19 @@ protected:
     ~Clock() = default;
 };
 
+/// Work that goes on from a timer once it has had enough of a CPU at a time: others get as much before.
+class Stint {
+public:
+    explicit Stint(const Clock& clock) : clock_{clock}, began_{clock.now()} {}
+    /// When the work that ends now may go on: host TSC.
+    [[nodiscard]] std::uint64_t next() const {
+        const std::uint64_t now = clock_.now();
+        return now + (now - began_);
+    }
+
+private:
+    const Clock& clock_;
+    const std::uint64_t began_;
+};
+
 }  // namespace hv

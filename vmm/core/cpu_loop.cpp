@@ -12,7 +12,7 @@ void CpuLoop::run() {
 }
 
 bool CpuLoop::nap() const {
-    if (wants_cpu() || !scheduler_.alone(cpu_))
+    if (!scheduler_.alone(cpu_) || wants_cpu())
         return false;
     scheduler_.sleeps(cpu_, clock_.now());
     machine::sleep_until_interrupt();

@@ -32,7 +32,12 @@ class CpuLoop {
 public:
     /// `jobs` nullptr: a CPU that does nothing but run vCPUs.
     CpuLoop(Scheduler& scheduler, Clock& clock, std::uint32_t cpu, Housekeeping* jobs)
-        : scheduler_{scheduler}, clock_{clock}, slice_end_{slice_over_}, cpu_{cpu}, jobs_{jobs} {}
+        : scheduler_{scheduler},
+          resched_{scheduler.resched_flag(cpu)},
+          clock_{clock},
+          slice_end_{slice_over_},
+          cpu_{cpu},
+          jobs_{jobs} {}
     CpuLoop(const CpuLoop&) = delete;
     CpuLoop& operator=(const CpuLoop&) = delete;
 
@@ -42,8 +47,10 @@ public:
     void turn();
     /// Whether the vCPU that runs shall leave the CPU. On its own CPU.
     [[nodiscard]] bool wants_cpu() const {
-        return slice_over_ || scheduler_.need_resched(cpu_) || (jobs_ != nullptr && jobs_->pending());
+        return slice_over_ || must_pick() || (jobs_ != nullptr && jobs_->pending());
     }
+    /// Whether the scheduler has somebody better, part of the above.
+    [[nodiscard]] bool must_pick() const { return resched_.load(std::memory_order_acquire); }
     /// Lets the CPU sleep until its next interrupt, with the vCPU that runs in its place. False, and nothing
     /// happens: the CPU is needed for something else. On its own CPU.
     bool nap() const;
@@ -61,6 +68,7 @@ private:
     };
 
     Scheduler& scheduler_;
+    const std::atomic<bool>& resched_;
     Clock& clock_;
     bool slice_over_{false};
     SliceEnd slice_end_;

@@ -376,9 +376,8 @@ std::uint64_t Vcpu::mmio_read(Gpa gpa, unsigned size) {
 
 void Vcpu::mmio_write(Gpa gpa, unsigned size, std::uint64_t value) {
     if (apic_.answers_at(gpa))
-        apic_.mmio_write(gpa.page_offset(), size, value);
-    else
-        environment_.mmio.write(gpa.raw, size, value);
+        return apic_.mmio_write(gpa.page_offset(), size, value);
+    environment_.mmio.write(gpa.raw, size, value);
 }
 
 std::uint64_t Vcpu::port_read(std::uint16_t port, unsigned size) {

@@ -4,6 +4,7 @@
 #include "arch/x86_64/defs/cr.hpp"
 #include "vmm/base/machine.hpp"
 #include "vmm/base/text.hpp"
+#include "vmm/core/cpu_loop.hpp"
 
 #include <new>
 
@@ -112,6 +113,9 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
             if (next == Next::enter && must_prepare()) [[unlikely]]
                 break;
         }
+        // Whoever the exit woke here goes first: the kick would end the next entry at once.
+        if (next == Next::enter && loop.must_pick())
+            next = Next::leave_cpu;
     } while (next == Next::enter);
     backend_->leave_cpu();
     running_on_.store(kNowhere, std::memory_order_seq_cst);

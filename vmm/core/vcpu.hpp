@@ -218,7 +218,6 @@ private:
     // Written by other CPUs.
     alignas(64) std::atomic<std::uint32_t> running_on_{kNowhere};
     std::atomic<std::uint32_t> turn_{0};     ///< how often it was entered
-    std::atomic<bool> look_{false};          ///< see must_prepare()
     std::atomic<std::uint32_t> signals_{0};  ///< kSignal* and, in bits 7:0, the start-up vector
     std::atomic<std::uint32_t> parked_epoch_{kFirstEpoch};  ///< of the stop that it has reported
 };

@@ -77,12 +77,15 @@ public:
     [[nodiscard]] bool complete() const { return complete_ && size_ >= kMinFrameSize; }
     [[nodiscard]] Frame frame(const FrameOffload& offload) const {
         Frame frame;
+        finish(frame, copy_from(std::span{segments_}.first(count_), 0, frame.header), offload);
+        return frame;
+    }
+    /// Makes a frame of one whose header has its first `copied` bytes already.
+    void finish(Frame& frame, std::size_t copied, const FrameOffload& offload) const {
+        std::fill(frame.header.begin() + copied, frame.header.end(), std::byte{0});
         frame.segments = std::span{segments_}.first(count_);
         frame.size = size_;
         frame.offload = offload;
-        const std::size_t copied = copy_from(frame.segments, 0, frame.header);
-        std::fill(frame.header.begin() + copied, frame.header.end(), std::byte{0});
-        return frame;
     }
 
 private:

@@ -36,7 +36,9 @@ void SwitchPort::open(Station& station, const PortOptions& options) {
     else if (vlans_.empty())
         vlans_ = VlanSet::all();
     full_since_ = 0;
-    patience_ = switch_.clock_.from_nanoseconds(kPatienceNs);
+    most_patience_ = switch_.clock_.from_nanoseconds(kPatienceNs);
+    earned_patience_ = switch_.clock_.from_nanoseconds(kEarnedPatienceNs);
+    patience_ = most_patience_;
     has_waiters_ = false;
     for (auto& word : waiters_)
         word = 0;
@@ -150,18 +152,15 @@ Delivery SwitchPort::give(const Frame& frame) {
 // CPUs that race in the next two functions may credit or charge a little too much or too little, never
 // without bound.
 void SwitchPort::note_taken(std::uint32_t size) {
-    const Clock& clock = switch_.clock_;
-    const std::uint64_t most = clock.from_nanoseconds(kPatienceNs);
     std::uint64_t patience = patience_.load(std::memory_order_relaxed);
     if (full_since_.load(std::memory_order_relaxed) != 0) {
         const std::uint64_t since = full_since_.exchange(0);
-        const std::uint64_t now = clock.now();
+        const std::uint64_t now = switch_.clock_.now();
         const std::uint64_t waited = since != 0 && now > since ? now - since : 0;
         patience -= std::min(patience, waited);
     }
-    if (patience < most)
-        patience_.store(std::min(patience + clock.from_nanoseconds(kEarnedPatienceNs), most),
-                        std::memory_order_relaxed);
+    if (patience < most_patience_)
+        patience_.store(std::min(patience + earned_patience_, most_patience_), std::memory_order_relaxed);
     if (options_.receive_bits_per_second != 0)
         received_.with([&](TokenBucket& bucket) { bucket.spend(size); });
     count(counters_.frames_out);

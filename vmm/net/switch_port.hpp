@@ -122,7 +122,9 @@ private:
     // Set while nobody uses the port:
     Station* station_{nullptr};
     PortOptions options_{};
-    VlanSet vlans_{};  ///< all that take part
+    VlanSet vlans_{};                   ///< all that take part
+    std::uint64_t most_patience_{0};    ///< kPatienceNs in host TSC ticks,
+    std::uint64_t earned_patience_{0};  ///< and kEarnedPatienceNs
     // Under the switch's lock:
     bool open_{false};
     std::atomic<std::uint32_t> users_{

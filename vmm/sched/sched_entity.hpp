@@ -46,6 +46,10 @@ public:
     /// How often it changed the CPU.
     [[nodiscard]] std::uint64_t migrations() const { return migrations_.load(std::memory_order_relaxed); }
 
+protected:
+    /// Whoever runs it looks around before the next step: also set when its CPU asks itself for pick_next().
+    std::atomic<bool> look_{false};
+
 private:
     friend class RunQueue;
     friend class Scheduler;

@@ -32,7 +32,11 @@ Scheduler::Scheduler(std::unique_ptr<Cpu[]> cpus, std::uint32_t cpu_count)
       slice_{machine::tsc_hz() * kSliceMicroseconds / 1'000'000},
       wake_credit_{slice_ / 2},
       pull_lag_{2 * slice_},
-      window_{32 * slice_} {}
+      window_{32 * slice_},
+      online_{cpu_count},
+      idle_{cpu_count},
+      waiting_{cpu_count},
+      alone_{cpu_count} {}
 
 // --- on the CPU that it is about
 // --------------------------------------------------------------------------------------
@@ -49,7 +53,7 @@ SchedEntity* Scheduler::pick_next(std::uint32_t index) {
         previous != nullptr && previous->yields_ ? Yielding{previous, &previous->group_} : Yielding{};
     RunQueue::Waiting leaving;
     settle(index, now, leaving);
-    if (!leaving.empty() || !waiting_elsewhere(index).empty()) {
+    if (!leaving.empty() || waiting_.has_other_than(index)) {
         // Two run queues are never locked at once: who moves between them belongs to no queue meanwhile.
         const std::optional<VirtualTime> best = best_waiting(index, yielding);
         cpu.lock.unlock();
@@ -105,6 +109,10 @@ bool Scheduler::go_on(SchedEntity& current) {
 
 void Scheduler::request(std::uint32_t cpu) {
     at(cpu).resched.store(true, std::memory_order_release);
+    if (cpu == machine::cpu_index()) {
+        if (SchedEntity* current = at(cpu).queue.current())
+            current->look_.store(true, std::memory_order_relaxed);
+    }
     machine::kick_cpu(cpu);
 }
 
@@ -227,7 +235,7 @@ void Scheduler::place(SchedEntity& entity, std::uint64_t now) {
 
 /// Somebody waits: CPUs that run without slices look around again.
 void Scheduler::end_solitude() {
-    alone_.snapshot().for_each([&](std::uint32_t cpu) {
+    alone_.for_each([&](std::uint32_t cpu) {
         if (alone_.remove(cpu))
             request(cpu);
     });
@@ -238,7 +246,7 @@ std::uint32_t Scheduler::choose_cpu(const SchedEntity& entity) {
     if (entity.affinity_.contains(last) && idle_.remove(last))
         return last;
     std::optional<std::uint32_t> best;
-    (idle_.snapshot() & entity.affinity_).for_each([&](std::uint32_t cpu) {
+    idle_.for_each_of(entity.affinity_, [&](std::uint32_t cpu) {
         if (!best && idle_.remove(cpu))
             best = cpu;
     });
@@ -247,7 +255,7 @@ std::uint32_t Scheduler::choose_cpu(const SchedEntity& entity) {
     const auto load = [&](std::uint32_t cpu) { return at(cpu).load.load(std::memory_order_relaxed); };
     if (online_.contains(last) && entity.affinity_.contains(last))
         best = last;
-    (online_.snapshot() & entity.affinity_).for_each([&](std::uint32_t cpu) {
+    online_.for_each_of(entity.affinity_, [&](std::uint32_t cpu) {
         if (!best || load(cpu) < load(*best))
             best = cpu;
     });
@@ -258,7 +266,8 @@ std::uint32_t Scheduler::choose_cpu(const SchedEntity& entity) {
 /// Takes over one who waits on another CPU: well behind `best`, the first of those who wait here, or anybody
 /// if nobody does.
 SchedEntity* Scheduler::steal(std::uint32_t index, std::optional<VirtualTime> best) {
-    CpuSet victims = waiting_elsewhere(index);
+    CpuSet victims = waiting_.snapshot();
+    victims.remove(index);
     while (!victims.empty()) {
         std::optional<std::uint32_t> victim;
         const auto first = [&](std::uint32_t cpu) {
@@ -325,12 +334,6 @@ void Scheduler::take_out(std::uint32_t index, SchedEntity& entity) {
     entity.virtual_time_ += at(index).offset.load(std::memory_order_relaxed);
     entity.state_.store(State::moving, std::memory_order_release);
     publish(index);
-}
-
-CpuSet Scheduler::waiting_elsewhere(std::uint32_t index) const {
-    CpuSet others = waiting_.snapshot();
-    others.remove(index);
-    return others;
 }
 
 /// Puts back who ran, and takes out as moving who may not stay here and whose wait for a cap is over.
@@ -416,10 +419,10 @@ SchedEntity* Scheduler::choose(std::uint32_t index, std::uint64_t now, Yielding 
 /// alone_.
 bool Scheduler::may_run_alone(std::uint32_t index) {
     Cpu& cpu = at(index);
-    if (!cpu.queue.waiting().empty() || !waiting_elsewhere(index).empty())
+    if (!cpu.queue.waiting().empty() || waiting_.has_other_than(index))
         return false;
     alone_.add(index);
-    if (!waiting_elsewhere(index).empty() && alone_.remove(index))
+    if (waiting_.has_other_than(index) && alone_.remove(index))
         return false;
     cpu.unsliced = true;
     return true;
@@ -433,7 +436,7 @@ void Scheduler::keep_even(std::uint32_t index) {
         return;
     const VirtualTime own = cpu.queue.progress() + cpu.offset.load(std::memory_order_relaxed);
     VirtualTime slowest = own;
-    online_.snapshot().for_each([&](std::uint32_t other) {
+    online_.for_each([&](std::uint32_t other) {
         if (other == index || !at(other).busy.load(std::memory_order_relaxed) || alone_.contains(other))
             return;
         const VirtualTime progress = at(other).progress.load(std::memory_order_relaxed);
@@ -448,12 +451,11 @@ void Scheduler::keep_even(std::uint32_t index) {
 
 /// Claims an idle CPU that can take over one who waits here.
 std::optional<std::uint32_t> Scheduler::idle_cpu_for_waiting(std::uint32_t index) {
-    const CpuSet idle = idle_.snapshot();
-    if (idle.empty())
+    if (idle_.empty())
         return std::nullopt;
     for (const SchedEntity& entity : at(index).queue.waiting()) {
         std::optional<std::uint32_t> helper;
-        (idle & entity.affinity_).for_each([&](std::uint32_t cpu) {
+        idle_.for_each_of(entity.affinity_, [&](std::uint32_t cpu) {
             if (!helper && cpu != index && idle_.remove(cpu))
                 helper = cpu;
         });

@@ -35,7 +35,11 @@ public:
     /// Whether pick_next() shall be called soon: somebody better waits, the current one yielded, or `cpu` was
     /// idle.
     [[nodiscard]] bool need_resched(std::uint32_t cpu) const {
-        return cpus_.get()[cpu].resched.load(std::memory_order_acquire);
+        return resched_flag(cpu).load(std::memory_order_acquire);
+    }
+    /// What need_resched() looks at, for who looks often; lives as long as the scheduler.
+    [[nodiscard]] const std::atomic<bool>& resched_flag(std::uint32_t cpu) const {
+        return cpus_.get()[cpu].resched;
     }
     /// When pick_next() shall be called at the latest: the end of the slice, or of somebody's wait for his
     /// cap; or kNever, as while nobody waits.
@@ -117,7 +121,6 @@ private:
     [[nodiscard]] Cpu& at(std::uint32_t cpu) const { return cpus_.get()[cpu]; }
     void stop_to_block(SchedEntity& current);
     bool go_on(SchedEntity& current);
-    [[nodiscard]] CpuSet waiting_elsewhere(std::uint32_t cpu) const;
     void end_solitude();
     /// Asks `cpu` to call pick_next().
     void request(std::uint32_t cpu);

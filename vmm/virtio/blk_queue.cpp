@@ -78,22 +78,21 @@ void BlkQueue::stop() {
 }
 
 void BlkQueue::process() {
-    if (!turn_.enter())
+    if (!turn_.enter() || (!ring_.needs_turn() && !turn_.leave()))
         return;
-    std::uint64_t resume_at = 0;  // long past: at once
+    const Stint stint{clock_};
+    std::uint64_t resume_at = 0;
     for (unsigned round = 0; round < kRounds; ++round) {
-        if (ring_.needs_turn()) {
-            batching_ = true;
-            const Progress progress = process_ring(resume_at);
-            batching_ = false;
-            raise_due_interrupt();
-            if (progress == Progress::more)
-                break;
-        }
+        batching_ = true;
+        const Progress progress = process_ring(resume_at);
+        batching_ = false;
+        raise_due_interrupt();
+        if (progress == Progress::more)
+            break;
         if (!turn_.leave())
             return;
     }
-    clock_.arm(*this, resume_at);
+    clock_.arm(*this, std::max(resume_at, stint.next()));
     turn_.abandon();
 }
 

@@ -4,7 +4,6 @@
 #include "vmm/virtio/piece_list.hpp"
 #include "vmm/virtio/virtio_net.hpp"
 
-#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -40,7 +39,9 @@ public:
             return false;
         if (*entries > NetReceiveFilter::kMaxAddresses) {
             list.add_all();
-            skip(std::uint64_t{*entries} * sizeof(MacAddress));
+            const std::uint64_t size = std::uint64_t{*entries} * sizeof(MacAddress);
+            skip_front(pieces_, size);
+            left_ -= size;
             return true;
         }
         for (std::uint32_t i = 0; i < *entries; ++i)
@@ -49,73 +50,30 @@ public:
     }
 
 private:
-    /// Passes over `size` bytes, which are left.
-    void skip(std::uint64_t size) {
-        left_ -= size;
-        while (size > 0) {
-            Piece& first = pieces_.front();
-            const auto part = static_cast<std::uint32_t>(std::min<std::uint64_t>(first.size, size));
-            first.data += part;
-            first.size -= part;
-            size -= part;
-            if (first.size == 0)
-                pieces_ = pieces_.subspan(1);
-        }
-    }
-
     std::span<Piece> pieces_;
     std::uint64_t left_;
 };
 
-Expected<void> NetControlQueue::start(const QueueLayout& layout, std::uint64_t features) {
-    if (layout.size == 0)
-        return {};  // not enabled
-    HV_TRY(ring_.start(layout, features));
+Expected<void> NetControlQueue::start(unsigned queue, const QueueLayout& layout, std::uint64_t features,
+                                      VirtioTransport& transport) {
     negotiated_ = features;
-    turn_.open();
-    return {};
+    return worker_.start(queue, layout, features, transport);
 }
 
-void NetControlQueue::stop() {
-    turn_.close();
-    clock_.disarm(*this);
-}
-
-void NetControlQueue::process() {
-    if (!turn_.enter())
-        return;
-    for (unsigned round = 0; round < kRounds; ++round) {
-        const bool done = process_ring();
-        if (ring_.publish())
-            device_.interrupt(device_.control_queue());
-        if (!done)
-            break;
-        if (!turn_.leave())
-            return;
-    }
-    clock_.arm(*this, clock_.now());
-    turn_.abandon();
-}
-
-bool NetControlQueue::process_ring() {
+QueueClient::Step NetControlQueue::next(unsigned, Virtqueue& ring, Effort& effort) {
     Chain chain{};
-    for (unsigned budget = kBudget; budget > 0; --budget) {
-        const auto popped = ring_.pop(pieces_, chain);
-        if (popped == Virtqueue::Pop::empty) {
-            if (!ring_.request_notifications())
-                return true;
-            continue;
-        }
-        if (popped == Virtqueue::Pop::broken || chain.oversized || chain.writable_size == 0) {
-            ring_.set_broken();
-            device_.report_broken();
-            return true;
-        }
-        const std::uint8_t answer = execute(chain) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
-        copy_to(chain.writable, std::as_bytes(std::span{&answer, 1}));
-        ring_.push(chain.head, sizeof answer);
+    switch (ring.pop(pieces_, chain)) {
+    case Virtqueue::Pop::empty: return Step::empty;
+    case Virtqueue::Pop::broken: return Step::broken;
+    case Virtqueue::Pop::ready: break;
     }
-    return false;
+    if (chain.oversized || chain.writable_size == 0)
+        return Step::broken;
+    const std::uint8_t answer = execute(chain) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
+    copy_to(chain.writable, std::as_bytes(std::span{&answer, 1}));
+    ring.push(chain.head, sizeof answer);
+    ++effort.spent;
+    return Step::handled;
 }
 
 bool NetControlQueue::execute(const Chain& chain) {

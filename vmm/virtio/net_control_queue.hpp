@@ -4,10 +4,7 @@
 // chain without room for the answer breaks the queue. [virtio1.2 5.1.6.5 Control Virtqueue]
 #pragma once
 
-#include "vmm/base/timer.hpp"
-#include "vmm/base/turn.hpp"
-#include "vmm/mm/guest_memory.hpp"
-#include "vmm/virtio/virtqueue.hpp"
+#include "vmm/virtio/queue_worker.hpp"
 
 #include <array>
 #include <cstdint>
@@ -16,24 +13,21 @@ namespace hv::virtio {
 
 class VirtioNet;
 
-class NetControlQueue final : private Timer {
+class NetControlQueue final : private QueueClient {
 public:
     NetControlQueue(VirtioNet& device, const GuestMemory& memory, Clock& clock)
-        : device_{device}, clock_{clock}, ring_{memory} {}
+        : device_{device}, worker_{*this, kBudget, memory, clock} {}
 
-    Expected<void> start(const QueueLayout& layout, std::uint64_t features);
-    void stop();
-    /// Carries out what the queue holds, unless another CPU is at it, who then looks again.
-    void process();
+    /// As QueueWorker's.
+    Expected<void> start(unsigned queue, const QueueLayout& layout, std::uint64_t features,
+                         VirtioTransport& transport);
+    void stop() { worker_.stop(); }
+    void process() { worker_.process(); }
 
 private:
-    /// Commands after which a doorbell's vCPU goes on and a timer continues.
-    static constexpr unsigned kBudget = 64;
-    static constexpr unsigned kRounds = 4;
+    static constexpr std::uint64_t kBudget = 64;  ///< commands
 
-    void fire() override { process(); }
-    /// False: the budget is used up.
-    bool process_ring();
+    Step next(unsigned queue, Virtqueue& ring, Effort& effort) override;
     class Data;
     // Whether the command was carried out:
     bool execute(const Chain& chain);
@@ -45,12 +39,10 @@ private:
     [[nodiscard]] bool has(std::uint64_t feature) const { return (negotiated_ & feature) != 0; }
 
     VirtioNet& device_;
-    Clock& clock_;
-    Turn turn_{Turn::Initially::closed};
-    // Of whoever has the turn; changed by start() while it is closed:
-    Virtqueue ring_;
+    // Of whoever is at work; changed by start() while nobody is:
     std::uint64_t negotiated_{0};
     std::array<Piece, Virtqueue::kMaxPieces> pieces_{};  ///< the chain at hand
+    QueueWorker worker_;
 };
 
 }  // namespace hv::virtio

@@ -68,9 +68,8 @@ public:
     std::size_t write(std::span<const std::byte> bytes) {
         const std::size_t size = std::min<std::size_t>(bytes.size(), at_->size);
         std::memcpy(at_->data, bytes.data(), size);
-        for (std::size_t i = 0; i < size && position_ + i < sizeof(NetHeader); ++i)
-            if (position_ + i >= offsetof(NetHeader, num_buffers))
-                num_buffers_[position_ + i - offsetof(NetHeader, num_buffers)] = at_->data + i;
+        if (position_ < sizeof(NetHeader))
+            note_num_buffers(size);
         position_ += size;
         written_ += static_cast<std::uint32_t>(size);
         at_->data += size;
@@ -91,6 +90,14 @@ public:
     }
 
 private:
+    /// The next `size` bytes go to the room at hand: whichever byte of num_buffers is among them.
+    void note_num_buffers(std::size_t size) {
+        for (std::size_t i = 0; i < num_buffers_.size(); ++i) {
+            const std::size_t offset = offsetof(NetHeader, num_buffers) + i;
+            if (offset >= position_ && offset - position_ < size)
+                num_buffers_[i] = at_->data + (offset - position_);
+        }
+    }
     void finish_chain() {
         ring_.push(head_, written_);
         ++pushed_;

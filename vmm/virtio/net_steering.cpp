@@ -2,9 +2,9 @@
 #include "vmm/virtio/net_steering.hpp"
 
 #include "vmm/base/bytes.hpp"
-#include "vmm/net/frame_segments.hpp"
 
 #include <bit>
+#include <tuple>
 
 namespace hv::virtio {
 namespace {
@@ -30,8 +30,9 @@ constexpr auto kTcp = std::byte{6};
 constexpr auto kUdp = std::byte{17};
 constexpr std::size_t kPorts = 4;
 
-/// As far as the ports at the latest; what a frame lacks of it is 0.
-using Start = std::array<std::byte, kTypeAt + kMaxTags * kTag + 2 + kIpv4MaxHeader + kPorts>;
+/// What a frame lacks of it is 0.
+using Start = decltype(Frame::header);
+static_assert(std::tuple_size_v<Start> >= kTypeAt + kMaxTags * kTag + 2 + kIpv4MaxHeader + kPorts);
 
 unsigned big16(const Start& start, std::size_t at) {
     return std::to_integer<unsigned>(start[at]) << 8 | std::to_integer<unsigned>(start[at + 1]);
@@ -78,8 +79,7 @@ void NetSteering::reset() {
 }
 
 std::size_t NetSteering::flow_of(const Frame& frame) {
-    Start start{};
-    net::copy_from(frame.segments, 0, start);
+    const Start& start = frame.header;
     std::size_t at = kTypeAt;
     for (unsigned tags = 0; tags < kMaxTags; ++tags, at += kTag)
         if (const unsigned type = big16(start, at); type != kTypeVlan && type != kTypeServiceVlan)

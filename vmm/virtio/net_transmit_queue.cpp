@@ -43,6 +43,7 @@ Expected<void> NetTransmitQueue::start(const QueueLayout& layout, std::uint64_t 
         return {};  // not enabled
     HV_TRY(ring_.start(layout, features));
     negotiated_ = features;
+    due_soon_.store(false, std::memory_order_relaxed);
     turn_.open();
     return {};
 }
@@ -53,25 +54,45 @@ void NetTransmitQueue::stop() {
 }
 
 void NetTransmitQueue::process() {
-    if (!turn_.enter())
+    if (!turn_.enter() || (!ring_.needs_turn() && ring_.unpublished() == 0 && !turn_.leave()))
         return;
+    const Stint stint{clock_};
     for (unsigned round = 0; round < kRounds; ++round) {
-        if (ring_.needs_turn()) {
-            std::uint64_t retry_at = 0;
-            const Progress progress = process_ring(retry_at);
-            if (ring_.publish())
-                device_.interrupt(VirtioNet::transmit_queue(pair_));
-            if (progress == Progress::more)
-                break;
-            if (progress == Progress::waits)
-                clock_.arm(*this, retry_at);
+        std::uint64_t retry_at = 0;
+        publish();  // what an earlier turn kept
+        const Progress progress = process_ring(retry_at);
+        if (progress != Progress::done || !keep_completions())
+            publish();
+        if (progress == Progress::more)
+            break;
+        if (progress == Progress::waits) {
+            due_soon_.store(false, std::memory_order_relaxed);
+            clock_.arm(*this, retry_at);
         }
         // A note may say that there is room now for what waits.
         if (!turn_.leave())
             return;
     }
-    clock_.arm(*this, clock_.now());
+    clock_.arm(*this, stint.next());
     turn_.abandon();
+}
+
+void NetTransmitQueue::fire() {
+    due_soon_.store(false, std::memory_order_relaxed);
+    process();
+}
+
+void NetTransmitQueue::publish() {
+    if (ring_.publish())
+        device_.interrupt(VirtioNet::transmit_queue(pair_));
+}
+
+bool NetTransmitQueue::keep_completions() {
+    if (ring_.unpublished() > ring_.size() / 4 || !ring_.would_interrupt())
+        return false;
+    if (!due_soon_.exchange(true, std::memory_order_relaxed))
+        clock_.arm(*this, clock_.now() + clock_.from_nanoseconds(kKeepNs));
+    return true;
 }
 
 NetTransmitQueue::Progress NetTransmitQueue::process_ring(std::uint64_t& retry_at) {
@@ -118,13 +139,13 @@ net::Delivery NetTransmitQueue::send(Chain& chain, std::uint64_t& retry_at) {
         return net::Delivery::dropped;
 
     // The switch decides on the beginning of the frame: what it sees is what the receiver gets.
-    decltype(Frame::header) start;
-    const std::size_t start_size = take_front(chain.readable, start);
+    Frame frame;
+    const std::size_t start_size = take_front(chain.readable, frame.header);
     net::FrameBuilder builder;
-    builder.append(std::span{start}.first(start_size));
+    builder.append(std::span{frame.header}.first(start_size));
     for (const Piece& piece : chain.readable)
         builder.append(std::span<const std::byte>{piece.data, piece.size});
-    const Frame frame = builder.frame(offload);
+    builder.finish(frame, start_size, offload);
     device_.steering_.note_sent(frame, pair_);
     return port->send(frame, retry_at);
 }

@@ -11,6 +11,7 @@
 #include "vmm/virtio/virtqueue.hpp"
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 namespace hv::virtio {
@@ -35,14 +36,21 @@ private:
     static constexpr unsigned kFrameBudget = Virtqueue::kMaxSize;
     static constexpr std::uint64_t kByteBudget = kMiB;
     static constexpr unsigned kRounds = 4;
+    /// That long a driver may have to wait for an interrupt that says that its frames are sent: meanwhile it
+    /// learns so from the used ring, as it sends others, and needs none.
+    static constexpr std::uint64_t kKeepNs = 250'000;
 
-    void fire() override { process(); }
+    void fire() override;
     enum class Progress : std::uint8_t {
         done,
         waits,  ///< a frame waits, until `retry_at` at the latest
         more,   ///< the budget is used up
     };
     Progress process_ring(std::uint64_t& retry_at);
+    void publish();
+    /// Leaves what was pushed to the next turn, a timer's at the latest. False: it is to be published now, as
+    /// it costs no interrupt, or as it is much of the ring.
+    bool keep_completions();
     /// Sends the frame that `chain` holds.
     net::Delivery send(Chain& chain, std::uint64_t& retry_at);
 
@@ -50,6 +58,7 @@ private:
     const unsigned pair_;
     Clock& clock_;
     Turn turn_{Turn::Initially::closed};
+    std::atomic<bool> due_soon_{false};  ///< the timer comes for completions that were kept
     // Of whoever has the turn; changed by start() while it is closed:
     Virtqueue ring_;
     std::uint64_t negotiated_{0};

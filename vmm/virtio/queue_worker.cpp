@@ -22,6 +22,7 @@ void QueueWorker::stop() {
 void QueueWorker::process() {
     if (!turn_.enter())
         return;
+    const Stint stint{clock_};
     Effort effort;
     for (unsigned round = 0; round < kRounds; ++round) {
         // Also if the ring is empty: the turn before may have ended without asking for notifications.
@@ -36,7 +37,7 @@ void QueueWorker::process() {
         if (!turn_.leave())
             return;
     }
-    clock_.arm(*this, clock_.now());
+    clock_.arm(*this, stint.next());
     turn_.abandon();
 }
 
@@ -46,6 +47,7 @@ QueueWorker::Progress QueueWorker::work(Effort& effort) {
         switch (client_.next(queue_, ring_, effort)) {
         case QueueClient::Step::handled: break;
         case QueueClient::Step::waits: return Progress::waits;
+        case QueueClient::Step::unfinished: return Progress::more;
         case QueueClient::Step::empty:
             if (!ring_.request_notifications())
                 return Progress::done;

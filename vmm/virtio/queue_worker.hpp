@@ -25,8 +25,9 @@ public:
     enum class Step : std::uint8_t {
         empty,
         handled,
-        waits,   ///< the next chain cannot be handled yet, and is still in the ring
-        broken,  ///< the driver broke a rule
+        waits,       ///< the next chain cannot be handled yet, and is still in the ring
+        unfinished,  ///< the budget is used up in the midst of the next chain, which is still in the ring
+        broken,      ///< the driver broke a rule
     };
     /// Takes the next chain from `ring` and answers it, if there is one. One CPU at a time, without a lock.
     virtual Step next(unsigned queue, Virtqueue& ring, Effort& effort) = 0;

@@ -77,8 +77,7 @@ QueueClient::Step VirtioConsole::next(unsigned, Virtqueue& ring, Effort& effort)
         effort.spent += size;
         if (effort.spent >= kTurnBytes && !chain.readable.empty()) {
             ring.unpop(1);
-            effort.retry_at = clock_.now();
-            return Step::waits;
+            return Step::unfinished;
         }
     }
     printed_ = 0;

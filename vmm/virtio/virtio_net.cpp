@@ -109,7 +109,9 @@ bool VirtioNet::start(std::uint64_t features, std::span<const QueueLayout> layou
         usable = usable && can_receive && can_transmit;
     }
     if ((features & VIRTIO_NET_F_CTRL_VQ) != 0)
-        usable = control_.start(layouts[control_queue()], features).has_value() && usable;
+        usable =
+            control_.start(control_queue(), layouts[control_queue()], features, transport()).has_value() &&
+            usable;
     negotiated_.store(features);
     return usable;
 }

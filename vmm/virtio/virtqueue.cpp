@@ -279,18 +279,25 @@ void Virtqueue::push(std::uint16_t head, std::uint32_t written) {
 bool Virtqueue::publish() {
     if (staged_ == 0)
         return false;
-    const std::uint16_t old = used_index_;
-    used_index_ = static_cast<std::uint16_t>(used_index_ + staged_);
+    const std::uint16_t count = staged_;
+    used_index_ = static_cast<std::uint16_t>(used_index_ + count);
     staged_ = 0;
     word<std::uint16_t>(device_, kIndex).store(used_index_, std::memory_order_seq_cst);
-    // [virtio1.2 2.7.7 Used Buffer Notification Suppression]; the order is that of request_notifications().
+    return wants_interrupt(used_index_, count);
+}
+
+bool Virtqueue::would_interrupt() const {
+    return staged_ != 0 && wants_interrupt(static_cast<std::uint16_t>(used_index_ + staged_), staged_);
+}
+
+// [virtio1.2 2.7.7 Used Buffer Notification Suppression]; the order is that of request_notifications().
+[[gnu::always_inline]] inline bool Virtqueue::wants_interrupt(std::uint16_t end, std::uint16_t count) const {
     if (!event_idx_)
         return (word<std::uint16_t>(driver_, kFlags).load(std::memory_order_seq_cst) &
                 VIRTQ_AVAIL_F_NO_INTERRUPT) == 0;
     const auto event =
         word<std::uint16_t>(driver_, kRing + kAvailElement * size_).load(std::memory_order_seq_cst);
-    return static_cast<std::uint16_t>(used_index_ - event - 1) <
-           static_cast<std::uint16_t>(used_index_ - old);
+    return static_cast<std::uint16_t>(end - event - 1) < count;
 }
 
 }  // namespace hv::virtio

@@ -102,6 +102,10 @@ public:
     void unpush(std::uint16_t count) { staged_ = static_cast<std::uint16_t>(staged_ - count); }
     /// Shows the driver what was pushed. True: it wants an interrupt.
     [[nodiscard]] bool publish();
+    /// What publish() would say if the driver changed nothing.
+    [[nodiscard]] bool would_interrupt() const;
+    /// Chains that were pushed and not published.
+    [[nodiscard]] std::uint16_t unpublished() const { return staged_; }
 
     [[nodiscard]] bool broken() const { return broken_.load(std::memory_order_relaxed); }
     void set_broken() { broken_.store(true, std::memory_order_relaxed); }
@@ -135,6 +139,9 @@ private:
     bool follow(std::uint16_t head, Builder& builder) const;
     template <class Builder>
     bool follow_indirect(const VirtqDescriptor& table, Builder& builder) const;
+
+    /// Whether the driver wants an interrupt for the `count` chains before used index `end`.
+    [[nodiscard]] bool wants_interrupt(std::uint16_t end, std::uint16_t count) const;
 
     const GuestMemory& memory_;
     Area descriptors_{}, driver_{}, device_{};

@@ -83,7 +83,7 @@ void LocalApic::post(std::uint8_t vector, TriggerMode trigger) {
         return;
     }
     (trigger == TriggerMode::edge ? posted_edge_ : posted_level_).post(vector);
-    raise(kVectors);
+    raise(1U << (vector / 64));
 }
 
 void LocalApic::receive(const InterruptMessage& message) {
@@ -107,15 +107,14 @@ void LocalApic::Lint::set(bool asserted) {
 void LocalApic::absorb() {
     const std::uint32_t attention = attention_.exchange(0, std::memory_order_acq_rel);
     absorbing_ = true;
-    if ((attention & kVectors) != 0) {
-        for (unsigned word = 0; word < VectorBits::kWords; ++word) {
-            const std::uint64_t edge = posted_edge_.take(word);
-            const std::uint64_t level = posted_level_.take(word);
-            if ((edge | level) == 0)
-                continue;
-            irr_.merge_word(word, edge | level);
-            tmr_.set_word(word, (tmr_.word(word) & ~edge) | level);
-        }
+    for (std::uint32_t left = attention & kVectors; left != 0; left &= left - 1) {
+        const auto word = static_cast<unsigned>(std::countr_zero(left));
+        const std::uint64_t edge = posted_edge_.take(word);
+        const std::uint64_t level = posted_level_.take(word);
+        if ((edge | level) == 0)
+            continue;
+        irr_.merge_word(word, edge | level);
+        tmr_.set_word(word, (tmr_.word(word) & ~edge) | level);
     }
     if ((attention & kTimer) != 0)
         account(timer_.advance());  // advance_timer(), but for a call on the way of each timer interrupt

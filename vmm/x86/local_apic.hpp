@@ -171,12 +171,12 @@ public:
 private:
     /// What other CPUs left to be looked at.
     enum Attention : std::uint32_t {
-        kVectors = 1,
-        kTimer = 2,
-        kIllegalVector = 4,
-        kExtInt = 8,
-        kLint0 = 16,  ///< a rising edge
-        kLint1 = 32,
+        kVectors = 0xf,  ///< a bit for each word of the posted vectors
+        kTimer = 0x10,
+        kIllegalVector = 0x20,
+        kExtInt = 0x40,
+        kLint0 = 0x80,  ///< a rising edge
+        kLint1 = 0x100,
     };
     enum class LintEvent : std::uint8_t { none, rising_edge };
     class Lint final : public IrqLine {

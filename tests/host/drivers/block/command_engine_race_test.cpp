@@ -154,7 +154,8 @@ struct Race {
     void cpu(unsigned index) {
         fake::set_cpu(index);
         std::mt19937 random{index};
-        for (unsigned round = 0; round < kRounds; ++round) {
+        const auto lasts = [&] { return hardware.vanishes && clients[index].failed == 0; };
+        for (unsigned round = 0; round < kRounds || lasts(); ++round) {
             clients[index].submit_some(random);
             engine->service();
         }

@@ -159,6 +159,22 @@ TEST_CASE("MMIO reaches the device that answers there", "[core]") {
     CHECK(f.regs().gpr[RAX] == 0xffff'ffff);
 }
 
+TEST_CASE("whoever is woken by a write to a device goes first on the same CPU", "[core]") {
+    VcpuFixture f{2};
+    f.start();
+    Scratch device;
+    f.mmio.add(kMmio, 0x1000, device).value();
+    f.code({0x89, 0x0d, 0x20, 0x00, 0x00, 0xd0});  // MOV [0xd0000020], ECX
+    f.scheduler->wake(f.vcpu());
+    REQUIRE(f.scheduler->pick_next(0) == &f.vcpu());
+    f.backend().exits = {fault_exit(kMmio + 0x20, true), exit_of(Reason::cpuid, 2)};
+    f.backend().on_run = [&] { f.scheduler->wake(f.vcpu(1)); };
+    CHECK(f.vcpu().run(f.loop) == Outcome::preempted);
+    CHECK(device.writes.size() == 1);
+    CHECK(f.backend().runs == 1);
+    CHECK(f.scheduler->pick_next(0) == &f.vcpu(1));
+}
+
 TEST_CASE("the local APIC's page is where its base says, and gone in x2APIC mode", "[core]") {
     Fixture f;
     f.code({0xa1, 0x30, 0x00, 0xe0, 0xfe});  // MOV EAX, [0xfee00030]: version
@@ -209,7 +225,7 @@ TEST_CASE("an exit that only the guest's misdeeds lead to stops its VM", "[core]
         exit = exit_of(Reason::unhandled);
     }
     f.backend().exits = {exit};
-    CHECK(f.vcpu().run(f.loop) == Outcome::parked);
+    CHECK(f.turn() == Outcome::parked);
     CHECK(f.crashed());
     CHECK(f.backend().runs == 1);
     CHECK(f.device.writes.empty());
@@ -268,7 +284,7 @@ TEST_CASE("control registers are written by what the instruction says", "[core]"
     CHECK(f.injected(Event::exception(EXCEPTION_GP, 0)));
     f.code({0x90});  // changed under way to something that accesses no control register
     f.backend().exits = {exit};
-    CHECK(f.vcpu().run(f.loop) == Outcome::parked);
+    CHECK(f.turn() == Outcome::parked);
     CHECK(f.crashed());
 }
 

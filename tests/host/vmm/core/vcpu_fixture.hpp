@@ -114,7 +114,12 @@ struct VcpuFixture {
     Vcpu::Outcome run(std::initializer_list<VmExit> exits) {
         backend().exits.assign(exits);
         jobs.wanted = true;
-        return vcpu().run(loop);
+        return turn();
+    }
+    /// A vCPU's turn, once the scheduler has nothing more to say.
+    Vcpu::Outcome turn(std::size_t index = 0) {
+        static_cast<void>(scheduler->pick_next(0));
+        return vcpu(index).run(loop);
     }
     Vcpu& vcpu(std::size_t index = 0) { return *vcpus[index]; }
     fake::FakeVcpuBackend& backend(std::size_t index = 0) { return *backends[index]; }

@@ -184,7 +184,7 @@ TEST_CASE("an event whose delivery an exit interrupted goes in again", "[core]")
     exit.interrupted = Event::exception(EXCEPTION_PF, 2);
     f.backend().exits = {exit};
     f.jobs.wanted = true;
-    CHECK(f.vcpu().run(f.loop) == Outcome::preempted);
+    CHECK(f.turn() == Outcome::preempted);
     f.run({});
     CHECK(f.injected(Event::exception(EXCEPTION_PF, 2)));
 }
@@ -254,7 +254,7 @@ TEST_CASE("HLT with an interrupt pending goes on at once", "[core]") {
 
 TEST_CASE("an application processor waits for INIT and SIPI, and interrupts do not start it", "[core]") {
     VcpuFixture f{2};
-    CHECK(f.vcpu(1).run(f.loop) == Outcome::waiting);
+    CHECK(f.turn(1) == Outcome::waiting);
     f.vcpu(1).apic().post(0x41, TriggerMode::edge);
     f.vcpu(1).nmi();
     CHECK_FALSE(f.vcpu(1).has_work(Outcome::waiting));
@@ -262,12 +262,12 @@ TEST_CASE("an application processor waits for INIT and SIPI, and interrupts do n
 
     f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::init, TriggerMode::edge, 0});
     CHECK(f.vcpu(1).has_work(Outcome::waiting));
-    CHECK(f.vcpu(1).run(f.loop) == Outcome::waiting);
+    CHECK(f.turn(1) == Outcome::waiting);
     f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::startup, TriggerMode::edge, 0x9a});
     f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::startup, TriggerMode::edge, 0x77});
     CHECK(f.vcpu(1).has_work(Outcome::waiting));
     f.jobs.wanted = true;
-    CHECK(f.vcpu(1).run(f.loop) == Outcome::preempted);
+    CHECK(f.turn(1) == Outcome::preempted);
     CHECK(f.backend(1).runs == 1);
     CHECK(f.backend(1).state.seg(SegmentName::cs).selector == 0x9a00);
     CHECK(f.backend(1).state.seg(SegmentName::cs).base == 0x9a000);
@@ -276,25 +276,25 @@ TEST_CASE("an application processor waits for INIT and SIPI, and interrupts do n
     SECTION("a start-up IPI has no effect on one that runs") {
         f.backend(1).regs.rip = 0x1234;
         f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::startup, TriggerMode::edge, 0x55});
-        CHECK(f.vcpu(1).run(f.loop) == Outcome::preempted);
+        CHECK(f.turn(1) == Outcome::preempted);
         CHECK(f.backend(1).regs.rip == 0x1234);
     }
     SECTION("a start-up IPI from before an INIT has no effect after it") {
         f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::startup, TriggerMode::edge, 0x55});
         f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::init, TriggerMode::edge, 0});
-        CHECK(f.vcpu(1).run(f.loop) == Outcome::waiting);
+        CHECK(f.turn(1) == Outcome::waiting);
         f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::startup, TriggerMode::edge, 0x66});
-        CHECK(f.vcpu(1).run(f.loop) == Outcome::preempted);
+        CHECK(f.turn(1) == Outcome::preempted);
         CHECK(f.backend(1).state.seg(SegmentName::cs).selector == 0x6600);
     }
     SECTION("INIT takes a halted one and what it had pending") {
         f.enable_apic(1);
         f.backend(1).exits = {exit_of(Reason::hlt, 1)};
         f.jobs.wanted = false;
-        CHECK(f.vcpu(1).run(f.loop) == Outcome::halted);
+        CHECK(f.turn(1) == Outcome::halted);
         f.vcpu(1).apic().post(0x41, TriggerMode::edge);
         f.fabric.deliver({1, DestinationMode::physical, DeliveryMode::init, TriggerMode::edge, 0});
-        CHECK(f.vcpu(1).run(f.loop) == Outcome::waiting);
+        CHECK(f.turn(1) == Outcome::waiting);
         CHECK(f.backend(1).injected.empty());
         CHECK(f.backend(1).state.cr0 == 0x6000'0010);  // CD and NW stay as RESET left them
         CHECK(f.backend(1).regs.gpr[RDX] == 0x000a'0f11);
@@ -422,7 +422,8 @@ TEST_CASE("a stop reaches a vCPU in the guest, a halted one and one that was nev
     SECTION("in the guest") {
         f.backend().on_run = [&] { f.control.request_stop(VmStop::by_host, 0); };
         f.backend().exits = {exit_of(Reason::cpuid, 2)};
-        CHECK(f.vcpu().run(f.loop) == Outcome::parked);
+        CHECK(f.turn() == Outcome::preempted);  // by the other one, which woke to park
+        CHECK(f.turn() == Outcome::parked);
         CHECK(f.backend().runs == 1);
         CHECK(f.backend().left == f.backend().entered);
     }
@@ -433,10 +434,10 @@ TEST_CASE("a stop reaches a vCPU in the guest, a halted one and one that was nev
         CHECK(f.run({}) == Outcome::parked);
     }
     SECTION("waiting for a start-up IPI") {
-        CHECK(f.vcpu(1).run(f.loop) == Outcome::waiting);
+        CHECK(f.turn(1) == Outcome::waiting);
         f.control.request_stop(VmStop::by_host, 0);
         CHECK(f.vcpu(1).has_work(Outcome::waiting));
-        CHECK(f.vcpu(1).run(f.loop) == Outcome::parked);
+        CHECK(f.turn(1) == Outcome::parked);
     }
 }
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -56,6 +57,8 @@ public:
             REQUIRE(total == request.sector_count * kSectorSize);
         if (request.operation == write_zeroes)
             std::memset(at, 0, request.sector_count * kSectorSize);
+        if (takes)
+            takes();
         operations.push_back(request.operation);
         extents.emplace_back(request.sector, request.sector_count);
         request.complete(request, answer);
@@ -76,6 +79,7 @@ public:
     std::vector<std::pair<std::uint64_t, std::uint64_t>> extents;  ///< sector and count of each
     BlockStatus answer{BlockStatus::ok};
     bool deferred{false};
+    std::function<void()> takes;  ///< time, say
 
 private:
     std::mutex mutex_;

@@ -198,6 +198,29 @@ TEST_CASE("requests in more pieces than can be followed are answered, and the qu
     CHECK(machine.request(kIn, 0, most) == kOk);  // seg_max of them
 }
 
+TEST_CASE("a request may be as large as seg_max and size_max allow, and no larger", "[virtio]") {
+    BlkMachine machine{{1 << 18, 512, false, true}};
+    machine.disk.deferred = true;
+    machine.indirect = true;
+    const auto seg_max = static_cast<unsigned>(machine.driver->device_config(12, 4));
+    const auto size_max = static_cast<std::uint32_t>(machine.driver->device_config(8, 4));
+    std::vector<fake::DriverBuffer> most;
+    for (unsigned i = 0; i < seg_max; ++i)  // never next to each other
+        most.push_back({BlkMachine::kData + (i % 2) * size_max, size_max, true});
+    machine.add(kIn, 0, most);
+    machine.driver->kick(0);
+    REQUIRE(machine.disk.waiting.size() == 1);
+    CHECK(machine.disk.waiting[0]->sector_count == std::uint64_t{seg_max} * size_max / 512);
+    machine.board.clock.run();  // the first was more than a doorbell does
+    most[seg_max / 2].size += 512;
+    const Gpa status = machine.add(kIn, 0, most);
+    machine.driver->kick(0);
+    CHECK(machine.disk.waiting.size() == 1);
+    CHECK(machine.status_at(status) == kIoError);
+    BlockRequest* request = machine.disk.take_waiting()[0];
+    request->complete(*request, BlockStatus::ok);
+}
+
 TEST_CASE("any type that is not known is unsupported", "[virtio]") {
     BlkMachine machine;
     for (const std::uint32_t type : {2u, 3u, 5u, 7u, 9u, 10u, 12u, 14u, 99u, 0x8000'0000u, ~0u}) {

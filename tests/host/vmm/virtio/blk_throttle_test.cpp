@@ -128,10 +128,26 @@ TEST_CASE("doorbells of a queue that waits neither pass it nor arm more than a t
     CHECK(machine.board.clock.armed() == 1);
 }
 
+TEST_CASE("a doorbell moves a few MiB, a timer the rest, with as much time for others", "[virtio]") {
+    BlkMachine machine{kGeometry, kRing, limited(0, 0), 256};
+    machine.indirect = true;
+    machine.disk.takes = [&] { fake::advance_tsc(machine.board.clock.from_nanoseconds(kMillisecond)); };
+    add_reads(machine, 200, 1 << 16);
+    CHECK(machine.take_all_used() == 64);
+    CHECK(machine.board.clock.armed() == 1);
+    machine.board.clock.advance(60 * kMillisecond);
+    CHECK(machine.take_all_used() == 0);
+    machine.board.clock.advance(4 * kMillisecond);
+    CHECK(machine.take_all_used() == 64);
+    pass(machine, 300);
+    CHECK(machine.disk.extents.size() == 200);
+    CHECK(machine.board.clock.armed() == 0);
+}
+
 TEST_CASE("a disk without limits uses no timer", "[virtio]") {
     BlkMachine machine{kGeometry, kRing, limited(0, 0), 256};
     machine.indirect = true;
-    add_reads(machine, 200, 1 << 16);
+    add_reads(machine, 200, 1 << 14);
     CHECK(machine.take_all_used() == 200);
     CHECK(machine.board.clock.armed() == 0);
 }

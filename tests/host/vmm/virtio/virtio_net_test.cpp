@@ -217,6 +217,53 @@ TEST_CASE("a ring of as many frames as a turn sends is not the last one", "[virt
     }
 }
 
+TEST_CASE("that a frame is sent is told with the next one, or by an interrupt a little later", "[virtio]") {
+    Network network;
+    Guest a{*network.lan, 1};
+    Guest b{*network.lan, 2};
+    b.fill(40, 2048);
+    const Bytes frame = plain(2, 1);
+    const auto interrupts = [&] { return a.driver->interrupts(1); };
+    const auto before = interrupts();
+    a.tx().want_interrupts(true);
+    a.send(frame);
+    CHECK(b.take());
+    CHECK(a.reclaim() == 0);
+    SECTION("the next one") {
+        a.send(frame);
+        CHECK(a.reclaim() == 2);  // it asked for an interrupt after the first one alone
+    }
+    SECTION("an interrupt") {
+        a.board.clock.advance(200'000);
+        CHECK(a.reclaim() == 0);
+        CHECK(interrupts() == before);
+        a.board.clock.advance(100'000);
+        CHECK(interrupts() == before + 1);
+        CHECK(a.reclaim() == 1);
+        a.send(frame);
+        a.board.clock.advance(300'000);
+        CHECK(interrupts() == before + 2);
+    }
+    SECTION("a driver that wants no interrupt looks itself") {
+        a.tx().want_interrupts(false);
+        a.send(frame);
+        CHECK(a.reclaim() == 2);
+        CHECK(interrupts() == before);
+    }
+    SECTION("much of a ring is told at once") {
+        for (unsigned i = 0; i < 17; ++i)
+            a.queue(frame, {}, 1);
+        a.driver->kick(1);
+        CHECK(a.reclaim() == 18);
+        CHECK(interrupts() == before + 1);
+    }
+    SECTION("a reset forgets it") {
+        a.driver->start(kFull, 64);
+        a.board.clock.advance(300'000);
+        CHECK(a.reclaim() == 0);
+    }
+}
+
 TEST_CASE("a dead receiver holds its sender up once", "[virtio]") {
     Network network;
     Guest a{*network.lan, 1};
