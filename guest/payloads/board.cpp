@@ -83,7 +83,7 @@ constexpr std::uint32_t kPmHz = 3'579'545;
 // An emulated host stands still when its own host has no time for it, and ticks that were due then come
 // later, or not: so the checks of a rate and of one interrupt count the whole time, and make it longer if
 // need be.
-constexpr unsigned kAttempts = 5;
+constexpr unsigned kAttempts = 20;
 
 /// Interrupts come at this rate since `start`, and for `clocks`: never more of them, and at least half where
 /// others use the CPU too.

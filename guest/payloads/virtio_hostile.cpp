@@ -48,7 +48,7 @@ constexpr std::uint64_t kControlQueue = std::uint64_t{1} << 17;  ///< VIRTIO_NET
 constexpr Target kTargets[] = {
     {"blk", virtio::kBlock, 1, 0, 0, 0, 0},         {"net", virtio::kNet, 3, 1, 0, 12 + 60, kControlQueue},
     {"rng", virtio::kEntropy, 1, 0, kWrite, 64, 0}, {"console", virtio::kConsole, 2, 1, 0, 1, 0},
-    {"vsock", virtio::kSocket, 3, 1, 0, 44, 0},
+    {"vsock", virtio::kSocket, 3, 1, 0, 44, 0},     {"balloon", virtio::kBalloon, 5, 0, 0, 4, 0},
 };
 
 alignas(4096) volatile std::uint8_t scratch[2 * 4096];

@@ -26,6 +26,7 @@ enum class Rank : std::uint8_t {
     scheduler,   ///< run queues, sleep and wake-up
     timer,       ///< timer queues
     console,     ///< console and log rings
+    memory,      ///< what of a VM's memory is to go
     paging,      ///< a page table's updates
     heap,
     frames,  ///< frame allocator

@@ -7,6 +7,7 @@
 #include "vmm/base/machine.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/core/cpu_loop.hpp"
+#include "vmm/core/spare_memory.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/x86/finish_instruction.hpp"
 #include "vmm/x86/hypercalls.hpp"
@@ -330,8 +331,8 @@ Vcpu::Next Vcpu::handle_io(const VmExit& exit) {
 }
 
 Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
-    if (environment_.memory.at(exit.fault.gpa, 1) != nullptr) [[unlikely]]
-        return crash("RAM that is not mapped", exit);
+    if (environment_.memory.is_ram(exit.fault.gpa)) [[unlikely]]
+        return handle_absent_memory(exit);
     if (exit.fault.execute)
         return crash("instruction fetch outside RAM", exit);
     // It is not the instruction at RIP that made the access. A real processor would end in shutdown.
@@ -342,6 +343,16 @@ Vcpu::Next Vcpu::handle_nested_fault(const VmExit& exit) {
     if (x86::Breakpoints::enabled(exit.dr7)) [[unlikely]]
         return handle_emulation(emulator_.emulate_watched(), exit);
     return handle_emulation(emulator_.emulate_mmio(exit.fault), exit);
+}
+
+Vcpu::Next Vcpu::handle_absent_memory(const VmExit& exit) {
+    if (environment_.spare == nullptr)
+        return crash("RAM that is not mapped", exit);
+    if (environment_.spare->resolve(exit.fault.gpa))
+        return Next::enter;
+    Clock& clock = environment_.clock;
+    clock.arm(memory_retry_, clock.now() + clock.from_nanoseconds(kMemoryRetryNs));
+    return Next::block;
 }
 
 Vcpu::Next Vcpu::handle_emulation(x86::Emulator::Result result, const VmExit& exit) {

@@ -193,6 +193,8 @@ bool Vcpu::has_work(Outcome outcome) const {
 
 void Vcpu::take_signals() {
     const std::uint32_t signals = signals_.exchange(0, std::memory_order_acquire);
+    if ((signals & kSignalMemory) != 0)
+        fetcher_.forget();
     if ((signals & kSignalInit) != 0) {
         apic_.init_reset();
         events_.reset();
@@ -247,6 +249,11 @@ void Vcpu::start_up(std::uint8_t vector) {
     activity_ = Activity::active;
 }
 
+void Vcpu::quiesce() {
+    apic_.reset();
+    environment_.clock.disarm(memory_retry_);
+}
+
 void Vcpu::nmi() {
     events_.request_nmi();
     poke();
@@ -254,7 +261,10 @@ void Vcpu::nmi() {
 
 void Vcpu::init() {
     // A start-up IPI from before has no effect any more.
-    signals_.store(kSignalInit, std::memory_order_release);
+    std::uint32_t old = signals_.load(std::memory_order_relaxed);
+    while (!signals_.compare_exchange_weak(old, (old & kSignalMemory) | kSignalInit,
+                                           std::memory_order_release)) {
+    }
     poke();
 }
 
@@ -262,7 +272,8 @@ void Vcpu::startup(std::uint8_t vector) {
     // The first of several start-up IPIs counts: a vCPU that has started ignores them.
     std::uint32_t old = signals_.load(std::memory_order_relaxed);
     while ((old & kSignalStartup) == 0 &&
-           !signals_.compare_exchange_weak(old, (old & kSignalInit) | kSignalStartup | vector,
+           !signals_.compare_exchange_weak(old,
+                                           (old & (kSignalInit | kSignalMemory)) | kSignalStartup | vector,
                                            std::memory_order_release)) {
     }
     poke();

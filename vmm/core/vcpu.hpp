@@ -25,6 +25,7 @@
 namespace hv {
 
 class CpuLoop;
+class SpareMemory;
 
 /// Where the 8259 pair's vectors come from.
 class ExtIntSource {
@@ -52,6 +53,7 @@ struct VcpuEnvironment {
     std::int64_t tsc_offset;
     /// Odd while the VM is to stop or stands still: vCPUs park. Each start and each stop adds one.
     const std::atomic<std::uint32_t>& stop_epoch;
+    SpareMemory* spare{nullptr};  ///< nullptr: all memory is always there
 };
 
 class Vcpu final : public SchedEntity, private TickTarget, private LocalApicOwner, private x86::GuestBus {
@@ -60,7 +62,7 @@ public:
         preempted,     ///< the CPU is needed for something else
         yielded,       ///< the guest only waits for another vCPU
         halted,        ///< nothing to do until an interrupt
-        waiting,       ///< nothing to do until a start-up IPI
+        waiting,       ///< nothing to do until a start-up IPI, or for want of memory
         parked,        ///< the VM stops; to be reported. It blocks until the VM is started again
         still_parked,  ///< a late wake-up: the VM stands still
     };
@@ -99,6 +101,11 @@ public:
     void nmi() override;
     /// Makes the vCPU look around soon, wherever it is. Any CPU.
     void poke();
+    /// Memory that was there has gone: before it enters the guest again, the vCPU forgets where memory lies.
+    /// Any CPU; who calls this also makes its CPU look around.
+    void memory_leaves() { signals_.fetch_or(kSignalMemory, std::memory_order_release); }
+    /// No timer of the vCPU fires any more, but for one that may be under way. While it does not run.
+    void quiesce();
 
 private:
     enum class Activity : std::uint8_t { wait_for_startup, active, halted };
@@ -161,6 +168,7 @@ private:
     Next load_status_word(const x86::Instruction& instruction, const VmExit& exit);
     /// The instruction that exited, or nullptr: then `failure` is what to do.
     const x86::Instruction* fetch_instruction(const VmExit& exit, Next& failure);
+    [[gnu::noinline]] Next handle_absent_memory(const VmExit& exit);
     Next handle_emulation(x86::Emulator::Result result, const VmExit& exit);
     Next crash(std::string_view what, const VmExit& exit);
     /// Bytes of the instruction that exited, an `Op`. 0: it has changed under way, the guest runs it again.
@@ -197,8 +205,23 @@ private:
 
     static constexpr std::uint32_t kFirstEpoch = 1;  ///< the VM has not run yet
     static constexpr std::uint32_t kNowhere = ~0U;
+    static constexpr std::uint64_t kMemoryRetryNs = 1'000'000;
     static constexpr std::uint32_t kSignalInit = 1U << 8;
     static constexpr std::uint32_t kSignalStartup = 1U << 9;
+    static constexpr std::uint32_t kSignalMemory = 1U << 10;
+
+    /// Lets a vCPU that waits for memory try again.
+    class MemoryRetry final : public Timer {
+    public:
+        explicit MemoryRetry(Vcpu& vcpu) : vcpu_{vcpu} {}
+        void fire() override {
+            vcpu_.memory_leaves();
+            vcpu_.poke();
+        }
+
+    private:
+        Vcpu& vcpu_;
+    };
 
     VcpuEnvironment& environment_;
     const std::uint32_t index_;
@@ -210,6 +233,7 @@ private:
     x86::ControlRegisters control_registers_;
     x86::InstructionFetcher fetcher_;
     x86::Emulator emulator_;
+    MemoryRetry memory_retry_{*this};
     Activity activity_{Activity::wait_for_startup};
     const CpuLoop* loop_{nullptr};  ///< of the CPU that it runs on
     std::array<std::uint64_t, VmExit::kReasons> exits_{};

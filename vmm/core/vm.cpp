@@ -48,7 +48,9 @@ void Vm::quiesce() {
     if (board_ != nullptr)
         board_->reset();
     for (const auto& vcpu : vcpus_)
-        vcpu->apic().reset();
+        vcpu->quiesce();
+    if (spare_)
+        spare_->stop();
     machine::synchronize();
 }
 
@@ -72,9 +74,19 @@ void Vm::request_stop(VmStop reason, std::uint32_t code) {
         vcpu->poke();
 }
 
+void Vm::service() {
+    if (spare_ && spare_->service())
+        devices_.balloon()->resume();
+}
+
+void Vm::memory_leaves() {
+    for (const auto& vcpu : vcpus_)
+        vcpu->memory_leaves();
+}
+
 void Vm::vcpu_parked() {
     if (running_vcpus_.fetch_sub(1, std::memory_order_acq_rel) == 1)
-        services_.stopped(services_.context);
+        services_.call(services_.context);
 }
 
 }  // namespace hv

@@ -7,6 +7,7 @@
 #include "vmm/core/board.hpp"
 #include "vmm/core/guest_address_space.hpp"
 #include "vmm/core/io_bus.hpp"
+#include "vmm/core/spare_memory.hpp"
 #include "vmm/core/vcpu.hpp"
 #include "vmm/core/vm_control.hpp"
 #include "vmm/core/vm_devices.hpp"
@@ -42,15 +43,16 @@ struct VmServices {
     std::span<const std::unique_ptr<net::Switch>> switches;  ///< in the order of Config::switches
     x86::CpuidPolicy (*cpuid_policy)(const x86::CpuidConfig& config);
     WallClock boot_time;
-    /// Called when the last vCPU has parked after a stop; any CPU, without locks.
-    void (*stopped)(void* context);
+    /// Called when the boot CPU shall look at the VM: its last vCPU has parked after a stop, or Vm::service()
+    /// has something to do. Any CPU, without locks.
+    void (*call)(void* context);
     void* context;
     /// Bytes that are taken of the host's memory at this moment.
     std::uint64_t (*memory_in_use)();
     EntropySource* entropy{nullptr};  ///< nullptr: no VM has an entropy device
 };
 
-class Vm final : private VmControl {
+class Vm final : private VmControl, private SpareMemory::Owner {
 public:
     /// Where what the guest prints on its serial line and its debug port goes.
     struct Consoles {
@@ -75,6 +77,8 @@ public:
     [[nodiscard]] bool stopped() const { return running_vcpus_.load(std::memory_order_acquire) == 0; }
     [[nodiscard]] VmStop stop_reason() const { return stop_reason_.load(std::memory_order_acquire); }
     [[nodiscard]] std::uint32_t exit_code() const { return exit_code_; }
+    /// While not stopped, on the boot CPU: what its vCPUs cannot do.
+    void service();
     /// While stopped: takes the disks out of use. True: none of their requests is under way any more, which
     /// reset() and the VM's end need; else another call will tell.
     bool settle();
@@ -101,6 +105,10 @@ public:
 private:
     Vm(const config::VmConfig& config, const VmServices& services, GuestMemory memory);
 
+    // SpareMemory::Owner
+    void spare_memory_waits() override { services_.call(services_.context); }
+    void memory_leaves() override;
+
     /// The platform's reset of everything that may have a timer running.
     void quiesce();
 
@@ -118,6 +126,7 @@ private:
     GuestMemory memory_;
     SchedGroup group_;
     std::unique_ptr<GuestAddressSpace> space_;
+    std::optional<SpareMemory> spare_;  ///< if it has a balloon
     IoBus ports_{IoBus::kPortHintShift};
     IoBus mmio_{IoBus::kMemoryHintShift};
     InterruptFabric fabric_;

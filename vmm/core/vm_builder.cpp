@@ -42,7 +42,9 @@ CpuSet affinity_of(const config::VmConfig& config) {
 Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const VmServices& services,
                                          Consoles consoles) {
     const std::uint64_t before = services.memory_in_use();
-    auto memory = GuestMemory::create(services.frames, config.memory);
+    auto memory =
+        GuestMemory::create(services.frames, config.memory,
+                            config.balloon ? GuestMemory::Kind::releasable : GuestMemory::Kind::fixed);
     if (!memory)
         return failed(config, "its RAM could not be allocated", memory.error());
     std::unique_ptr<Vm> vm{new (std::nothrow) Vm{config, services, std::move(*memory)}};
@@ -56,8 +58,8 @@ Expected<std::unique_ptr<Vm>> Vm::create(const config::VmConfig& config, const V
         return failed(config, "a disk could not be attached", done.error());
     if (const auto done = vm->add_nics(); !done)
         return failed(config, "a network interface could not be attached", done.error());
-    if (const auto done =
-            vm->devices_.add(config, services, vm->memory_, vm->fabric_, *vm->board_, consoles.serial);
+    if (const auto done = vm->devices_.add(config, services, vm->memory_, vm->spare_ ? &*vm->spare_ : nullptr,
+                                           vm->fabric_, *vm->board_, consoles.serial);
         !done)
         return failed(config, "a device could not be attached", done.error());
     if (const auto done = vm->add_vcpus(); !done)
@@ -85,6 +87,8 @@ Vm::Vm(const config::VmConfig& config, const VmServices& services, GuestMemory m
 
 Expected<void> Vm::map_memory() {
     space_ = HV_TRY(services_.extension.create_address_space());
+    if (config_.balloon)
+        spare_.emplace(memory_, *space_, services_.clock, static_cast<SpareMemory::Owner&>(*this));
     return memory_.for_each_run([&](Gpa gpa, Hpa hpa, std::uint64_t length) {
         return space_->map(gpa, hpa, length, GuestAccess::read_write_execute);
     });
@@ -107,7 +111,7 @@ Expected<void> Vm::add_board(Consoles consoles) {
 Expected<void> Vm::add_vcpus() {
     environment_.emplace(VcpuEnvironment{memory_, ports_, mmio_, fabric_, board_->ext_int(), cpuid_,
                                          kvm_clock_, services_.clock, services_.scheduler, group_, *this,
-                                         tsc_offset_, stop_epoch_});
+                                         tsc_offset_, stop_epoch_, spare_ ? &*spare_ : nullptr});
     HV_TRY(vcpus_.reserve(config_.cpus));
     HV_TRY(apics_.reserve(config_.cpus));
     for (std::uint32_t index = 0; index < config_.cpus; ++index) {
@@ -176,6 +180,8 @@ Expected<void> Vm::load_kernel() {
 Expected<void> Vm::reset() {
     HV_ASSERT(stopped());
     quiesce();
+    if (spare_)
+        spare_->finish();
     memory_.clear();
     return load_kernel();
 }

@@ -10,8 +10,8 @@
 namespace hv {
 
 Expected<void> VmDevices::add(const config::VmConfig& config, const VmServices& services,
-                              const GuestMemory& memory, InterruptBus& interrupts, Board& board,
-                              CharSink& output) {
+                              const GuestMemory& memory, virtio::BalloonMemory* spare,
+                              InterruptBus& interrupts, Board& board, CharSink& output) {
     if (config.rng && services.entropy != nullptr)
         HV_TRY(plug(HV_TRY(virtio::VirtioRng::create(*services.entropy, memory, services.clock)), interrupts,
                     board));
@@ -26,8 +26,8 @@ Expected<void> VmDevices::add(const config::VmConfig& config, const VmServices& 
         HV_TRY(plug(HV_TRY(virtio::VirtioVsock::create(memory, services.clock, {config.vsock, ports})),
                     interrupts, board));
     }
-    if (config.balloon) {
-        auto balloon = HV_TRY(virtio::VirtioBalloon::create(own_memory_, memory, services.clock));
+    if (spare != nullptr) {
+        auto balloon = HV_TRY(virtio::VirtioBalloon::create(*spare, memory, services.clock));
         auto* const made = balloon.get();
         HV_TRY(plug(std::move(balloon), interrupts, board));
         balloon_ = made;

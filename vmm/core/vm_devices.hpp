@@ -26,10 +26,11 @@ public:
     VmDevices& operator=(const VmDevices&) = delete;
 
     /// Makes the devices and plugs them into the board, which they stay in even if one fails. Once.
-    /// `output` gets what the guest prints on its virtio console. Error::no_memory; Error::out_of_range: the
-    /// bus is full.
+    /// `spare` is for a balloon, if there is to be one; `output` gets what the guest prints on its virtio
+    /// console. Error::no_memory; Error::out_of_range: the bus is full.
     Expected<void> add(const config::VmConfig& config, const VmServices& services, const GuestMemory& memory,
-                       InterruptBus& interrupts, Board& board, CharSink& output);
+                       virtio::BalloonMemory* spare, InterruptBus& interrupts, Board& board,
+                       CharSink& output);
     /// The platform's reset.
     void reset();
     // nullptr: the VM has none.
@@ -38,12 +39,6 @@ public:
     [[nodiscard]] std::size_t count() const { return plugged_.size(); }
 
 private:
-    /// A VM's memory is its own for as long as it lives: what its guest does without stays where it is.
-    class OwnMemory final : public virtio::BalloonMemory {
-    public:
-        bool release(Gpa, std::uint64_t) override { return false; }
-        void reclaim(Gpa, std::uint64_t) override {}
-    };
     struct Plugged {
         std::unique_ptr<virtio::VirtioDevice> device;
         std::unique_ptr<virtio::VirtioPciTransport> transport;
@@ -51,7 +46,6 @@ private:
     Expected<void> plug(std::unique_ptr<virtio::VirtioDevice> device, InterruptBus& interrupts, Board& board);
 
     virtio::VsockEcho echo_;
-    OwnMemory own_memory_;
     virtio::VirtioConsole* console_{nullptr};
     virtio::VirtioBalloon* balloon_{nullptr};
     Vec<Plugged> plugged_;

@@ -41,7 +41,7 @@ bool VmManager::Entry::ended_well() const {
 
 VmManager::VmManager(const config::Config& config, VmServices services, VmConsoles& consoles)
     : config_{config}, services_{services}, consoles_{consoles}, boot_cpu_{machine::cpu_index()} {
-    services_.stopped = note_work;
+    services_.call = note_work;
     services_.context = this;
 }
 
@@ -158,9 +158,11 @@ void VmManager::note_work(void* self) {
 void VmManager::service() {
     work_.store(false, std::memory_order_seq_cst);
     for (Entry& entry : entries_) {
-        if (entry.vm == nullptr || !entry.vm->stopped())
+        if (entry.vm == nullptr)
             continue;
-        if (entry.vm->settle())
+        if (!entry.vm->stopped())
+            entry.vm->service();
+        else if (entry.vm->settle())
             finish(entry);
         else
             services_.clock.arm(retry_, services_.clock.now() + services_.clock.from_nanoseconds(kRetryNs));

@@ -82,7 +82,8 @@ public:
     /// Stops all VMs and lets none start again.
     void shut_down();
 
-    /// Deals with VMs that have stopped. To be called when note_work() was.
+    /// Deals with VMs that have stopped, and with memory that guests do without. To be called when
+    /// note_work() was.
     void service();
     [[nodiscard]] bool has_work() const { return work_.load(std::memory_order_acquire); }
     /// No VM runs.

@@ -248,8 +248,9 @@ void VmCommand::show_balloon(std::size_t index, Output& out) {
     const auto name = vms_.name(index);
     const auto actual = printed_size(balloon->actual);
     const auto target = printed_size(balloon->target);
-    out.print("%.*s: %.*s in its balloon, %.*s asked for\n", HV_VIEW(name), HV_VIEW(actual.view()),
-              HV_VIEW(target.view()));
+    const auto given_back = printed_size(balloon->given_back);
+    out.print("%.*s: %.*s in its balloon, %.*s asked for; %.*s given back to the host\n", HV_VIEW(name),
+              HV_VIEW(actual.view()), HV_VIEW(target.view()), HV_VIEW(given_back.view()));
     const auto print = [&](const char* what, const std::optional<std::uint64_t>& value) {
         if (value)
             print_text(out, what, printed_size(*value).view());

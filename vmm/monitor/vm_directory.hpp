@@ -41,8 +41,9 @@ public:
 
     /// A VM's balloon, in bytes.
     struct Balloon {
-        std::uint64_t target;  ///< what it should hold
-        std::uint64_t actual;  ///< what it holds by the guest's word
+        std::uint64_t target;      ///< what it should hold
+        std::uint64_t actual;      ///< what it holds by the guest's word
+        std::uint64_t given_back;  ///< what the host has of it, and of memory that the guest reported as free
         // What the guest said last of its memory; nothing: it did not.
         std::optional<std::uint64_t> total, free, available;
     };

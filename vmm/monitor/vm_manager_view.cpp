@@ -81,9 +81,9 @@ Expected<VmDirectory::Balloon> VmManagerView::look_at_balloon(std::size_t index)
     if (device == nullptr)
         return Unexpected{Error::unsupported};
     const auto told = device->statistics();
-    const Balloon balloon{device->target() * kPageSize, device->actual() * kPageSize,
-                          told[virtio::VIRTIO_BALLOON_S_MEMTOT], told[virtio::VIRTIO_BALLOON_S_MEMFREE],
-                          told[virtio::VIRTIO_BALLOON_S_AVAIL]};
+    const Balloon balloon{device->target() * kPageSize,           device->actual() * kPageSize,
+                          entry.vm->memory().absent_bytes(),      told[virtio::VIRTIO_BALLOON_S_MEMTOT],
+                          told[virtio::VIRTIO_BALLOON_S_MEMFREE], told[virtio::VIRTIO_BALLOON_S_AVAIL]};
     device->request_statistics();
     return balloon;
 }

@@ -24,54 +24,51 @@ BalloonPages::Place BalloonPages::find(std::uint32_t page_frame) {
     return {&granules_[index], Gpa{index * GuestMemory::kGranule}, page / 64, std::uint64_t{1} << page % 64};
 }
 
-bool BalloonPages::inflate(std::uint32_t page_frame) {
+BalloonPages::Result BalloonPages::inflate(std::uint32_t page_frame) {
     const Place place = find(page_frame);
     if (place.granule == nullptr)
-        return false;
+        return Result::not_ram;
     Granule& granule = *place.granule;
-    if ((granule.inside[place.word] & place.bit) != 0)
-        return true;
-    granule.inside[place.word] |= place.bit;
-    ++pages_;
+    if ((granule.inside[place.word] & place.bit) == 0) {
+        granule.inside[place.word] |= place.bit;
+        ++pages_;
+    }
     const bool whole = std::all_of(granule.inside.begin(), granule.inside.end(),
                                    [](std::uint64_t word) { return word == ~std::uint64_t{0}; });
-    if (whole && host_->release(place.start, GuestMemory::kGranule)) {
-        granule.released = true;
-        ++released_;
-    }
-    return true;
+    if (!whole || granule.offered)
+        return Result::done;
+    const auto release = host_->release(place.start);
+    if (release == BalloonMemory::Release::pending)
+        return Result::waits;
+    granule.offered = true;
+    granule.released = release == BalloonMemory::Release::done;
+    released_ += granule.released ? 1 : 0;
+    return Result::done;
 }
 
-bool BalloonPages::deflate(std::uint32_t page_frame) {
+BalloonPages::Result BalloonPages::deflate(std::uint32_t page_frame) {
     const Place place = find(page_frame);
     if (place.granule == nullptr)
-        return false;
-    std::uint64_t& word = place.granule->inside[place.word];
-    if ((word & place.bit) == 0)
-        return true;
-    word &= ~place.bit;
+        return Result::not_ram;
+    Granule& granule = *place.granule;
+    if ((granule.inside[place.word] & place.bit) == 0)
+        return Result::done;
+    if (granule.released && !host_->reclaim(place.start))
+        return Result::waits;
+    released_ -= granule.released ? 1 : 0;
+    granule.offered = granule.released = false;
+    granule.inside[place.word] &= ~place.bit;
     --pages_;
-    reclaim(*place.granule, place.start);
-    return true;
-}
-
-void BalloonPages::reclaim(Granule& granule, Gpa start) {
-    if (!granule.released)
-        return;
-    granule.released = false;
-    --released_;
-    host_->reclaim(start, GuestMemory::kGranule);
+    return Result::done;
 }
 
 void BalloonPages::clear() {
     for (std::size_t i = 0; i < granules_.size() && pages_ != 0; ++i) {
-        Granule& granule = granules_[i];
-        for (std::uint64_t& word : granule.inside) {
+        for (const std::uint64_t word : granules_[i].inside)
             pages_ -= static_cast<unsigned>(std::popcount(word));
-            word = 0;
-        }
-        reclaim(granule, Gpa{i * GuestMemory::kGranule});
+        granules_[i] = {};
     }
+    released_ = 0;
 }
 
 }  // namespace hv::virtio

@@ -13,14 +13,21 @@
 
 namespace hv::virtio {
 
-/// Where memory goes that a guest does not need. Called with locks up to rank device_tx held.
+/// Where memory goes that a guest does not need. Called with locks up to rank device_tx held, and by several
+/// CPUs at once.
 class BalloonMemory {
 public:
-    /// The guest does without these granules until reclaim(), or until it touches them; their contents are
-    /// lost. False: they stay as they are.
-    virtual bool release(Gpa gpa, std::uint64_t bytes) = 0;
-    /// The guest wants granules back that were released.
-    virtual void reclaim(Gpa gpa, std::uint64_t bytes) = 0;
+    enum class Release : std::uint8_t {
+        refused,  ///< it stays as it is
+        pending,  ///< it is going: to be asked again once that is settled, before the guest may use it
+        done,
+    };
+    /// The guest does without this granule until it touches it; its contents are lost.
+    virtual Release release(Gpa granule) = 0;
+    /// The guest is about to use a granule that was released. False: there is no memory for it at the moment.
+    virtual bool reclaim(Gpa granule) = 0;
+    /// What is pending shall stay where it is, if it is not on its way yet: the guest knows of nothing.
+    virtual void cancel() = 0;
 
 protected:
     ~BalloonMemory() = default;
@@ -31,11 +38,16 @@ public:
     /// Both outlive this. Error::no_memory.
     static Expected<BalloonPages> create(const GuestMemory& memory, BalloonMemory& host);
 
-    /// A page enters the balloon. False: it is not RAM.
-    bool inflate(std::uint32_t page_frame);
-    /// A page leaves it. False: it is not RAM.
-    bool deflate(std::uint32_t page_frame);
-    /// All pages leave it.
+    enum class Result : std::uint8_t {
+        done,
+        not_ram,
+        waits,  ///< for the host: to be tried again before the driver gets an answer
+    };
+    /// A page enters the balloon.
+    Result inflate(std::uint32_t page_frame);
+    /// A page leaves it.
+    Result deflate(std::uint32_t page_frame);
+    /// All pages leave it; what was released comes back as it is touched.
     void clear();
 
     [[nodiscard]] std::uint64_t pages() const { return pages_; }
@@ -45,6 +57,7 @@ private:
     static constexpr unsigned kWords = GuestMemory::kGranule / kPageSize / 64;
     struct Granule {
         std::array<std::uint64_t, kWords> inside{};  ///< a bit for each page
+        bool offered{false};  ///< all are, and the host has said what it does with them
         bool released{false};
     };
     struct Place {
@@ -56,8 +69,6 @@ private:
 
     BalloonPages(const GuestMemory& memory, BalloonMemory& host) : memory_{&memory}, host_{&host} {}
     [[nodiscard]] Place find(std::uint32_t page_frame);
-    void reclaim(Granule& granule, Gpa start);
-
     const GuestMemory* memory_;
     BalloonMemory* host_;
     Vec<Granule> granules_;  ///< of guest-physical space, from 0 on

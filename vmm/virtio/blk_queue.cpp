@@ -41,7 +41,7 @@ void count(std::atomic<std::uint64_t>& counter, std::uint64_t amount = 1) {
 }  // namespace
 
 BlkQueue::BlkQueue(VirtioBlk& device, unsigned index, const GuestMemory& memory, Clock& clock)
-    : device_{device}, index_{index}, clock_{clock}, ring_{memory} {
+    : device_{device}, memory_{memory}, index_{index}, clock_{clock}, ring_{memory} {
     for (Slot& slot : slots_) {
         slot.queue = this;
         slot.request.complete = on_complete;
@@ -265,6 +265,7 @@ BlkQueue::Slot* BlkQueue::take_slot(std::span<const Piece> pieces) {
     in_flight_.fetch_add(1, std::memory_order_relaxed);
 
     Slot& slot = slots_[static_cast<unsigned>(std::countr_zero(lowest))];
+    slot.use = memory_.begin_use();
     slot.blocks = run;
     const std::size_t first = run == 0 ? 0 : static_cast<std::size_t>(std::countr_zero(run)) * kBlockSegments;
     std::transform(pieces.begin(), pieces.end(), segments_.begin() + first, [](const Piece& piece) {
@@ -300,6 +301,7 @@ void BlkQueue::complete(Slot& slot, std::uint8_t status) {
                 interrupt_due_ = true;
         }
     }
+    memory_.end_use(slot.use);
     free_blocks_.fetch_or(slot.blocks);
     free_slots_.fetch_or(std::uint64_t{1} << (&slot - slots_.data()));
     if (!batching_)

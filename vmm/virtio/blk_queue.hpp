@@ -50,6 +50,7 @@ private:
         BlockRequest request{};
         BlkQueue* queue{};
         std::byte* status{};      ///< where the guest wants it
+        unsigned use{};           ///< of guest memory, see GuestMemory::begin_use()
         std::uint32_t written{};  ///< bytes in the used ring if it succeeds
         std::uint16_t head{};
         std::uint64_t blocks{};  ///< of segments_
@@ -82,6 +83,7 @@ private:
     void fire() override { process(); }
 
     VirtioBlk& device_;
+    const GuestMemory& memory_;
     const unsigned index_;
     Clock& clock_;
     Virtqueue ring_;

@@ -73,6 +73,7 @@ void VirtioBalloon::stop() {
     statistics_.with([](BalloonStatistics& statistics) { statistics.stop(); });
     // Whoever drives the device next knows of no page in the balloon.
     pages_.with([](BalloonPages& pages) { pages.clear(); });
+    host_.cancel();
     actual_.store(0, std::memory_order_relaxed);
 }
 
@@ -85,6 +86,11 @@ void VirtioBalloon::queue_notified(unsigned queue) {
         reporting_.process();
     else if (queue == statistics_queue_)
         conclude(statistics_.with([](BalloonStatistics& statistics) { return statistics.take(); }));
+}
+
+void VirtioBalloon::resume() {
+    inflate_.worker.process();
+    reporting_.process();
 }
 
 void VirtioBalloon::set_target(std::uint32_t pages) {
@@ -134,12 +140,16 @@ QueueClient::Step VirtioBalloon::move_pages(PageQueue& queue, Virtqueue& ring, E
     for (std::uint32_t page_frame = 0;
          take_front(chain.readable, std::as_writable_bytes(std::span{&page_frame, 1})) ==
          sizeof page_frame;) {
-        move_page(queue, page_frame);
+        if (!move_page(queue, page_frame)) {
+            ring.unpop(1);
+            // Who fills the balloon is called again by resume().
+            effort.retry_at = &queue == &deflate_ ? clock_.now() + clock_.from_nanoseconds(kRetryNs) : 0;
+            return Step::waits;
+        }
         queue.done += sizeof page_frame;
         if (++effort.spent >= kTurnPages && !chain.readable.empty()) {
             ring.unpop(1);
-            effort.retry_at = clock_.now();
-            return Step::waits;
+            return Step::unfinished;
         }
     }
     queue.done = 0;
@@ -147,16 +157,17 @@ QueueClient::Step VirtioBalloon::move_pages(PageQueue& queue, Virtqueue& ring, E
     return Step::handled;
 }
 
-void VirtioBalloon::move_page(const PageQueue& queue, std::uint32_t page_frame) {
+bool VirtioBalloon::move_page(const PageQueue& queue, std::uint32_t page_frame) {
     // Pages are collected until they make up a granule. A driver that need not tell may by then use some of
     // them again [virtio1.2 5.5.6.1 Driver Requirements: Device Operation]: nothing of its is taken.
     if (!collects_)
-        return;
-    const bool done = pages_.with([&](BalloonPages& pages) {
+        return true;
+    const auto result = pages_.with([&](BalloonPages& pages) {
         return &queue == &inflate_ ? pages.inflate(page_frame) : pages.deflate(page_frame);
     });
-    if (!done)
+    if (result == BalloonPages::Result::not_ram)
         counters_.wrong_pages.fetch_add(1, std::memory_order_relaxed);
+    return result != BalloonPages::Result::waits;
 }
 
 QueueClient::Step VirtioBalloon::take_report(Virtqueue& ring, Effort& effort) {
@@ -173,14 +184,16 @@ QueueClient::Step VirtioBalloon::take_report(Virtqueue& ring, Effort& effort) {
         for (std::uint64_t offset = first; offset < range.size;) {
             if (effort.spent >= kTurnBytes) {
                 ring.unpop(1);
-                effort.retry_at = clock_.now();
-                return Step::waits;
+                return Step::unfinished;
             }
             // Cut where granules meet.
             const Gpa at = range.gpa + offset;
             const std::uint64_t end = align_down(at.raw, GuestMemory::kGranule) + kTurnBytes;
             const std::uint64_t size = std::min(range.size - offset, end - at.raw);
-            release({at, size});
+            if (!release({at, size})) {
+                ring.unpop(1);
+                return Step::waits;  // for resume()
+            }
             offset += size;
             reported_ += size;
             effort.spent += size;
@@ -191,11 +204,19 @@ QueueClient::Step VirtioBalloon::take_report(Virtqueue& ring, Effort& effort) {
     return Step::handled;
 }
 
-void VirtioBalloon::release(const GuestRange& range) {
+bool VirtioBalloon::release(const GuestRange& range) {
     const std::uint64_t start = align_up(range.gpa.raw, GuestMemory::kGranule);
     const std::uint64_t end = align_down(range.gpa.raw + range.size, GuestMemory::kGranule);
-    if (start < end && host_.release(Gpa{start}, end - start))
-        counters_.reported_bytes.fetch_add(end - start, std::memory_order_relaxed);
+    std::uint64_t released = 0;
+    bool pending = false;
+    for (std::uint64_t granule = start; granule < end; granule += GuestMemory::kGranule) {
+        const auto release = host_.release(Gpa{granule});
+        pending = pending || release == BalloonMemory::Release::pending;
+        released += release == BalloonMemory::Release::done ? GuestMemory::kGranule : 0;
+    }
+    if (!pending)
+        counters_.reported_bytes.fetch_add(released, std::memory_order_relaxed);
+    return !pending;
 }
 
 }  // namespace hv::virtio

@@ -28,6 +28,8 @@ public:
     // Of one turn, after which a timer goes on:
     static constexpr std::uint64_t kTurnPages = 4096;
     static constexpr std::uint64_t kTurnBytes = 64 * kMiB;
+    /// After that long the host is asked again for memory that it did not have.
+    static constexpr std::uint64_t kRetryNs = 10'000'000;
 
     /// All outlive the device. Error::no_memory.
     static Expected<std::unique_ptr<VirtioBalloon>> create(BalloonMemory& host, const GuestMemory& memory,
@@ -46,6 +48,8 @@ public:
     void stop() override;
     void queue_notified(unsigned queue) override;
 
+    /// What was pending with the host is settled. Any CPU, no lock held.
+    void resume();
     /// How many pages of 4 KiB the balloon should hold. Any CPU, no lock held.
     void set_target(std::uint32_t pages);
     [[nodiscard]] std::uint32_t target() const { return target_.load(std::memory_order_relaxed); }
@@ -77,10 +81,11 @@ private:
     VirtioBalloon(BalloonMemory& host, BalloonPages pages, const GuestMemory& memory, Clock& clock);
     Step next(unsigned queue, Virtqueue& ring, Effort& effort) override;
     Step move_pages(PageQueue& queue, Virtqueue& ring, Effort& effort);
-    void move_page(const PageQueue& queue, std::uint32_t page_frame);
+    /// False: it has to wait.
+    bool move_page(const PageQueue& queue, std::uint32_t page_frame);
     Step take_report(Virtqueue& ring, Effort& effort);
-    /// Releases the whole granules of a range.
-    void release(const GuestRange& range);
+    /// Releases the whole granules of a range. False: that is pending.
+    bool release(const GuestRange& range);
     /// Tells the transport what a look at the statistics' queue came to.
     void conclude(BalloonStatistics::Outcome outcome);
 

@@ -60,7 +60,7 @@ private:
     };
 
     VirtioConsole(CharSink& sink, const GuestMemory& memory, Clock& clock)
-        : sink_{sink}, clock_{clock}, output_{*this, kTurnBytes, memory, clock}, input_{memory} {}
+        : sink_{sink}, output_{*this, kTurnBytes, memory, clock}, input_{memory} {}
     Step next(unsigned queue, Virtqueue& ring, Effort& effort) override;
     /// Puts what waits into the driver's buffers.
     static Outcome deliver(Input& input);
@@ -68,7 +68,6 @@ private:
     void conclude(Outcome outcome);
 
     CharSink& sink_;
-    Clock& clock_;
     // Whoever has the turn of output_:
     std::uint64_t printed_{0};  ///< bytes of the chain at hand
     std::array<Piece, Virtqueue::kMaxPieces> pieces_{};

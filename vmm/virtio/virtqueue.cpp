@@ -132,13 +132,21 @@ private:
 Expected<Virtqueue::Area> Virtqueue::map(Gpa gpa, std::uint64_t size, std::uint64_t alignment) const {
     if (!gpa.aligned(alignment))
         return Unexpected{Error::invalid_argument};
-    if (!memory_.contains(gpa, size))
+    if (!memory_.contains(gpa, size) || !memory_.pin(gpa, size))
         return Unexpected{Error::out_of_range};
-    return Area{gpa, memory_.at(gpa, size)};
+    return Area{gpa, memory_.at(gpa, size), size};
+}
+
+void Virtqueue::unmap() {
+    for (Area* area : {&descriptors_, &driver_, &device_}) {
+        memory_.unpin(area->gpa, area->size);
+        *area = {};
+    }
 }
 
 Expected<void> Virtqueue::start(const QueueLayout& layout, std::uint64_t features) {
     set_broken();
+    unmap();
     if (!std::has_single_bit(layout.size) || layout.size > kMaxSize)
         return Unexpected{Error::invalid_argument};
     // Alignments: [virtio1.2 2.7 Split Virtqueues].

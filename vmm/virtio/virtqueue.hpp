@@ -60,6 +60,7 @@ public:
     static constexpr std::size_t kMaxPieces = 2 * kMaxSize;
 
     explicit Virtqueue(const GuestMemory& memory) : memory_{memory} {}
+    ~Virtqueue() { unmap(); }
     Virtqueue(const Virtqueue&) = delete;
     Virtqueue& operator=(const Virtqueue&) = delete;
 
@@ -116,6 +117,7 @@ private:
     struct Area {
         Gpa gpa{};
         std::byte* base{};  ///< nullptr: in several pieces
+        std::uint64_t size{0};
     };
     class ChainBuilder;
     class RangeBuilder;
@@ -124,6 +126,7 @@ private:
         return area.base != nullptr ? area.base + offset : memory_.at(area.gpa + offset, size);
     }
     Expected<Area> map(Gpa gpa, std::uint64_t size, std::uint64_t alignment) const;
+    void unmap();
     template <class T>
     [[nodiscard]] std::atomic_ref<T> word(const Area& area, std::uint32_t offset) const {
         return std::atomic_ref<T>{*reinterpret_cast<T*>(at(area, offset, sizeof(T)))};

@@ -23,8 +23,7 @@ inline CodeMode code_mode(const CpuState& state) {
     return cs.big() ? CodeMode::bits32 : CodeMode::bits16;
 }
 
-/// One per vCPU, used on its own CPU. Guest RAM stays where it is as long as the vCPU lives: cached host
-/// addresses never dangle.
+/// One per vCPU, used on its own CPU. It caches host addresses of guest RAM, until it is told to forget them.
 class InstructionFetcher {
 public:
     InstructionFetcher(const GuestCpu& cpu, VcpuBackend& backend, const GuestMemory& memory)
@@ -74,6 +73,12 @@ public:
         const Decoded& entry = decoded_[slot_of(rip)];
         const bool holds = entry.is_at(rip) && backend_.runs_in(entry.context) && entry.is_in_place();
         return holds ? &entry.instruction : nullptr;
+    }
+
+    /// Before guest RAM that was present goes away.
+    void forget() {
+        pages_ = {};
+        decoded_ = {};
     }
 
 private:

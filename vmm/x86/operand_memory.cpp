@@ -99,6 +99,9 @@ Outcome OperandMemory::translate(std::uint64_t linear, unsigned size, Access acc
     case Translation::Status::not_memory: return Outcome::unsupported;
     }
     piece = {memory_.at(result.gpa, size), result.gpa, size};
+    // RAM that is absent, and cannot be had at the moment, is no device.
+    if (piece.host == nullptr && memory_.is_ram(result.gpa)) [[unlikely]]
+        return Outcome::retry;
     return Outcome::ok;
 }
 

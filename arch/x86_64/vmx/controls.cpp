@@ -128,7 +128,8 @@ Expected<Controls> negotiate(const CapabilityMsrs& caps, ApicUse apic) {
     controls.pin = need.choose(caps.pin, kPin, pin::PREEMPTION_TIMER);
     controls.primary = need.choose(caps.primary, kPrimary, 0, kPrimaryAtTimes);
     controls.secondary = need.choose(caps.secondary, kSecondary, kSecondaryWanted);
-    controls.exit = need.choose(caps.exit, kExit);
+    controls.exit =
+        need.choose(caps.exit, kExit, controls.has_preemption_timer() ? vm_exit::SAVE_PREEMPTION_TIMER : 0);
     controls.entry = need.choose(caps.entry, kEntry, 0, kEntryAtTimes);
 
     need.require(VmxBasic::MemoryType::get(caps.basic) == EPT_MEMORY_TYPE_WB, "a write-back VMCS");

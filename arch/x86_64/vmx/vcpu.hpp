@@ -23,10 +23,10 @@
 
 namespace hv::vmx {
 
-/// The longest that a guest runs without an exit, in parts of a second. It bounds the time for which a vCPU
-/// can hold a CPU even where an interrupt's exit is missed: some processors deliver none while the guest's IF
-/// is clear. VM entry loads the timer from the VMCS each time, since VM exits do not save it: it is written
-/// once [sdm3 26.5.1 VMX-Preemption Timer].
+/// The longest that a guest runs before interrupts are let in, in parts of a second. It bounds the time for
+/// which a vCPU can hold a CPU even where an interrupt's exit is missed: some processors deliver none while
+/// the guest's IF is clear. VM exits save the timer if they can, so that a guest that exits often uses it up
+/// as well; it is written anew when it has expired [sdm3 26.5.1 VMX-Preemption Timer].
 inline constexpr std::uint64_t kEntriesPerSecond = 1000;
 
 template <VmxMachine Machine>
@@ -91,7 +91,8 @@ private:
         std::uint64_t set = 0;
         for (const ExitReason reason :
              {ExitReason::EXCEPTION_OR_NMI, ExitReason::EPT_VIOLATION, ExitReason::APIC_ACCESS,
-              ExitReason::INTERRUPT_WINDOW, ExitReason::NMI_WINDOW, ExitReason::ENTRY_FAILURE_MACHINE_CHECK})
+              ExitReason::INTERRUPT_WINDOW, ExitReason::NMI_WINDOW, ExitReason::ENTRY_FAILURE_MACHINE_CHECK,
+              ExitReason::PREEMPTION_TIMER})
             set |= bit(static_cast<unsigned>(reason));
         return set;
     }();
@@ -153,6 +154,7 @@ private:
     void flush_translations();
     void entry_failed(EntryResult result);
     void settle();
+    [[nodiscard]] std::uint32_t preemption_ticks() const;
     [[nodiscard]] bool interrupt_shadow() const;
     void clear_interrupt_shadow();
     void settle_debug_exception(bool by_instruction);

@@ -105,6 +105,7 @@ void BasicVcpu<Machine>::settle() {
         break;
     case ExitReason::INTERRUPT_WINDOW: set_primary_control(primary::INTERRUPT_WINDOW_EXITING, false); break;
     case ExitReason::NMI_WINDOW: set_primary_control(primary::NMI_WINDOW_EXITING, false); break;
+    case ExitReason::PREEMPTION_TIMER: machine_.write(VMX_PREEMPTION_TIMER_VALUE, preemption_ticks()); break;
     case ExitReason::ENTRY_FAILURE_MACHINE_CHECK: machine_.deliver_machine_check(); break;
     default: break;
     }

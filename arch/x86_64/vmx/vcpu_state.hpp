@@ -68,6 +68,14 @@ void BasicVcpu<Machine>::write_reset_state() {
     written_.rflags = RFLAGS_FIXED;
 }
 
+/// kEntriesPerSecond in the unit of the preemption timer.
+template <VmxMachine Machine>
+std::uint32_t BasicVcpu<Machine>::preemption_ticks() const {
+    const std::uint64_t ticks = (machine::tsc_hz() / kEntriesPerSecond) >>
+                                VmxMisc::PreemptionTimerRate::get(shared_.controls.caps.misc);
+    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(ticks, 1, 0xffff'ffff));
+}
+
 template <VmxMachine Machine>
 void BasicVcpu<Machine>::enter_cpu() {
     HV_ASSERT(!on_cpu_);
@@ -78,12 +86,9 @@ void BasicVcpu<Machine>::enter_cpu() {
     machine_.vmptrld(vmcs_.hpa()).value();      // likewise
     on_cpu_ = true;
     if (!initialised_) {
-        const std::uint64_t ticks = (machine::tsc_hz() / kEntriesPerSecond) >>
-                                    VmxMisc::PreemptionTimerRate::get(shared_.controls.caps.misc);
         write_controls(machine_, shared_.controls,
                        {shared_.msr_bitmap.hpa(), shared_.io_bitmaps.hpa(), space_.root(), vpid_,
-                        static_cast<std::uint32_t>(std::clamp<std::uint64_t>(ticks, 1, 0xffff'ffff)),
-                        virtual_apic_.hpa(), shared_.apic_access_page.hpa()});
+                        preemption_ticks(), virtual_apic_.hpa(), shared_.apic_access_page.hpa()});
         apic_.changed = shared_.controls.delivers_interrupts();
         primary_controls_ = shared_.controls.primary;
         write_reset_state();

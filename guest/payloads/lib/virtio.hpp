@@ -15,6 +15,7 @@ inline constexpr std::uint16_t kNet = 0x1041;
 inline constexpr std::uint16_t kConsole = 0x1043;
 inline constexpr std::uint16_t kEntropy = 0x1044;
 inline constexpr std::uint16_t kSocket = 0x1053;
+inline constexpr std::uint16_t kBalloon = 0x1045;
 
 /// Bits of device_status. [virtio1.2 2.1 Device Status Field]
 inline constexpr std::uint8_t kAcknowledge = 1, kDriver = 2, kDriverOk = 4, kFeaturesOk = 8, kNeedsReset = 64,

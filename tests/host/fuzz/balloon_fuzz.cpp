@@ -15,18 +15,22 @@ constexpr Gpa kBuffer{0x10'0000};
 
 class Host final : public virtio::BalloonMemory {
 public:
-    bool release(Gpa gpa, std::uint64_t bytes) override {
-        if (gpa.raw % GuestMemory::kGranule != 0 || bytes % GuestMemory::kGranule != 0 || bytes == 0 ||
-            gpa.raw + bytes > fake::Board::kRam)
+    Release release(Gpa granule) override {
+        if (granule.raw % GuestMemory::kGranule != 0 || granule.raw >= fake::Board::kRam)
             std::abort();
-        released.insert(gpa.raw);
-        return true;
+        if (++calls % 3 == 0)
+            return Release::pending;
+        released.insert(granule.raw);
+        return Release::done;
     }
-    void reclaim(Gpa gpa, std::uint64_t) override {
-        if (released.count(gpa.raw) == 0)
+    bool reclaim(Gpa granule) override {
+        if (released.count(granule.raw) == 0)
             std::abort();
+        return ++calls % 5 != 0;
     }
+    void cancel() override {}
     std::set<std::uint64_t> released;
+    unsigned calls{0};
 };
 
 }  // namespace
@@ -64,6 +68,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             ring.add({{kBuffer, bytes, false}});
         driver.kick(queue);
         board.clock.run();
+        (*device)->resume();
         (*device)->request_statistics();
         data += length;
         size -= length;

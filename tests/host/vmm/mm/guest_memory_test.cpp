@@ -80,6 +80,84 @@ TEST_CASE("accesses cross granules, and nothing is reached outside", "[mm]") {
     CHECK(memory.load<std::uint16_t>(Gpa{kPage2M - 1}).value() == 0x0909);
 }
 
+TEST_CASE("a granule of releasable memory goes, and comes again when it is touched", "[mm]") {
+    FakeFrames frames;
+    {
+        GuestMemory memory = GuestMemory::create(frames, 8 * kMiB, GuestMemory::Kind::releasable).value();
+        const Gpa granule{kPage2M};
+        memory.store(granule + 8, std::uint64_t{77}).value();
+        std::byte* const where = memory.detach(granule);
+        REQUIRE(where != nullptr);
+        CHECK(memory.presence(granule) == GuestMemory::Presence::leaving);
+        CHECK(memory.at(granule, 1) == nullptr);
+        CHECK(memory.load<std::uint64_t>(granule + 8).error() == Error::no_memory);
+        CHECK(memory.detach(granule) == nullptr);
+        CHECK(memory.is_ram(granule));
+        SECTION("goes") {
+            memory.release(granule, where);
+            CHECK(memory.presence(granule) == GuestMemory::Presence::absent);
+            CHECK(memory.absent_bytes() == kPage2M);
+            CHECK(frames.live.size() == 3);
+            CHECK(memory.detach(granule) == nullptr);
+            unsigned runs = 0;
+            memory
+                .for_each_run([&](Gpa gpa, Hpa, std::uint64_t) -> Expected<void> {
+                    runs += gpa == granule ? 100 : 1;
+                    return {};
+                })
+                .value();
+            CHECK(runs == 3);
+            frames.left = 0;
+            CHECK(memory.at(granule, 1) == nullptr);
+            CHECK_FALSE(memory.pin(granule, 1));
+            frames.left = kPage2M;
+            CHECK(memory.load<std::uint64_t>(granule + 8).value() == 0);
+            CHECK(memory.absent_bytes() == 0);
+            CHECK(frames.live.size() == 4);
+            CHECK_FALSE(memory.pinned(granule));
+        }
+        SECTION("stays") {
+            memory.attach(granule, where);
+            CHECK(memory.load<std::uint64_t>(granule + 8).value() == 77);
+        }
+        SECTION("goes with the rest") {
+            memory.release(granule, where);
+        }
+    }
+    CHECK(frames.live.empty());
+    CHECK(frames.zeroed);
+}
+
+TEST_CASE("what is pinned stays, and uses are waited for by epochs", "[mm]") {
+    FakeFrames frames;
+    GuestMemory memory = GuestMemory::create(frames, 8 * kMiB, GuestMemory::Kind::releasable).value();
+    REQUIRE(memory.pin(Gpa{kPage2M - 16}, 32));
+    CHECK(memory.pinned(Gpa{0}));
+    CHECK(memory.pinned(Gpa{kPage2M}));
+    CHECK(memory.detach(Gpa{0}) == nullptr);
+    REQUIRE(memory.pin(Gpa{0}, 1));
+    memory.unpin(Gpa{kPage2M - 16}, 32);
+    CHECK(memory.detach(Gpa{0}) == nullptr);
+    std::byte* const where = memory.detach(Gpa{kPage2M});
+    REQUIRE(where != nullptr);
+    CHECK_FALSE(memory.pin(Gpa{kPage2M - 16}, 32));
+    memory.unpin(Gpa{0}, 1);
+    CHECK_FALSE(memory.pinned(Gpa{0}));
+    memory.attach(Gpa{kPage2M}, where);
+
+    const unsigned first = memory.begin_use();
+    memory.next_epoch();
+    CHECK_FALSE(memory.drained());
+    const unsigned second = memory.begin_use();
+    CHECK_FALSE(memory.drained());
+    memory.end_use(first);
+    CHECK(memory.drained());
+    memory.next_epoch();
+    CHECK_FALSE(memory.drained());
+    memory.end_use(second);
+    CHECK(memory.drained());
+}
+
 TEST_CASE("too little memory gives everything back", "[mm]") {
     FakeFrames frames;
     frames.left = 6 * kMiB;

@@ -228,12 +228,15 @@ TEST_CASE("vm balloon sets and shows what a guest does without", "[monitor]") {
     CHECK(run(vm, "balloon web 64M").text == "web has been asked\n");
     CHECK(vms.balloon.target == 64 * kMiB);
     vms.balloon.actual = 48 * kMiB;
-    CHECK(run(vm, "balloon web").text == "web: 48 MiB in its balloon, 64 MiB asked for\n");
+    vms.balloon.given_back = 46 * kMiB;
+    CHECK(run(vm, "balloon web").text ==
+          "web: 48 MiB in its balloon, 64 MiB asked for; 46 MiB given back to the host\n");
     vms.balloon.total = 240 * kMiB;
     vms.balloon.available = 0;
-    CHECK(run(vm, "balloon web").text == "web: 48 MiB in its balloon, 64 MiB asked for\n"
-                                         "  total      240 MiB\n"
-                                         "  available  0 B\n");
+    CHECK(run(vm, "balloon web").text ==
+          "web: 48 MiB in its balloon, 64 MiB asked for; 46 MiB given back to the host\n"
+          "  total      240 MiB\n"
+          "  available  0 B\n");
     CHECK(run(vm, "balloon web 0").text == "web has been asked\n");
     CHECK(vms.balloon.target == 0);
     CHECK(run(vm, "balloon web 257M").text == "web has 256 MiB of memory\n");

@@ -44,8 +44,9 @@ public:
 
 class NoTaker final : public BalloonMemory {
 public:
-    bool release(Gpa, std::uint64_t) override { return false; }
-    void reclaim(Gpa, std::uint64_t) override {}
+    Release release(Gpa) override { return Release::refused; }
+    bool reclaim(Gpa) override { return false; }
+    void cancel() override {}
 };
 
 class NoText final : public CharSink {

@@ -19,19 +19,25 @@ constexpr unsigned kPages = GuestMemory::kGranule / kPageSize;
 /// Keeps book of granules that are out.
 class Host final : public BalloonMemory {
 public:
-    bool release(Gpa gpa, std::uint64_t bytes) override {
-        for (std::uint64_t offset = 0; willing && offset < bytes; offset += GuestMemory::kGranule)
-            released.insert(gpa.raw + offset);
+    Release release(Gpa granule) override {
+        CHECK(granule.raw % GuestMemory::kGranule == 0);
         ++calls;
-        return willing;
+        if (answer == Release::done)
+            released.insert(granule.raw);
+        return answer;
     }
-    void reclaim(Gpa gpa, std::uint64_t bytes) override {
-        for (std::uint64_t offset = 0; offset < bytes; offset += GuestMemory::kGranule)
-            CHECK(released.erase(gpa.raw + offset) == 1);
+    bool reclaim(Gpa granule) override {
+        if (poor)
+            return false;
+        CHECK(released.erase(granule.raw) == 1);
+        return true;
     }
+    void cancel() override { ++cancelled; }
     std::set<std::uint64_t> released;
     unsigned calls{0};
-    bool willing{true};
+    unsigned cancelled{0};
+    Release answer{Release::done};
+    bool poor{false};
 };
 
 struct Guest {
@@ -127,17 +133,71 @@ TEST_CASE("a granule is released once all its pages are in the balloon", "[virti
     SECTION("and after a reset of the device") {
         guest.put(0, granule(3, 5));
         guest.driver->set_status(0);
-        CHECK(guest.host.released.empty());
+        CHECK(guest.host.cancelled != 0);
         CHECK(guest.device->released_bytes() == 0);
         guest.driver->start(kFull);
+        const unsigned calls = guest.host.calls;
         guest.put(0, {3 * kPages + kPages - 1});
-        CHECK(guest.host.released.empty());
+        CHECK(guest.host.calls == calls);
+        guest.put(0, granule(2));
+        CHECK(guest.host.calls == calls + 1);
     }
+}
+
+TEST_CASE("the driver gets an answer once a granule is gone", "[virtio]") {
+    Guest guest;
+    guest.host.answer = BalloonMemory::Release::pending;
+    SECTION("that its balloon took") {
+        auto frames = granule(2);
+        const std::uint32_t next = 3 * kPages;
+        frames.push_back(next);
+        guest.put(0, frames);
+        CHECK(guest.take(0) == 0);
+        guest.device->resume();
+        CHECK(guest.take(0) == 0);
+        CHECK(guest.device->released_bytes() == 0);
+        guest.host.answer = BalloonMemory::Release::done;
+        guest.device->resume();
+        CHECK(guest.take(0) == 1);
+        CHECK(guest.host.released == std::set<std::uint64_t>{2 * GuestMemory::kGranule});
+        CHECK(guest.device->released_bytes() == GuestMemory::kGranule);
+        auto rest = granule(3);
+        rest.erase(rest.begin());
+        guest.put(0, rest);  // with the one that came behind the pending one
+        CHECK(guest.host.released.size() == 2);
+    }
+    SECTION("that it reported") {
+        const auto size = static_cast<std::uint32_t>(GuestMemory::kGranule);
+        guest.report(4, {{Gpa{0}, 2 * size, true}});
+        CHECK(guest.host.calls == 2);
+        CHECK(guest.take(4) == 0);
+        CHECK(guest.device->counters().reported_bytes == 0);
+        guest.host.answer = BalloonMemory::Release::done;
+        guest.device->resume();
+        CHECK(guest.take(4) == 1);
+        CHECK(guest.device->counters().reported_bytes == 2 * size);
+    }
+    CHECK_FALSE(guest.needs_reset());
+}
+
+TEST_CASE("a page leaves the balloon once there is memory for it", "[virtio]") {
+    Guest guest;
+    guest.put(0, granule(2));
+    guest.host.poor = true;
+    guest.put(1, {2 * kPages, 2 * kPages + 1});
+    CHECK(guest.take(1) == 0);
+    guest.board.clock.advance(VirtioBalloon::kRetryNs);
+    CHECK(guest.take(1) == 0);
+    guest.host.poor = false;
+    guest.board.clock.advance(VirtioBalloon::kRetryNs);
+    CHECK(guest.take(1) == 1);
+    CHECK(guest.host.released.empty());
+    CHECK(guest.device->released_bytes() == 0);
 }
 
 TEST_CASE("a granule that the host does not take is not given back either", "[virtio]") {
     Guest guest;
-    guest.host.willing = false;
+    guest.host.answer = BalloonMemory::Release::refused;
     guest.put(0, granule(1));
     CHECK(guest.host.calls == 1);
     guest.put(1, granule(1));
@@ -201,7 +261,7 @@ TEST_CASE("whole granules of reported memory are released, however the driver co
         CHECK(guest.take(queue) == 1);
         CHECK(guest.device->counters().reported_bytes == 2 * size);
         guest.report(queue, {{Gpa{size + 4096}, size, true}});
-        CHECK(guest.host.calls == 2);
+        CHECK(guest.host.calls == 2);  // no whole one
         CHECK_FALSE(guest.needs_reset());
     }
 }
@@ -211,11 +271,11 @@ TEST_CASE("a long report is worked off in turns, and one beyond RAM breaks the q
     const auto size = static_cast<std::uint32_t>(fake::Board::kRam);
     std::vector<fake::DriverBuffer> ranges(20, {Gpa{0}, size, true});
     guest.report(4, ranges);
-    CHECK(guest.host.calls == VirtioBalloon::kTurnBytes / size);
+    CHECK(guest.host.calls == VirtioBalloon::kTurnBytes / GuestMemory::kGranule);
     CHECK(guest.take(4) == 0);
     while (guest.board.clock.run() != 0) {
     }
-    CHECK(guest.host.calls == 20);
+    CHECK(guest.host.calls == 20 * size / GuestMemory::kGranule);
     CHECK(guest.take(4) == 1);
     CHECK_FALSE(guest.needs_reset());
     guest.report(4, {{Gpa{0x1000}, size, true}});

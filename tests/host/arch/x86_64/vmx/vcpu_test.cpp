@@ -74,6 +74,14 @@ TEST_CASE("a new vCPU is in the state after RESET", "[vmx]") {
     CHECK(bench.vmcs().read(VIRTUAL_PROCESSOR_ID) != 0);
     // 1 ms of the fake machine's 1 GHz, rate shift 0
     CHECK(bench.vmcs().read(VMX_PREEMPTION_TIMER_VALUE) == 1'000'000);
+    // An exit saves what is left of it; once it has expired, there is another one.
+    bench.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, 777U);
+    bench.run(ExitReason::CPUID);
+    CHECK(bench.vmcs().read(VMX_PREEMPTION_TIMER_VALUE) == 777);
+    bench.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, 0U);
+    bench.run(ExitReason::PREEMPTION_TIMER);
+    CHECK(bench.vcpu->exit.reason == VmExit::Reason::host_interrupt);
+    CHECK(bench.vmcs().read(VMX_PREEMPTION_TIMER_VALUE) == 1'000'000);
     bench.vcpu->leave_cpu();
 }
 
