@@ -4,6 +4,7 @@
 #include "vmm/base/machine.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 namespace hv {
@@ -77,8 +78,11 @@ bool SpareMemory::service() {
         clock_.arm(*this, clock_.now() + pause);
         return false;
     }
-    finish();
-    const std::uint64_t next = std::max(stint.next(), clock_.now() + pause);
+    if (finish_some()) {
+        clock_.arm(*this, stint.next());
+        return false;
+    }
+    const std::uint64_t next = clock_.now() + pause;
     not_before_.store(next, std::memory_order_relaxed);
     if (wanted_)
         clock_.arm(*this, next);
@@ -100,12 +104,25 @@ void SpareMemory::begin() {
     });
 }
 
-void SpareMemory::finish() {
-    for (const Leaving& each : std::span{leaving_}.first(leaving_count_))
-        memory_.release(each.granule, each.where);
-    if (leaving_count_ != 0)
+bool SpareMemory::finish_some() {
+    if (leaving_count_ == 0)
+        return false;
+    const Leaving& last = leaving_[leaving_count_ - 1];
+    if (zeroed_ < GuestMemory::kGranule) {
+        std::memset(last.where + zeroed_, 0, kZeroedAtATime);
+        zeroed_ += kZeroedAtATime;
+        return true;
+    }
+    memory_.release(last.granule, last.where);
+    zeroed_ = 0;
+    if (--leaving_count_ == 0)
         space_.reclaim(space_.generation());
-    leaving_count_ = 0;
+    return leaving_count_ != 0;
+}
+
+void SpareMemory::finish() {
+    while (finish_some()) {
+    }
 }
 
 }  // namespace hv

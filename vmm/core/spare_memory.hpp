@@ -24,9 +24,11 @@ namespace hv {
 class SpareMemory final : public virtio::BalloonMemory, private Timer {
 public:
     /// Granules that go at a time.
-    static constexpr std::size_t kBatch = 16;
-    /// At least as long the boot CPU has time for others between two steps.
+    static constexpr std::size_t kBatch = 8;
+    /// At least as long a batch waits for the one before.
     static constexpr std::uint64_t kPauseNs = 1'000'000;
+    /// Zeroed in one step: the boot CPU also looks after the console.
+    static constexpr std::uint64_t kZeroedAtATime = 32 * kKiB;
 
     /// The VM.
     class Owner {
@@ -77,6 +79,8 @@ private:
     void call_soon();
     /// Detaches and unmaps what is wanted.
     void begin();
+    /// Zeroes some of what is leaving, or gives it back. False: nothing is left.
+    bool finish_some();
 
     GuestMemory& memory_;
     GuestAddressSpace& space_;
@@ -95,6 +99,7 @@ private:
     // The boot CPU's:
     std::array<Leaving, kBatch> leaving_{};
     std::size_t leaving_count_{0};
+    std::uint64_t zeroed_{0};  ///< bytes of the last one of these
 };
 
 }  // namespace hv

@@ -175,7 +175,6 @@ void GuestMemory::attach(Gpa gpa, std::byte* where) {
 }
 
 void GuestMemory::release(Gpa gpa, std::byte* where) {
-    std::memset(where, 0, kGranule);
     frames_->free(machine::hpa(where), kOrder2M);
     absent_.fetch_add(1, std::memory_order_relaxed);
     granule(gpa).base.store(nullptr);

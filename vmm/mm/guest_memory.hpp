@@ -131,7 +131,7 @@ public:
     std::byte* detach(Gpa granule);
     /// It stays after all,
     void attach(Gpa granule, std::byte* where);
-    /// or is zeroed and given back, as nobody uses it any more: it is absent.
+    /// or is given back, zeroed by now, as nobody uses it any more: it is absent.
     void release(Gpa granule, std::byte* where);
     /// What is read or written on somebody else's behalf, as by a device: from when at() was called, or soon
     /// after on the same way through the VMM, until end_use() with what begin_use() returned.

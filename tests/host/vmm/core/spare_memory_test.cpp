@@ -56,9 +56,21 @@ struct Fixture final : SpareMemory::Owner {
     }
     void spare_memory_waits() override { ++calls; }
     void memory_leaves() override { ++leaves; }
+    /// Calls service() as often as it asks for that; true: what was pending is settled.
+    bool settle() {
+        for (unsigned i = 0; i < 100'000; ++i) {
+            if (spare.service())
+                return true;
+            const unsigned before = calls;
+            clock.advance(1000);
+            if (calls == before)
+                return false;
+        }
+        return false;
+    }
     Release wait_for(Gpa granule) {
         clock.advance(kMillisecond);
-        spare.service();
+        settle();
         return spare.release(granule);
     }
 
@@ -82,7 +94,7 @@ TEST_CASE("a granule goes back to the host, and is mapped again when the guest t
     CHECK(f.space.translate(granule));
     f.clock.run();
     CHECK(f.calls == 1);
-    CHECK(f.spare.service());
+    CHECK(f.settle());
     CHECK(f.leaves == 1);
     CHECK_FALSE(f.space.translate(granule));
     CHECK(f.frames.outstanding() == out - 1);
@@ -114,7 +126,7 @@ TEST_CASE("what a device uses goes when the use is over, and is nobody's meanwhi
     const unsigned later = f.memory.begin_use();
     f.memory.end_use(use);
     f.clock.advance(kMillisecond);
-    CHECK(f.spare.service());
+    CHECK(f.settle());
     CHECK(f.frames.outstanding() == out - 1);
     CHECK(f.spare.release(granule) == Release::done);
     f.memory.end_use(later);
@@ -151,22 +163,22 @@ TEST_CASE("many granules go in batches with pauses, in which the boot CPU is fre
     Fixture f;
     const auto ask = [&] {
         unsigned done = 0;
-        for (unsigned i = 0; i < 32; ++i)
+        for (unsigned i = 0; i < 2 * SpareMemory::kBatch; ++i)
             done += f.spare.release(Gpa{i * kGranule}) == Release::done ? 1 : 0;
         return done;
     };
     CHECK(ask() == 0);
     f.clock.run();
-    CHECK(f.spare.service());
+    CHECK(f.settle());
     CHECK(ask() == SpareMemory::kBatch);
     const unsigned calls = f.calls;
     f.clock.run();
     CHECK(f.calls == calls);
     f.clock.advance(kMillisecond);
     CHECK(f.calls == calls + 1);
-    CHECK(f.spare.service());
-    CHECK(ask() == 32);
-    CHECK(f.memory.absent_bytes() == 64 * kMiB);
+    CHECK(f.settle());
+    CHECK(ask() == 2 * SpareMemory::kBatch);
+    CHECK(f.memory.absent_bytes() == 2 * SpareMemory::kBatch * kGranule);
 }
 
 TEST_CASE("without memory a touch has to wait", "[core]") {

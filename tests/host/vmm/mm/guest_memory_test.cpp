@@ -94,6 +94,7 @@ TEST_CASE("a granule of releasable memory goes, and comes again when it is touch
         CHECK(memory.detach(granule) == nullptr);
         CHECK(memory.is_ram(granule));
         SECTION("goes") {
+            std::memset(where, 0, kPage2M);
             memory.release(granule, where);
             CHECK(memory.presence(granule) == GuestMemory::Presence::absent);
             CHECK(memory.absent_bytes() == kPage2M);
