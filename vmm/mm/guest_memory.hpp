@@ -169,7 +169,7 @@ private:
     GuestMemory(FrameSource& frames, Kind kind) : frames_{&frames}, kind_{kind} {}
     Expected<void> populate(Gpa start, std::uint64_t bytes);
     /// Makes a granule present; returns its address, or nullptr.
-    std::byte* take(Gpa gpa) const;
+    [[gnu::cold]] std::byte* take(Gpa gpa) const;
     [[nodiscard]] Granule& granule(Gpa gpa) const { return granules_.get()[gpa.raw / kGranule]; }
 
     FrameSource* frames_;

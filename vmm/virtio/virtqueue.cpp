@@ -137,6 +137,10 @@ Expected<Virtqueue::Area> Virtqueue::map(Gpa gpa, std::uint64_t size, std::uint6
     return Area{gpa, memory_.at(gpa, size), size};
 }
 
+std::byte* Virtqueue::elsewhere(const Area& area, std::uint32_t offset, std::size_t size) const {
+    return memory_.at(area.gpa + offset, size);
+}
+
 void Virtqueue::unmap() {
     for (Area* area : {&descriptors_, &driver_, &device_}) {
         memory_.unpin(area->gpa, area->size);

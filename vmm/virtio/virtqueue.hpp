@@ -123,8 +123,11 @@ private:
     class RangeBuilder;
 
     [[nodiscard]] std::byte* at(const Area& area, std::uint32_t offset, std::size_t size) const {
-        return area.base != nullptr ? area.base + offset : memory_.at(area.gpa + offset, size);
+        return area.base != nullptr ? area.base + offset : elsewhere(area, offset, size);
     }
+    /// at() of an area in several pieces.
+    [[gnu::cold]] [[nodiscard]] std::byte* elsewhere(const Area& area, std::uint32_t offset,
+                                                     std::size_t size) const;
     Expected<Area> map(Gpa gpa, std::uint64_t size, std::uint64_t alignment) const;
     void unmap();
     template <class T>
