@@ -89,35 +89,45 @@ std::uint64_t* SectorStore::leaf_of(std::uint64_t page) const {
     return address_of(leaf) == 0 ? nullptr : machine::hva<std::uint64_t>(Hpa{address_of(leaf)});
 }
 
+SectorStore::Run SectorStore::run_in(std::uint64_t entry, const Part& part) {
+    const std::uint64_t written = (entry & kWritten) >> part.first;
+    if ((written & 1) == 0) {
+        const auto gap = static_cast<std::uint64_t>(std::countr_zero(written));
+        return {Run::Kind::absent, std::min(gap, part.count), nullptr};
+    }
+    const std::uint64_t count =
+        std::min<std::uint64_t>(static_cast<unsigned>(std::countr_one(written)), part.count);
+    if (address_of(entry) == 0)
+        return {Run::Kind::zero, count, nullptr};
+    return {Run::Kind::data, count, machine::hva(Hpa{address_of(entry)}) + part.first * kSector};
+}
+
 SectorStore::Run SectorStore::find(std::uint64_t sector, std::uint64_t limit) const {
-    std::uint64_t* leaf = leaf_of(sector / kPageSectors);
-    const auto look = [&](std::uint64_t at, std::uint64_t most) -> Run {
-        const Part part = part_at(at, most);
-        const std::uint64_t page = at / kPageSectors;
-        if (page % kFanout == 0 && at != sector) [[unlikely]]
-            leaf = leaf_of(page);
-        const std::uint64_t entry =
-            leaf == nullptr
-                ? 0
-                : std::atomic_ref<std::uint64_t>{leaf[page % kFanout]}.load(std::memory_order_acquire);
-        const std::uint64_t written = (entry & kWritten) >> part.first;
-        if ((written & 1) == 0) {
-            const auto gap = static_cast<std::uint64_t>(std::countr_zero(written));
-            return {Run::Kind::absent, std::min(gap, part.count), nullptr};
-        }
-        const std::uint64_t count =
-            std::min<std::uint64_t>(static_cast<unsigned>(std::countr_one(written)), part.count);
-        if (address_of(entry) == 0)
-            return {Run::Kind::zero, count, nullptr};
-        return {Run::Kind::data, count, machine::hva(Hpa{address_of(entry)}) + part.first * kSector};
+    std::uint64_t page = sector / kPageSectors;
+    std::uint64_t* leaf = leaf_of(page);
+    const auto entry = [&] {
+        return leaf == nullptr
+                   ? 0
+                   : std::atomic_ref<std::uint64_t>{leaf[page % kFanout]}.load(std::memory_order_acquire);
     };
-    Run run = look(sector, limit);
-    while (run.sectors < limit) {
-        const Run next = look(sector + run.sectors, limit - run.sectors);
-        const bool adjacent = run.kind != Run::Kind::data || run.data + run.sectors * kSector == next.data;
-        if (next.kind != run.kind || !adjacent)
+    const std::uint64_t first = entry();
+    Run run = run_in(first, part_at(sector, limit));
+    const bool is_data = run.kind == Run::Kind::data;
+    // The entry of a page that continues the run from its first sector to its last.
+    std::uint64_t whole = (is_data ? address_of(first) : 0) | (run.kind == Run::Kind::absent ? 0 : kWritten);
+    while (run.sectors < limit && (sector + run.sectors) % kPageSectors == 0) {
+        if (++page % kFanout == 0) [[unlikely]]
+            leaf = leaf_of(page);
+        const std::uint64_t next = entry();
+        whole += is_data ? kPageSize : 0;
+        if (next == whole && limit - run.sectors >= kPageSectors) [[likely]] {
+            run.sectors += kPageSectors;
+            continue;
+        }
+        const Run more = run_in(next, part_at(page * kPageSectors, limit - run.sectors));
+        if (more.kind != run.kind || (is_data && address_of(next) != address_of(whole)))
             break;
-        run.sectors += next.sectors;
+        run.sectors += more.sectors;
     }
     return run;
 }

@@ -70,6 +70,8 @@ private:
         std::uint64_t mask;
     };
     static Part part_at(std::uint64_t sector, std::uint64_t limit);
+    /// The run that starts at the first sector of `part`, of a page whose entry is `entry`.
+    static Run run_in(std::uint64_t entry, const Part& part);
 
     explicit SectorStore(FrameSource& frames) : frames_{&frames} {}
     /// The entry of a sector's page, with tables made as needed.

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+#include "fakes/arena_frames.hpp"
+#include "vmm/storage/sector_store.hpp"
+
+#include <algorithm>
+
+namespace {
+
+using namespace hv;
+using Run = SectorStore::Run;
+
+constexpr std::uint64_t kLeaf = 4096;  // sectors whose pages one table lists
+constexpr std::uint64_t kSectors = 3 * kLeaf;
+
+struct Store {
+    Store() {
+        for (const std::uint64_t leaf : {0, 1, 2})
+            REQUIRE(
+                store.zero(leaf * kLeaf + 8, 1));  // the tables are there, so that they lie not between pages
+    }
+    void write(std::uint64_t sector, std::uint64_t count) {
+        REQUIRE(
+            store.write(sector, count, [](std::span<std::byte> to) { std::ranges::fill(to, std::byte{7}); }));
+    }
+    [[nodiscard]] std::uint64_t length(Run::Kind kind, std::uint64_t sector, std::uint64_t limit) const {
+        const Run run = store.find(sector, limit);
+        CHECK(run.kind == kind);
+        CHECK((run.data != nullptr) == (kind == Run::Kind::data));
+        return run.sectors;
+    }
+
+    fake::ArenaFrames frames;
+    SectorStore store{std::move(SectorStore::create(frames, kSectors)).value()};
+};
+
+}  // namespace
+
+TEST_CASE("pages that lie behind each other in memory are one run, across tables too", "[storage]") {
+    Store test;
+    test.write(kLeaf - 20, 60);
+    CHECK(test.length(Run::Kind::data, kLeaf - 20, kSectors - kLeaf) == 60);
+    CHECK(test.length(Run::Kind::data, kLeaf - 1, 30) == 30);
+    CHECK(test.length(Run::Kind::data, kLeaf + 39, 30) == 1);
+}
+
+TEST_CASE("a run of data ends where the next page lies elsewhere", "[storage]") {
+    Store test;
+    test.frames.scatter(0, 4);
+    test.write(16, 32);
+    for (std::uint64_t sector = 16; sector < 48; sector += 8)
+        CHECK(test.length(Run::Kind::data, sector, 100) == 8);
+    CHECK(test.length(Run::Kind::data, 19, 100) == 5);
+}
+
+TEST_CASE("zeroes and what was never written are runs as far as they go", "[storage]") {
+    Store test;
+    REQUIRE(test.store.zero(kLeaf + 3, 100));
+    CHECK(test.length(Run::Kind::zero, kLeaf + 3, kSectors - kLeaf - 3) == 100);
+    CHECK(test.length(Run::Kind::zero, kLeaf + 30, 8) == 8);
+    CHECK(test.length(Run::Kind::absent, 9, kSectors) == kLeaf + 3 - 9);
+    // A page may have memory without all of its sectors having been written.
+    test.write(42, 2);
+    CHECK(test.length(Run::Kind::absent, 9, kSectors) == 42 - 9);
+    CHECK(test.length(Run::Kind::absent, 44, kSectors) == kLeaf + 3 - 44);
+}
