@@ -5,6 +5,7 @@ On svm with --icount all figures are exact and repeat: one instruction is one ti
 though not its devices; there the figures are for comparison.
 """
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 from cairn import build, config, machine_qemu, media, packages, paths, run, stopping
 from cairn.console import Outcome
 from cairn.errors import FAILED, OK, Failure
-from cairn.machine import Hardware
+from cairn.machine import Hardware, Nic
 from cairn.shell import lock, say
 from cairn.shell import run as shell_run
 
@@ -114,6 +115,13 @@ def _net() -> dict[str, float]:
     return _exits(_counted(_io_guest() / "net.toml", until=_MEASURED_LAST))
 
 
+def _uplink(kind: str) -> dict[str, float]:
+    """The rows of _net, from one NIC of this kind by a cable to another."""
+    hardware = dataclasses.replace(_hardware(), nics=(Nic(kind, cable="hub=0"),) * 2)
+    lines = _observe(hardware, config.load(_io_guest() / "uplink.toml"), _MEASURED_LAST)
+    return {f"{key}-{kind}": figure for key, figure in _exits(lines).items()}
+
+
 def _many(count: int) -> dict[str, float]:
     """One VM is measured when the others have long begun to idle."""
     folder = paths.BUILD / "bench"
@@ -142,8 +150,8 @@ def _bare_cloud_boot() -> dict[str, float]:
     return _first(lines, _INIT_RUNS, "cloud-boot-bare", 1e6)
 
 
-_LIMITED = [_cloud_boot, _net, _disk, _exit_costs, *(functools.partial(_many, count) for count in reversed(_VMS)), _guest_boot,
-            _host_boot]
+_LIMITED = [_cloud_boot, *(functools.partial(_uplink, kind) for kind in ("e1000e", "e1000")), _net, _disk, _exit_costs,
+            *(functools.partial(_many, count) for count in reversed(_VMS)), _guest_boot, _host_boot]
 
 
 # --- how -------------------------------------------------------------------------------------------------------------------
@@ -162,7 +170,7 @@ def _io_guest() -> Path:
     """A folder with disk.toml, net.toml and the files that they name: the same kernel, whose first process runs io.c."""
     files = _foreign().debian_kernel("linux-image-cloud-amd64", "amd64", (_FOLDER / "io.sh").read_text(), _IO_MODULES,
                                      {"bin/io": _compiled("io")})
-    return _linked("io", files | {name: _FOLDER / name for name in ("disk.toml", "net.toml")})
+    return _linked("io", files | {name: _FOLDER / name for name in ("disk.toml", "net.toml", "uplink.toml")})
 
 
 def _foreign():

@@ -53,8 +53,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--cpus", type=_positive, metavar="N", help="CPUs of the machine (default: 2, with --icount 1)")
     add("--memory", default="1G", metavar="SIZE", help="its memory, as 512M or 2G (default: 1G)")
     add("--disk", action="append", default=[], metavar="[nvme:|ahci:|virtio:]FILE", help="a physical disk, repeatable (default kind: nvme)")
-    add("--nic", action="append", default=[], metavar="[virtio|e1000|e1000e][,hostfwd=...|,listen=...|,connect=...]",
-        help="a physical NIC (default kind: virtio), to the outside or with a cable to another machine's")
+    add("--nic", action="append", default=[], metavar="[virtio|e1000|e1000e][,hostfwd=...|,listen=...|,connect=...|,hub=N]",
+        help="a physical NIC (default kind: virtio): to the outside, with a cable to another machine's, or to this one's on the same hub")
     add("--headless", action="store_true", help="no terminal: the serial line goes to stdout, stdin is not read")
     add("--timeout", type=_positive, metavar="SECONDS", help="give up after that, with exit status 124")
     add("--icount", action="store_true", help="deterministic: one instruction is one nanosecond of virtual time (svm only)")

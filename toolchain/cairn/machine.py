@@ -45,19 +45,19 @@ class Disk:
 class Nic:
     kind: str
     forwards: tuple[str, ...] = ()
-    cable: str = ""  # "listen=ADDR:PORT" or "connect=ADDR:PORT": to a NIC of another emulated machine, and nowhere else
+    cable: str = ""  # "listen=ADDR:PORT" or "connect=ADDR:PORT" to a NIC of another emulated machine, "hub=N" to others of this
 
     @staticmethod
     def parse(text: str) -> "Nic":
-        """[virtio|e1000|e1000e][,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]... or [KIND],listen|connect=ADDR:PORT; without a kind: virtio."""
+        """[virtio|e1000|e1000e][,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]... or [KIND],CABLE; without a kind: virtio."""
         words = text.split(",")
         kind = words.pop(0) if words[0] in NIC_KINDS else NIC_KINDS[0]
-        if len(words) == 1 and re.fullmatch(r"(listen|connect)=[0-9.]+:\d+", words[0]):
+        if len(words) == 1 and re.fullmatch(r"(listen|connect)=[0-9.]+:\d+|hub=\d+", words[0]):
             return Nic(kind, cable=words[0])
         for word in words:
             if not re.fullmatch(r"hostfwd=(tcp|udp):[0-9.]*:\d+-[0-9.]*:\d+", word):
                 raise usage(f"--nic {text}: {word!r} is not allowed; allowed: [{'|'.join(NIC_KINDS)}]"
-                            f"[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT] or [,listen=ADDR:PORT] or [,connect=ADDR:PORT]")
+                            f"[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT] or [,listen=ADDR:PORT] or [,connect=ADDR:PORT] or [,hub=NUMBER]")
         return Nic(kind, tuple(word.removeprefix("hostfwd=") for word in words))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cairn import packages, paths
 from cairn.errors import usage
-from cairn.machine import Hardware, Machine, nesting_kvm
+from cairn.machine import Hardware, Machine, Nic, nesting_kvm
 from cairn.shell import say
 
 _OVMF = Path("/usr/share/OVMF")
@@ -128,8 +128,7 @@ def _disks(hardware: Hardware) -> list:
 
 def _nics(hardware: Hardware, medium: Path) -> list:
     """The first NIC, or one that is there for nothing else, boots by PXE."""
-    nics = [(_NIC_DEVICES[nic.kind], f"socket,{nic.cable}" if nic.cable else "user" + "".join(f",hostfwd={rule}" for rule in nic.forwards))
-            for nic in hardware.nics]
+    nics = [(_NIC_DEVICES[nic.kind], _network(nic)) for nic in hardware.nics]
     boot = ""
     if hardware.boot == "pxe":
         nics = nics or [(_NIC_DEVICES["e1000e"], "user")]
@@ -141,6 +140,12 @@ def _nics(hardware: Hardware, medium: Path) -> list:
         words += ["-netdev", f"{network},id=nic{number}{boot if first else ''}",
                   "-device", f"{device},netdev=nic{number}{',bootindex=0' if first else ''}"]
     return words
+
+
+def _network(nic: Nic) -> str:
+    if nic.cable.startswith("hub="):
+        return f"hubport,hubid={nic.cable.removeprefix('hub=')}"
+    return f"socket,{nic.cable}" if nic.cable else "user" + "".join(f",hostfwd={rule}" for rule in nic.forwards)
 
 
 def _gdb() -> list:

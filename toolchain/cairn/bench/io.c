@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Run in a Linux guest by bench.py's script: what a disk and a network cost, in TSC ticks as seen by who waits for them.
-// A line for each, `bench: KEY MINIMUM AVERAGE`, and one when there is no more.
+// Run in a Linux guest by bench.py's script: what a disk and a network cost, in TSC ticks as seen by who
+// waits for them. A line for each, `bench: KEY MINIMUM AVERAGE`, and one when there is no more.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/aio_abi.h>
 #include <netinet/ip_icmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -19,6 +21,10 @@ enum {
     kRegion = 16 * kMega,  // of the disk
     kWarm = 32,
     kTimes = 256,
+    kPackets = 4096,
+    kPacket = 64,     // bytes after the UDP header
+    kInFlight = 64,   // packets on their way at most,
+    kConfirmed = 16,  // so many of which are confirmed at a time
     kTcpMega = 16,
     kPort = 7,
 };
@@ -32,12 +38,38 @@ static void require(int holds, const char* what) {
     exit(1);
 }
 
-// --- a disk -------------------------------------------------------------------------------------------------------
+// --- a disk
+// -------------------------------------------------------------------------------------------------------
 
 typedef ssize_t Transfer(int file, void* data, size_t size, off_t at);
 
 static ssize_t write_at(int file, void* data, size_t size, off_t at) {
     return pwrite(file, data, size, at);
+}
+
+static aio_context_t context;
+
+/// One request by Linux' asynchronous interface, waited for: what a database or fio with a queue depth of 1
+/// does.
+static ssize_t submit(int opcode, int file, void* data, size_t size, off_t at) {
+    struct iocb block = {.aio_lio_opcode = (unsigned short)opcode,
+                         .aio_fildes = (unsigned)file,
+                         .aio_buf = (unsigned long)data,
+                         .aio_nbytes = size,
+                         .aio_offset = at};
+    struct iocb* blocks[] = {&block};
+    struct io_event event;
+    require(syscall(SYS_io_submit, context, 1L, blocks) == 1, "io_submit");
+    require(syscall(SYS_io_getevents, context, 1L, 1L, &event, NULL) == 1, "io_getevents");
+    return (ssize_t)event.res;
+}
+
+static ssize_t submitted_read(int file, void* data, size_t size, off_t at) {
+    return submit(IOCB_CMD_PREAD, file, data, size, at);
+}
+
+static ssize_t submitted_write(int file, void* data, size_t size, off_t at) {
+    return submit(IOCB_CMD_PWRITE, file, data, size, at);
 }
 
 static void measure_disk(const char* key, Transfer* transfer, int file, size_t size, int times) {
@@ -68,15 +100,21 @@ static void disk(const char* path) {
     measure_disk("disk-write-4k", write_at, file, kBlock, kTimes);
     measure_disk("disk-read-1m", pread, file, kMega, kTimes / 4);
     measure_disk("disk-write-1m", write_at, file, kMega, kTimes / 4);
+    require(syscall(SYS_io_setup, 1L, &context) == 0, "io_setup");
+    measure_disk("disk-submit-read-4k", submitted_read, file, kBlock, kTimes);
+    measure_disk("disk-submit-write-4k", submitted_write, file, kBlock, kTimes);
     // Without Linux' I/O scheduler, which hands each request to another task.
     const int scheduler = open("/sys/block/vda/queue/scheduler", O_WRONLY);
     require(scheduler >= 0 && write(scheduler, "none", 4) == 4, "scheduler");
     measure_disk("disk-read-4k-direct", pread, file, kBlock, kTimes);
     measure_disk("disk-write-4k-direct", write_at, file, kBlock, kTimes);
+    measure_disk("disk-submit-read-4k-direct", submitted_read, file, kBlock, kTimes);
+    measure_disk("disk-submit-write-4k-direct", submitted_write, file, kBlock, kTimes);
     measure_disk("disk-read-1m-direct", pread, file, kMega, kTimes / 4);
 }
 
-// --- a network ----------------------------------------------------------------------------------------------------
+// --- a network
+// ----------------------------------------------------------------------------------------------------
 
 static struct sockaddr_in address(const char* text) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(kPort)};
@@ -124,6 +162,40 @@ static void ping(const struct sockaddr_in* to) {
     printf("bench: net-ping %lu %lu\n", least, sum / kTimes);
 }
 
+/// What a packet of a flow costs that keeps its CPU busy.
+static void flow(const struct sockaddr_in* to) {
+    const int packets = socket(AF_INET, SOCK_DGRAM, 0);
+    require(connect(packets, (const struct sockaddr*)to, sizeof *to) == 0, "connect");
+    unsigned long before = 0;
+    for (int sent = -kInFlight, confirmed = sent; confirmed < kPackets;) {
+        if (sent == 0)
+            before = __rdtsc();
+        if (sent < kPackets && sent - confirmed < kInFlight) {
+            require(send(packets, buffer, kPacket, 0) == kPacket, "send");
+            ++sent;
+        } else {
+            require(recv(packets, buffer, kPacket, 0) > 0, "confirmation");
+            confirmed += kConfirmed;
+        }
+    }
+    const unsigned long each = (__rdtsc() - before) / kPackets;
+    printf("bench: net-packet %lu %lu\n", each, each);
+    close(packets);
+}
+
+static void receive_flow(void) {
+    const int packets = socket(AF_INET, SOCK_DGRAM, 0);
+    const struct sockaddr_in any = address("0.0.0.0");
+    require(bind(packets, (const struct sockaddr*)&any, sizeof any) == 0, "bind");
+    for (unsigned long count = 1;; ++count) {
+        struct sockaddr_in from;
+        socklen_t size = sizeof from;
+        require(recvfrom(packets, buffer, kPacket, 0, (struct sockaddr*)&from, &size) > 0, "packet");
+        if (count % kConfirmed == 0)
+            require(sendto(packets, buffer, 1, 0, (const struct sockaddr*)&from, size) == 1, "confirmation");
+    }
+}
+
 /// The sender's time until the receiver has got and confirmed all.
 static unsigned long send_tcp(const struct sockaddr_in* to) {
     const int stream = socket(AF_INET, SOCK_STREAM, 0);
@@ -145,7 +217,8 @@ static unsigned long send_tcp(const struct sockaddr_in* to) {
 static void receive_tcp(void) {
     const int listener = socket(AF_INET, SOCK_STREAM, 0);
     const struct sockaddr_in any = address("0.0.0.0");
-    require(bind(listener, (const struct sockaddr*)&any, sizeof any) == 0 && listen(listener, 1) == 0, "listen");
+    require(bind(listener, (const struct sockaddr*)&any, sizeof any) == 0 && listen(listener, 1) == 0,
+            "listen");
     for (;;) {
         const int stream = accept(listener, NULL, NULL);
         while (recv(stream, buffer, sizeof buffer, 0) > 0) {
@@ -161,9 +234,11 @@ static void net(const char* peer) {
         sleep(1);
     close(probe);
     ping(&to);
+    flow(&to);
     const unsigned long first = send_tcp(&to);
     const unsigned long second = send_tcp(&to);
-    printf("bench: net-tcp-1m %lu %lu\n", (first < second ? first : second) / kTcpMega, (first + second) / 2 / kTcpMega);
+    printf("bench: net-tcp-1m %lu %lu\n", (first < second ? first : second) / kTcpMega,
+           (first + second) / 2 / kTcpMega);
 }
 
 int main(int count, char** words) {
@@ -172,6 +247,8 @@ int main(int count, char** words) {
         disk(words[2]);
     else if (count == 3 && strcmp(words[1], "net") == 0)
         net(words[2]);
+    else if (fork() == 0)
+        receive_flow();
     else
         receive_tcp();
     puts("bench: end");
