@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What the backend puts into the VMCS for APIC virtualization, and what it makes of the exits.
-#include "arch/x86_64/vmx/ept.hpp"
-#include "arch/x86_64/vmx/fake_machine.hpp"
-#include "arch/x86_64/vmx/recorded_msrs.hpp"
-#include "arch/x86_64/vmx/vcpu.hpp"
-#include "catch.hpp"
-#include "fakes/machine.hpp"
+#include "arch/x86_64/vmx/vcpu_fixture.hpp"
+
+#include <optional>
+#include <vector>
 
 using namespace hv;
 using namespace hv::vmx;
@@ -21,42 +19,21 @@ Controls controls_for(ApicUse use) {
     return negotiate(read_capabilities(msrs), use).value();
 }
 
-struct Bench {
-    explicit Bench(ApicUse use = ApicUse::all)
-        : shared{Shared::create(frames, controls_for(use), {}, 4).value()},
-          space{EptAddressSpace::create(frames, EptFormat{shared->controls.caps.ept_vpid}).value()} {
-        fake::set_cpu(0);
-        for (const Msr msr :
-             {Msr::IA32_STAR, Msr::IA32_LSTAR, Msr::IA32_CSTAR, Msr::IA32_FMASK, Msr::IA32_KERNEL_GS_BASE})
-            cpu.msrs[msr] = 0;
-        vcpu = make_vcpu();
-    }
-    std::unique_ptr<VcpuBackend> make_vcpu() {
-        return BasicVcpu<FakeMachine>::create(FakeMachine{cpu}, *shared, EptAddressSpace::of(*space)).value();
-    }
+struct ApicBench : VcpuBench {
+    explicit ApicBench(ApicUse use = ApicUse::all) : VcpuBench{controls_for(use)} {}
     VmExit run(ExitReason reason, std::uint64_t qualification = 0) {
-        cpu.guest = [=, this](FakeVmcs& vmcs, VcpuRegs&) {
-            vmcs.set(EXIT_REASON, static_cast<std::uint64_t>(reason));
+        return VcpuBench::run(reason, [=, this](FakeVmcs& vmcs) {
             vmcs.set(EXIT_QUALIFICATION, qualification);
             if (tpr_written)
                 apic().page().write(8, *tpr_written);
-            return EntryResult::exited;
-        };
-        vcpu->run();
-        return vcpu->exit;
+        });
     }
     ApicAcceleration& apic() { return *vcpu->apic_acceleration(); }
-    FakeVmcs& vmcs() { return cpu.vmcs(); }
     std::uint32_t mode_controls() {
         return vmcs().read(SECONDARY_PROCESSOR_BASED_CONTROLS) &
                (secondary::VIRTUALIZE_APIC_ACCESSES | secondary::VIRTUALIZE_X2APIC_MODE);
     }
 
-    FakeFrames frames;
-    FakeCpu cpu;
-    std::unique_ptr<Shared> shared;
-    std::unique_ptr<GuestAddressSpace> space;
-    std::unique_ptr<VcpuBackend> vcpu;
     std::optional<std::uint32_t> tpr_written;
 };
 
@@ -73,7 +50,7 @@ bool intercepted(const OwnedFrames& bitmap, std::uint32_t msr, bool write) {
 }  // namespace
 
 TEST_CASE("nothing is offered where APIC virtualization is not used", "[vmx]") {
-    Bench bench{ApicUse::none};
+    ApicBench bench{ApicUse::none};
     CHECK(bench.vcpu->apic_acceleration() == nullptr);
     bench.vcpu->enter_cpu();
     CHECK_FALSE(bench.vmcs().fields.contains(VIRTUAL_APIC_ADDRESS.encoding));
@@ -82,7 +59,7 @@ TEST_CASE("nothing is offered where APIC virtualization is not used", "[vmx]") {
 }
 
 TEST_CASE("the APIC's mode decides controls, MSR bitmap and APIC-access page", "[vmx]") {
-    Bench bench;
+    ApicBench bench;
     CHECK(bench.apic().extent() == ApicAcceleration::Extent::interrupts);
     bench.vcpu->enter_cpu();
     CHECK(bench.vmcs().read(VIRTUAL_APIC_ADDRESS) != 0);
@@ -110,7 +87,7 @@ TEST_CASE("the APIC's mode decides controls, MSR bitmap and APIC-access page", "
 }
 
 TEST_CASE("the APIC-access page is there while all vCPUs have their APIC there, and no RAM", "[vmx]") {
-    Bench bench;
+    ApicBench bench;
     auto other = bench.make_vcpu();
     ApicAcceleration& second = *other->apic_acceleration();
     bench.apic().set_mode(Mode::xapic, kApic);
@@ -130,7 +107,7 @@ TEST_CASE("the APIC-access page is there while all vCPUs have their APIC there, 
 }
 
 TEST_CASE("in x2APIC mode what the page holds is read and written without exits", "[vmx]") {
-    Bench bench;
+    ApicBench bench;
     for (std::uint32_t msr = 0x800; msr < 0x900; ++msr) {
         INFO("MSR " << std::hex << msr);
         const bool read = msr == 0x802 || msr == 0x803 || msr == 0x808 || msr == 0x80a || msr == 0x80d ||
@@ -145,7 +122,7 @@ TEST_CASE("in x2APIC mode what the page holds is read and written without exits"
 }
 
 TEST_CASE("interrupt status and EOI exits reach the VMCS, at once or when the vCPU comes to a CPU", "[vmx]") {
-    Bench bench;
+    ApicBench bench;
     bench.apic().set_status({0x61, 0x41});
     bench.apic().set_eoi_exits(2, 0x80);
     bench.apic().set_mode(Mode::xapic, kApic);
@@ -168,7 +145,7 @@ TEST_CASE("interrupt status and EOI exits reach the VMCS, at once or when the vC
 }
 
 TEST_CASE("APIC exits: an access that is emulated, and writes and EOIs that are done", "[vmx]") {
-    Bench bench;
+    ApicBench bench;
     bench.vcpu->enter_cpu();
     bench.apic().set_mode(Mode::xapic, Gpa{0xfed8'0000});
     VmExit exit = bench.run(ExitReason::APIC_ACCESS, 0x390);
@@ -188,7 +165,7 @@ TEST_CASE("APIC exits: an access that is emulated, and writes and EOIs that are 
 }
 
 TEST_CASE("with a TPR shadow alone, the threshold follows what waits below TPR", "[vmx]") {
-    Bench bench{ApicUse::tpr_shadow};
+    ApicBench bench{ApicUse::tpr_shadow};
     CHECK(bench.apic().extent() == ApicAcceleration::Extent::task_priority);
     Client client;
     int request = -1;
