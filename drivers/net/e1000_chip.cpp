@@ -5,8 +5,6 @@
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
 
-#include <algorithm>
-
 namespace hv::netdrv {
 
 using namespace e1000;
@@ -27,11 +25,6 @@ constexpr std::uint32_t kThrottle = 1'000'000'000 / (8000 * 256);
 /// Gaps of full-duplex copper links [8254x 13.4.34 Transmit IPG Register].
 constexpr auto kGaps =
     static_cast<std::uint32_t>(TIPG_IPGT::make(8) | TIPG_IPGR1::make(8) | TIPG_IPGR2::make(6));
-
-bool is_station_address(const MacAddress& mac) {
-    return (mac[0] & 1) == 0 &&
-           std::any_of(mac.begin(), mac.end(), [](std::uint8_t byte) { return byte != 0; });
-}
 
 }  // namespace
 

@@ -159,8 +159,4 @@ struct TransmitDescriptor {
 };
 static_assert(sizeof(TransmitDescriptor) == 16);
 
-/// Without FCS; the longest has a VLAN tag.
-inline constexpr std::uint32_t kMinFrame = 14;
-inline constexpr std::uint32_t kMaxWireFrame = 1518;
-
 }  // namespace hv::netdrv::e1000

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/net/e1000_receive_ring.hpp"
 
+#include "drivers/net/net_device.hpp"
+
 #include <atomic>
 
 namespace hv::netdrv {
 
-using e1000::kMaxWireFrame;
-using e1000::kMinFrame;
 using Descriptor = e1000::ReceiveDescriptor;
 
 namespace {
@@ -14,7 +14,7 @@ namespace {
 /// Buffers given back at a time: each time is an access to the device.
 constexpr unsigned kBatch = 32;
 /// What a device that does not strip the FCS may report [8254x 13.4.22 Receive Control Register, LPE].
-constexpr std::size_t kMaxLength = kMaxWireFrame + 4;
+constexpr std::size_t kMaxLength = net::kMaxWireFrameSize + 4;
 
 }  // namespace
 
@@ -48,7 +48,7 @@ E1000ReceiveRing::Next E1000ReceiveRing::next() {
     }
     const std::size_t length = Descriptor::Length::get(result);
     in_damaged_ = !ends;
-    if (!ends || (result & Descriptor::kDamaged) != 0 || length < kMinFrame || length > kMaxLength)
+    if (!ends || (result & Descriptor::kDamaged) != 0 || length < net::kMinFrameSize || length > kMaxLength)
         return {Arrival::damaged, false, {}};
     const bool checksum_good = Descriptor::TCPCS::test(result) && !Descriptor::IXSM::test(result) &&
                                !Descriptor::TCPE::test(result) && !Descriptor::IPE::test(result);

@@ -9,8 +9,6 @@
 
 namespace hv::netdrv {
 
-using e1000::kMaxWireFrame;
-using e1000::kMinFrame;
 using Descriptor = e1000::TransmitDescriptor;
 
 namespace {
@@ -18,11 +16,6 @@ namespace {
 /// Smaller frames are padded here, the device would pad them with what it finds [8254x 13.4.33 Transmit
 /// Control Register, PSP]. Small last segments of larger ones are left to it.
 constexpr std::uint32_t kMinWireFrame = 60;
-constexpr std::uint32_t kMaxFrame = 65535 + 18;
-
-/// Values of FrameOffload::gso_type [virtio1.2 5.1.6 Device Operation].
-constexpr std::uint8_t kGsoTcpV4 = 1;
-constexpr std::uint8_t kGsoTcpV6 = 4;
 
 constexpr std::uint16_t kTypeVlan = 0x8100;
 constexpr std::uint16_t kTypeServiceVlan = 0x88a8;
@@ -66,7 +59,7 @@ struct Layout {
 
 std::optional<Layout> parse(std::span<const std::byte> bytes, const FrameOffload& offload) {
     Layout layout{
-        .ip = 14, .tcp = offload.checksum_start, .payload = 0, .ipv6 = offload.gso_type == kGsoTcpV6};
+        .ip = 14, .tcp = offload.checksum_start, .payload = 0, .ipv6 = offload.gso_type == net::kGsoTcpV6};
     std::uint16_t type = big_at(bytes, 12);
     for (unsigned tags = 0; tags < 2 && (type == kTypeVlan || type == kTypeServiceVlan); ++tags) {
         type = big_at(bytes, layout.ip + 2);
@@ -180,11 +173,11 @@ std::optional<E1000TransmitRing::Work> E1000TransmitRing::sum_up(const Frame& fr
 std::optional<E1000TransmitRing::Work> E1000TransmitRing::plan_segmentation(const Frame& frame,
                                                                             std::span<std::byte> start) {
     const FrameOffload& offload = frame.offload;
-    if ((offload.gso_type != kGsoTcpV4 && offload.gso_type != kGsoTcpV6) || !offload.needs_checksum)
+    if ((offload.gso_type != net::kGsoTcpV4 && offload.gso_type != net::kGsoTcpV6) || !offload.needs_checksum)
         return std::nullopt;
     const auto layout = parse(start, offload);
     if (!layout || layout->payload >= frame.size || offload.gso_size == 0 ||
-        layout->payload + offload.gso_size > kMaxWireFrame)
+        layout->payload + offload.gso_size > net::kMaxWireFrameSize)
         return std::nullopt;
     // Lengths and the checksum of IP are the device's to fill in [8254x 3.5.5].
     put_big(start, layout->ip + (layout->ipv6 ? kIpv6Length : kIpv4Length), 0);
@@ -219,7 +212,8 @@ std::optional<E1000TransmitRing::Work> E1000TransmitRing::plan(const Frame& fram
 
 E1000TransmitRing::Put E1000TransmitRing::put(const Frame& frame) {
     const bool unsegmented = frame.offload.gso_type != 0;
-    if (frame.size < kMinFrame || frame.size > (unsegmented ? kMaxFrame : kMaxWireFrame))
+    if (frame.size < net::kMinFrameSize ||
+        frame.size > (unsegmented ? net::kMaxFrameSize : net::kMaxWireFrameSize))
         return Put::refused;
     const bool offload = unsegmented || (frame.offload.needs_checksum && frame.size >= kMinWireFrame);
     const std::uint32_t size = unsegmented ? frame.size : std::max(frame.size, kMinWireFrame);

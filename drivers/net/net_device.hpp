@@ -12,6 +12,28 @@ namespace hv {
 
 using MacAddress = std::array<std::uint8_t, 6>;
 
+/// An address that a station may have: of one station, and not all zeros [ieee802 8.2 Universal addresses].
+constexpr bool is_station_address(const MacAddress& mac) {
+    return (mac[0] & 1) == 0 && mac != MacAddress{};
+}
+
+namespace net {
+
+// Sizes of frames, without FCS.
+inline constexpr std::uint32_t kMinFrameSize = 14;
+/// As it may be on a wire, with a VLAN tag.
+inline constexpr std::uint32_t kMaxWireFrameSize = 1518;
+/// The largest one, unsegmented: 64 KiB of IP behind an Ethernet header with a VLAN tag.
+inline constexpr std::uint32_t kMaxFrameSize = 65535 + 18;
+
+/// Values of FrameOffload::gso_type [virtio1.2 5.1.6 Device Operation].
+inline constexpr std::uint8_t kGsoNone = 0;
+inline constexpr std::uint8_t kGsoTcpV4 = 1;
+inline constexpr std::uint8_t kGsoTcpV6 = 4;
+inline constexpr std::uint8_t kGsoEcn = 0x80;  ///< beside the others: the first segment has CWR set
+
+}  // namespace net
+
 /// A piece of a frame in host memory.
 struct FrameSegment {
     const std::byte* data;
@@ -23,7 +45,7 @@ struct FrameSegment {
 struct FrameOffload {
     bool needs_checksum{};    ///< VIRTIO_NET_HDR_F_NEEDS_CSUM
     bool data_valid{};        ///< VIRTIO_NET_HDR_F_DATA_VALID
-    std::uint8_t gso_type{};  ///< VIRTIO_NET_HDR_GSO_*
+    std::uint8_t gso_type{};  ///< net::kGso*
     std::uint16_t header_length{};
     std::uint16_t gso_size{};
     std::uint16_t checksum_start{};
@@ -47,7 +69,7 @@ struct Frame {
     /// The whole frame. Where guests can write to what it was copied from, it begins with `header` itself:
     /// what was decided on is what is sent.
     std::span<const FrameSegment> segments;
-    std::uint32_t size;  ///< bytes in all segments, at least 14
+    std::uint32_t size;  ///< bytes in all segments, at least net::kMinFrameSize
     FrameOffload offload;
 };
 

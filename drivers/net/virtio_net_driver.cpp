@@ -74,7 +74,7 @@ Expected<MacAddress> read_mac(PciTransport& transport, std::uint64_t features, c
                 mac[i] = transport.config8(offsetof(NetConfig, mac) + i);
         }));
     }
-    if ((mac[0] & 1) != 0 || mac == MacAddress{})
+    if (!is_station_address(mac))
         mac = make_up_mac(transport.function().address, clock.now());
     return mac;
 }

@@ -11,8 +11,8 @@ namespace {
 
 using namespace hv::virtio;
 
-constexpr std::size_t kMinFrame = 14;
-constexpr std::size_t kMaxFrame = 1518 + 4;  ///< a device may leave the FCS or a second VLAN tag in it
+/// A device may leave the FCS or a second VLAN tag in a frame.
+constexpr std::size_t kMaxFrame = net::kMaxWireFrameSize + 4;
 
 /// What the header says of a frame of `size` bytes, if it can be.
 std::optional<FrameOffload> offload_of(const NetHeader& header, std::size_t size, bool checksum) {
@@ -57,7 +57,8 @@ std::optional<VirtioNetReceiver::Arrival> VirtioNetReceiver::next() {
     if (!used)
         return std::nullopt;
     Arrival arrival{used->token, true, {}, {}};
-    if (used->written < sizeof(NetHeader) + kMinFrame || used->written > sizeof(NetHeader) + kMaxFrame)
+    if (used->written < sizeof(NetHeader) + net::kMinFrameSize ||
+        used->written > sizeof(NetHeader) + kMaxFrame)
         return arrival;
     const auto buffer = buffers_.bytes().subspan(kBufferSize * used->token, used->written);
     const auto header = load<NetHeader>(buffer.data());

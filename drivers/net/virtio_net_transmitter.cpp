@@ -13,15 +13,6 @@ namespace {
 
 using namespace hv::virtio;
 
-constexpr std::uint32_t kMinFrame = 14;
-constexpr std::uint32_t kMaxWireFrame = 1518;  ///< with a VLAN tag, without FCS
-constexpr std::uint32_t kMaxFrame = 65535 + 18;
-
-/// Values of FrameOffload::gso_type [virtio1.2 5.1.6 Device Operation].
-constexpr std::uint8_t kGsoTcpV4 = 1;
-constexpr std::uint8_t kGsoTcpV6 = 4;
-constexpr std::uint8_t kGsoEcn = 0x80;
-
 NetHeader header_of(const FrameOffload& offload) {
     NetHeader header{};
     if (offload.needs_checksum) {
@@ -82,7 +73,8 @@ void VirtioNetTransmitter::start() {
 
 bool VirtioNetTransmitter::may_send(const Frame& frame) const {
     const FrameOffload& offload = frame.offload;
-    if (frame.size < kMinFrame || frame.size > (offload.gso_type != 0 ? kMaxFrame : kMaxWireFrame))
+    if (frame.size < net::kMinFrameSize ||
+        frame.size > (offload.gso_type != 0 ? net::kMaxFrameSize : net::kMaxWireFrameSize))
         return false;
     if (offload.needs_checksum &&
         (!has(VIRTIO_NET_F_CSUM) ||
@@ -90,11 +82,11 @@ bool VirtioNetTransmitter::may_send(const Frame& frame) const {
         return false;
     if (offload.gso_type == 0)
         return true;
-    const std::uint8_t type = offload.gso_type & static_cast<std::uint8_t>(~kGsoEcn);
-    if (!offload.needs_checksum || ((offload.gso_type & kGsoEcn) != 0 && !has(VIRTIO_NET_F_HOST_ECN)))
+    const std::uint8_t type = offload.gso_type & static_cast<std::uint8_t>(~net::kGsoEcn);
+    if (!offload.needs_checksum || ((offload.gso_type & net::kGsoEcn) != 0 && !has(VIRTIO_NET_F_HOST_ECN)))
         return false;
-    return (type == kGsoTcpV4 && has(VIRTIO_NET_F_HOST_TSO4)) ||
-           (type == kGsoTcpV6 && has(VIRTIO_NET_F_HOST_TSO6));
+    return (type == net::kGsoTcpV4 && has(VIRTIO_NET_F_HOST_TSO4)) ||
+           (type == net::kGsoTcpV6 && has(VIRTIO_NET_F_HOST_TSO6));
 }
 
 VirtioNetTransmitter::Put VirtioNetTransmitter::put(const Frame& frame) {

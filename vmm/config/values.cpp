@@ -155,10 +155,6 @@ std::optional<net::IpPrefix> parse_prefix(std::string_view text) {
     return prefix;
 }
 
-bool is_station_address(const MacAddress& mac) {
-    return (mac[0] & 1) == 0 && mac != MacAddress{};
-}
-
 MacAddress derive_mac(std::string_view vm, std::size_t index, unsigned attempt) {
     std::uint32_t hash = 0x811c'9dc5;  // FNV-1a, 32 bits
     const auto mix = [&](std::uint64_t byte) {

@@ -25,9 +25,6 @@ std::optional<MacAddress> parse_mac(std::string_view text);
 /// without IPv4 inside IPv6.
 std::optional<net::IpPrefix> parse_prefix(std::string_view text);
 
-/// An address that a station may have: of one station, and not all zeros [ieee802 8.2 Universal addresses].
-bool is_station_address(const MacAddress& mac);
-
 /// An address for the NIC `index` of the VM `vm`, the same in every run: 52:54 (locally administered) and
 /// four bytes of FNV-1a over both and `attempt`, which is raised while the address is taken.
 MacAddress derive_mac(std::string_view vm, std::size_t index, unsigned attempt);

@@ -11,15 +11,6 @@ namespace hv::net {
 
 /// Frames on a switch consist of at most so many segments; a sender drops what has more.
 inline constexpr std::size_t kMaxSegments = 64;
-/// The largest frame: 64 KiB of IP behind an Ethernet header with a VLAN tag.
-inline constexpr std::uint32_t kMaxFrameSize = 65535 + 18;
-inline constexpr std::uint32_t kMinFrameSize = 14;
-
-/// Values of FrameOffload::gso_type [virtio1.2 5.1.6 Device Operation].
-inline constexpr std::uint8_t kGsoNone = 0;
-inline constexpr std::uint8_t kGsoTcpV4 = 1;
-inline constexpr std::uint8_t kGsoTcpV6 = 4;
-inline constexpr std::uint8_t kGsoEcn = 0x80;  ///< beside the others: the first segment has CWR set
 
 enum class Delivery : std::uint8_t {
     taken,

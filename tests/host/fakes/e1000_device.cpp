@@ -282,7 +282,7 @@ void E1000Device::finish_frame() {
         return cut_frame();
     if (data_.size() < 60)
         violate("a frame that was not padded");
-    if (data_.size() > kMaxWireFrame)
+    if (data_.size() > net::kMaxWireFrameSize)
         violate("a frame too long for the wire");
     if (D::TXSM::test(flags_) || D::IXSM::test(flags_))
         sum_frame(data_);
@@ -324,7 +324,7 @@ void E1000Device::cut_frame() {
         const unsigned sum = get16(frame, tcp + 16) + static_cast<unsigned>(frame.size() - tcp);
         put16(frame, tcp + 16, (sum & 0xffff) + (sum >> 16));
         sum_frame(frame);
-        if (frame.size() > kMaxWireFrame)
+        if (frame.size() > net::kMaxWireFrameSize)
             violate("a segment too long for the wire");
         sent.push_back(frame);
     }
