@@ -2,18 +2,14 @@
 #include "drivers/net/e1000.hpp"
 
 #include "drivers/net/e1000_defs.hpp"
+#include "drivers/net/received_frame.hpp"
 #include "vmm/base/log.hpp"
 
-#include <algorithm>
-#include <cstring>
 #include <new>
 #include <utility>
 
 namespace hv::netdrv {
 namespace {
-
-/// Frames handed on before the CPU looks at something else.
-constexpr unsigned kReceiveBudget = 256;
 
 constexpr std::uint64_t kMillisecond = 1'000'000;
 constexpr std::uint64_t kWatchPeriod = 2'000 * kMillisecond;
@@ -24,10 +20,6 @@ constexpr std::uint64_t kResetStep = 10 * kMillisecond;
 static_assert(kResetStep >= E1000Chip::kResetTimeNs);
 constexpr unsigned kQuietSteps = 8;
 constexpr unsigned kResetSteps = 100;
-
-void count(std::atomic<std::uint64_t>& counter, std::uint64_t amount = 1) {
-    counter.fetch_add(amount, std::memory_order_relaxed);
-}
 
 OffloadSupport both(const OffloadSupport& a, const OffloadSupport& b) {
     return {.checksum = a.checksum && b.checksum,
@@ -87,18 +79,6 @@ std::string_view E1000::model() const {
     return chip_.kind() == Kind::i82574 ? "Intel 82574L" : "Intel 82540EM";
 }
 
-NetDevice::Counters E1000::counters() const {
-    const auto& c = counters_;
-    return {.frames_sent = c.frames_sent,
-            .bytes_sent = c.bytes_sent,
-            .frames_received = c.frames_received,
-            .bytes_received = c.bytes_received,
-            .no_room = c.no_room,
-            .missed = c.missed,
-            .errors = c.errors,
-            .resets = c.resets};
-}
-
 void E1000::arm(Timer& timer, std::uint64_t nanoseconds) {
     clock_.arm(timer, clock_.now() + clock_.from_nanoseconds(nanoseconds));
 }
@@ -154,7 +134,7 @@ void E1000::service() {
     if ((causes & e1000::ICR_LSC) != 0)
         update_link();
     if ((causes & e1000::ICR_RXO) != 0)
-        count(counters_.missed, chip_.read(e1000::MPC));
+        counters_.missed(chip_.read(e1000::MPC));
     receive();
     transmitter_.with([](Transmitter& transmitter) { transmitter.ring.reclaim(); });
 }
@@ -178,11 +158,10 @@ bool E1000::transmit(const Frame& frame) {
     if (watch)
         arm(watch_, kWatchPeriod);
     if (put == Put::no_room)
-        count(counters_.no_room);
+        counters_.no_room();
     if (put != Put::queued)
         return false;
-    count(counters_.frames_sent);
-    count(counters_.bytes_sent, frame.size);
+    counters_.sent(frame.size);
     return true;
 }
 
@@ -216,7 +195,7 @@ unsigned E1000::receive(unsigned budget, FrameSink& sink) {
         if (next.arrival == Arrival::frame)
             deliver(next, sink);
         else if (next.arrival == Arrival::damaged)
-            count(counters_.errors);
+            counters_.error();
         receive_ring_.release(chip_);
     }
     receive_ring_.flush(chip_);
@@ -224,13 +203,8 @@ unsigned E1000::receive(unsigned budget, FrameSink& sink) {
 }
 
 void E1000::deliver(const E1000ReceiveRing::Next& next, FrameSink& sink) {
-    const FrameSegment segment{next.data.data(), static_cast<std::uint32_t>(next.data.size())};
-    Frame frame{{}, std::span{&segment, 1}, segment.size, {}};
-    std::memcpy(frame.header.data(), segment.data, std::min<std::size_t>(segment.size, frame.header.size()));
-    frame.offload.data_valid = offloads_.checksum && next.checksum_good;
-    count(counters_.frames_received);
-    count(counters_.bytes_received, segment.size);
-    static_cast<void>(sink.transmit(frame));
+    counters_.received(static_cast<std::uint32_t>(next.data.size()));
+    hand_on(next.data, {.data_valid = offloads_.checksum && next.checksum_good}, sink);
 }
 
 // --- recovery
@@ -271,7 +245,7 @@ void E1000::begin_reset() {
         return;
     log::warning(log::Topic::net, "%.*s: sends nothing any more, is reset", static_cast<int>(name_.size()),
                  name_.data());
-    count(counters_.resets);
+    counters_.device_reset();
     idle_looks_ = 0;
     reset_steps_ = 0;
     chip_.stop();

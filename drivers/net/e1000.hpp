@@ -13,6 +13,7 @@
 #include "drivers/net/e1000_receive_ring.hpp"
 #include "drivers/net/e1000_transmit_ring.hpp"
 #include "drivers/net/net_device.hpp"
+#include "drivers/net/nic_counters.hpp"
 #include "vmm/base/guarded.hpp"
 #include "vmm/base/timer.hpp"
 #include "vmm/base/turn.hpp"
@@ -43,7 +44,7 @@ public:
     [[nodiscard]] MacAddress mac() const override { return mac_; }
     [[nodiscard]] OffloadSupport offloads() const override { return offloads_; }
     [[nodiscard]] bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
-    [[nodiscard]] Counters counters() const override;
+    [[nodiscard]] Counters counters() const override { return counters_.values(); }
     void start(FrameSink& sink) override;
     void service() override;
     bool transmit(const Frame& frame) override;
@@ -116,10 +117,7 @@ private:
     unsigned idle_looks_{0};      ///< in a row that saw no progress
     unsigned reset_steps_{0};
 
-    struct {
-        std::atomic<std::uint64_t> frames_sent{0}, bytes_sent{0}, frames_received{0}, bytes_received{0},
-            no_room{0}, missed{0}, errors{0}, resets{0};
-    } counters_;
+    NicCounters counters_;
 };
 
 }  // namespace hv::netdrv

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/net/e1000_receive_ring.hpp"
 
-#include "drivers/net/net_device.hpp"
+#include "drivers/net/received_frame.hpp"
 
 #include <atomic>
 
@@ -11,8 +11,6 @@ using Descriptor = e1000::ReceiveDescriptor;
 
 namespace {
 
-/// Buffers given back at a time: each time is an access to the device.
-constexpr unsigned kBatch = 32;
 /// What a device that does not strip the FCS may report [8254x 13.4.22 Receive Control Register, LPE].
 constexpr std::size_t kMaxLength = net::kMaxWireFrameSize + 4;
 
@@ -59,7 +57,7 @@ E1000ReceiveRing::Next E1000ReceiveRing::next() {
 void E1000ReceiveRing::release(E1000Chip& chip) {
     descriptor(next_) = {buffers_.address().raw + std::uint64_t{next_} * kBufferSize, 0};
     next_ = (next_ + 1) % kDescriptors;
-    if (++unannounced_ >= kBatch)
+    if (++unannounced_ >= kReceiveBatch)
         flush(chip);
 }
 

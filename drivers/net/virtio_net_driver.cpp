@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/net/virtio_net_driver.hpp"
 
+#include "drivers/net/received_frame.hpp"
 #include "drivers/virtio/virtio_net_defs.hpp"
 #include "vmm/base/log.hpp"
 
@@ -26,11 +27,6 @@ constexpr std::uint16_t kTransmitQueue = 1;
 constexpr std::uint16_t kControlQueue = 2;
 constexpr std::uint16_t kControlQueueSize = 4;
 
-/// Frames handed on before the CPU looks at something else.
-constexpr unsigned kReceiveBudget = 256;
-/// Buffers that the device gets back at a time.
-constexpr unsigned kReceiveBatch = 32;
-
 constexpr std::uint64_t kMillisecond = 1'000'000;
 constexpr std::uint64_t kWatchPeriod = 1'000 * kMillisecond;
 constexpr unsigned kMaxStalledLooks = 5;
@@ -45,10 +41,6 @@ struct PromiscuousCommand {
 };
 
 constinit log::RateLimit reset_log;
-
-void count(std::atomic<std::uint64_t>& counter, std::uint64_t amount = 1) {
-    counter.fetch_add(amount, std::memory_order_relaxed);
-}
 
 /// Locally administered, and another one at each boot: two hosts whose NICs have none may share a network.
 MacAddress make_up_mac(pci::Bdf where, std::uint64_t ticks) {
@@ -197,18 +189,6 @@ OffloadSupport VirtioNetDriver::offloads() const {
             .ecn = checksum && has(VIRTIO_NET_F_HOST_ECN)};
 }
 
-NetDevice::Counters VirtioNetDriver::counters() const {
-    const auto& c = counters_;
-    return {.frames_sent = c.frames_sent,
-            .bytes_sent = c.bytes_sent,
-            .frames_received = c.frames_received,
-            .bytes_received = c.bytes_received,
-            .no_room = c.no_room,
-            .missed = 0,  // the device does not tell
-            .errors = c.errors,
-            .resets = c.resets};
-}
-
 // --- sending
 // -----------------------------------------------------------------------------------------------------------
 
@@ -227,11 +207,10 @@ bool VirtioNetDriver::transmit(const Frame& frame) {
     if (notify)
         doorbell.ring();
     if (put == Put::no_room)
-        count(counters_.no_room);
+        counters_.no_room();
     if (put != Put::queued)
         return false;
-    count(counters_.frames_sent);
-    count(counters_.bytes_sent, frame.size);
+    counters_.sent(frame.size);
     return true;
 }
 
@@ -284,14 +263,9 @@ unsigned VirtioNetDriver::receive(unsigned budget, FrameSink& sink) {
 
 void VirtioNetDriver::deliver(const VirtioNetReceiver::Arrival& arrival, FrameSink& sink) {
     if (arrival.damaged)
-        return count(counters_.errors);
-    const auto size = static_cast<std::uint32_t>(arrival.data.size());
-    count(counters_.frames_received);
-    count(counters_.bytes_received, size);
-    const FrameSegment whole{arrival.data.data(), size};
-    Frame frame{{}, {&whole, 1}, size, arrival.offload};
-    std::copy_n(arrival.data.begin(), std::min<std::size_t>(size, frame.header.size()), frame.header.begin());
-    (void)sink.transmit(frame);  // the switch counts what it drops
+        return counters_.error();
+    counters_.received(static_cast<std::uint32_t>(arrival.data.size()));
+    hand_on(arrival.data, arrival.offload, sink);
 }
 
 void VirtioNetDriver::give_back_buffers() {
@@ -356,7 +330,7 @@ void VirtioNetDriver::update_link() {
 }
 
 void VirtioNetDriver::begin_reset(const char* why) {
-    count(counters_.resets);
+    counters_.device_reset();
     if (reset_log.admit())
         log::warning(log::Topic::net, "%.*s: %s: reset", static_cast<int>(options_.name.size()),
                      options_.name.data(), why);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "drivers/net/net_device.hpp"
+#include "drivers/net/nic_counters.hpp"
 #include "drivers/net/virtio_net_receiver.hpp"
 #include "drivers/net/virtio_net_transmitter.hpp"
 #include "drivers/virtio/driver_queue.hpp"
@@ -45,7 +46,7 @@ public:
     [[nodiscard]] MacAddress mac() const override { return mac_; }
     [[nodiscard]] OffloadSupport offloads() const override;
     [[nodiscard]] bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
-    [[nodiscard]] Counters counters() const override;
+    [[nodiscard]] Counters counters() const override { return counters_.values(); }
     void start(FrameSink& sink) override;
     void service() override;
     bool transmit(const Frame& frame) override;
@@ -137,10 +138,7 @@ private:
     Again again_{*this};
     std::atomic<bool> watch_due_{false};
 
-    struct {
-        std::atomic<std::uint64_t> frames_sent{0}, bytes_sent{0}, frames_received{0}, bytes_received{0},
-            no_room{0}, errors{0}, resets{0};
-    } counters_;
+    NicCounters counters_;  ///< but for missed frames, of which the device does not tell
 };
 
 }  // namespace hv::netdrv
