@@ -122,7 +122,7 @@ void CommandEngine::service() {
 
 void CommandEngine::start_watch() {
     if (!watching_.load(std::memory_order_relaxed) && !watching_.exchange(true))
-        clock_.arm(*this, clock_.now() + clock_.from_nanoseconds(kWatchNs));
+        clock_.arm_after(*this, kWatchNs);
 }
 
 void CommandEngine::fire() {
@@ -157,14 +157,12 @@ void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
     for (auto& channel : channels_)
         channel->fence();
     hardware_.begin_reset();
-    clock_.arm(reset_poll_, clock_.now() + clock_.from_nanoseconds(kResetPollNs));
+    clock_.arm_after(reset_poll_, kResetPollNs);
 }
 
 void CommandEngine::continue_reset() {
     switch (hardware_.poll_reset()) {
-    case CommandHardware::ResetProgress::pending:
-        clock_.arm(reset_poll_, clock_.now() + clock_.from_nanoseconds(kResetPollNs));
-        return;
+    case CommandHardware::ResetProgress::pending: clock_.arm_after(reset_poll_, kResetPollNs); return;
     case CommandHardware::ResetProgress::gone: return give_up();
     case CommandHardware::ResetProgress::done: break;
     }

@@ -156,14 +156,6 @@ private:
     class Channel;
     static constexpr std::uint64_t kGone = ~std::uint64_t{0};
     static constexpr bool works_in(std::uint64_t epoch) { return epoch % 2 == 0; }
-    class ResetPoll final : public Timer {
-    public:
-        explicit ResetPoll(CommandEngine& engine) : engine_{engine} {}
-        void fire() override { engine_.continue_reset(); }
-
-    private:
-        CommandEngine& engine_;
-    };
 
     CommandEngine(CommandHardware& hardware, Clock& clock, const Options& options);
     void submit(BlockRequest& request, unsigned unit);
@@ -183,7 +175,7 @@ private:
     const std::uint64_t timeout_;  ///< host TSC ticks
     Vec<std::unique_ptr<HardwareDisk>> disks_;
     Vec<std::unique_ptr<Channel>> channels_;
-    ResetPoll reset_poll_{*this};
+    MemberTimer<CommandEngine, &CommandEngine::continue_reset> reset_poll_{*this};
     /// Counts the beginnings and ends of resets: odd during one. kGone in the end.
     std::atomic<std::uint64_t> epoch_{0};
     std::atomic<bool> watching_{false};

@@ -79,10 +79,6 @@ std::string_view E1000::model() const {
     return chip_.kind() == Kind::i82574 ? "Intel 82574L" : "Intel 82540EM";
 }
 
-void E1000::arm(Timer& timer, std::uint64_t nanoseconds) {
-    clock_.arm(timer, clock_.now() + clock_.from_nanoseconds(nanoseconds));
-}
-
 void E1000::open() {
     chip_.configure(offloads_.checksum);
     receive_ring_.attach(chip_);
@@ -156,7 +152,7 @@ bool E1000::transmit(const Frame& frame) {
         return result;
     });
     if (watch)
-        arm(watch_, kWatchPeriod);
+        clock_.arm_after(watch_, kWatchPeriod);
     if (put == Put::no_room)
         counters_.no_room();
     if (put != Put::queued)
@@ -180,7 +176,7 @@ void E1000::receive() {
         if (left == 0) {
             // In this order: a timer that finds us still at work would be lost.
             receive_turn_.abandon();
-            return arm(again_, 0);
+            return clock_.arm_after(again_, 0);
         }
     } while (receive_turn_.leave());
 }
@@ -236,7 +232,7 @@ void E1000::check_progress() {
     if (idle_looks_ >= kIdleLooks)
         return begin_reset();
     if (!empty)
-        arm(watch_, kWatchPeriod);
+        clock_.arm_after(watch_, kWatchPeriod);
 }
 
 void E1000::begin_reset() {
@@ -249,7 +245,7 @@ void E1000::begin_reset() {
     idle_looks_ = 0;
     reset_steps_ = 0;
     chip_.stop();
-    arm(watch_, kResetStep);
+    clock_.arm_after(watch_, kResetStep);
 }
 
 void E1000::continue_reset() {
@@ -268,7 +264,7 @@ void E1000::continue_reset() {
     } else if (reset_steps_ >= kResetSteps) {
         return set_gone();
     }
-    arm(watch_, kResetStep);
+    clock_.arm_after(watch_, kResetStep);
 }
 
 }  // namespace hv::netdrv

@@ -55,24 +55,6 @@ private:
         E1000TransmitRing ring;
         bool watched;  ///< the watch is armed, or a reset is under way
     };
-    /// Looks after frames on their way, and takes the steps of a reset.
-    class Watch final : public Timer {
-    public:
-        explicit Watch(E1000& device) : device_{device} {}
-        void fire() override { device_.watch(); }
-
-    private:
-        E1000& device_;
-    };
-    /// Goes on with receiving.
-    class Again final : public Timer {
-    public:
-        explicit Again(E1000& device) : device_{device} {}
-        void fire() override { device_.receive(); }
-
-    private:
-        E1000& device_;
-    };
 
     E1000(const E1000Chip& chip, Clock& clock, std::string_view name, const OffloadSupport& offloads,
           const MacAddress& mac, E1000TransmitRing transmit_ring, E1000ReceiveRing receive_ring);
@@ -80,7 +62,6 @@ private:
     [[nodiscard]] State state() const { return state_.load(); }
     /// False: it was in another state, such as gone.
     bool advance(State from, State to) { return state_.compare_exchange_strong(from, to); }
-    void arm(Timer& timer, std::uint64_t nanoseconds);
     void update_link();
     void set_gone();
     /// Ends a reset, with the right to receive.
@@ -91,6 +72,7 @@ private:
     unsigned receive(unsigned budget, FrameSink& sink);
     void deliver(const E1000ReceiveRing::Next& next, FrameSink& sink);
 
+    /// Looks after frames on their way, and takes the steps of a reset.
     void watch();
     void check_progress();
     void begin_reset();
@@ -110,8 +92,8 @@ private:
     Turn receive_turn_{Turn::Initially::open};
     E1000ReceiveRing receive_ring_;  ///< of the one whose turn it is, also during a reset
 
-    Watch watch_{*this};
-    Again again_{*this};
+    MemberTimer<E1000, &E1000::watch> watch_{*this};
+    MemberTimer<E1000, &E1000::receive> again_{*this};  ///< goes on with receiving
     // Of the watch alone.
     std::uint64_t completed_{0};  ///< as of its last look
     unsigned idle_looks_{0};      ///< in a row that saw no progress

@@ -219,7 +219,7 @@ bool VirtioNetDriver::transmit(const Frame& frame) {
 
 void VirtioNetDriver::start(FrameSink& sink) {
     sink_.store(&sink, std::memory_order_release);
-    arm(watch_, kWatchPeriod);
+    clock_.arm_after(watch_, kWatchPeriod);
     service();
 }
 
@@ -236,7 +236,7 @@ void VirtioNetDriver::service() {
         if (left == 0) {
             // In this order: a timer that finds us still at work would be lost.
             turn_.abandon();
-            return arm(again_, 0);
+            return clock_.arm_after(again_, 0);
         }
     } while (turn_.leave());
     sender_.with([](Sender& sender) { sender.ring.reclaim(); });
@@ -276,9 +276,9 @@ void VirtioNetDriver::give_back_buffers() {
 // --- the device's health
 // ---------------------------------------------------------------------------------------------------
 
-void VirtioNetDriver::Watch::fire() {
-    driver_.watch_due_ = true;
-    driver_.service();
+void VirtioNetDriver::watch() {
+    watch_due_ = true;
+    service();
 }
 
 void VirtioNetDriver::look_after() {
@@ -289,7 +289,7 @@ void VirtioNetDriver::look_after() {
             begin_reset(why);
     }
     if (state_ != State::gone)
-        arm(watch_, state_ == State::resetting ? kMillisecond : kWatchPeriod);
+        clock_.arm_after(watch_, state_ == State::resetting ? kMillisecond : kWatchPeriod);
 }
 
 const char* VirtioNetDriver::check() {

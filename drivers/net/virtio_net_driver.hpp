@@ -64,24 +64,6 @@ private:
         virtio::DriverQueue queue;
         DmaBuffer memory;
     };
-    /// Looks after the device each second, and takes the steps of a reset.
-    class Watch final : public Timer {
-    public:
-        explicit Watch(VirtioNetDriver& driver) : driver_{driver} {}
-        void fire() override;
-
-    private:
-        VirtioNetDriver& driver_;
-    };
-    /// Goes on with receiving.
-    class Again final : public Timer {
-    public:
-        explicit Again(VirtioNetDriver& driver) : driver_{driver} {}
-        void fire() override { driver_.service(); }
-
-    private:
-        VirtioNetDriver& driver_;
-    };
     /// What create() gathers before there is a driver.
     struct Parts {
         std::uint64_t features;
@@ -95,9 +77,8 @@ private:
                     Parts&& parts);
     static Expected<Parts> prepare(virtio::PciTransport& transport, DmaPool& pool, const Clock& clock);
     [[nodiscard]] bool has(std::uint64_t feature) const { return (features_ & feature) != 0; }
-    void arm(Timer& timer, std::uint64_t nanoseconds) {
-        clock_.arm(timer, clock_.now() + clock_.from_nanoseconds(nanoseconds));
-    }
+    /// Each second, and at the steps of a reset.
+    void watch();
 
     // All under the turn, or before the driver is in use:
     /// From FEATURES_OK to DRIVER_OK.
@@ -134,8 +115,8 @@ private:
     unsigned stalled_looks_{0};  ///< in a row that saw no room and no progress
     unsigned reset_polls_{0};
 
-    Watch watch_{*this};
-    Again again_{*this};
+    MemberTimer<VirtioNetDriver, &VirtioNetDriver::watch> watch_{*this};
+    MemberTimer<VirtioNetDriver, &VirtioNetDriver::service> again_{*this};  ///< goes on with receiving
     std::atomic<bool> watch_due_{false};
 
     NicCounters counters_;  ///< but for missed frames, of which the device does not tell

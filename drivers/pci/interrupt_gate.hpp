@@ -35,7 +35,7 @@ public:
     InterruptGate(Clock& clock, Source& source, Handler handler, void* context, std::uint64_t poll_ns = 0)
         : clock_{clock}, source_{source}, handler_{handler}, context_{context}, poll_ns_{poll_ns} {
         if (poll_ns_ != 0)
-            clock_.arm(*this, clock_.now() + clock_.from_nanoseconds(poll_ns_));
+            clock_.arm_after(*this, poll_ns_);
     }
 
     /// The device's interrupt came.
@@ -72,7 +72,7 @@ private:
             source_.mask(false);
         handler_(context_);
         if (poll_ns_ != 0)
-            clock_.arm(*this, clock_.now() + clock_.from_nanoseconds(poll_ns_));
+            clock_.arm_after(*this, poll_ns_);
     }
 
     Clock& clock_;

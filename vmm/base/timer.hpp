@@ -38,6 +38,17 @@ protected:
     Timer& operator=(const Timer&) = delete;
 };
 
+/// Calls a member of its owner, who may have several.
+template <class Owner, void (Owner::*Member)()>
+class MemberTimer final : public Timer {
+public:
+    explicit MemberTimer(Owner& owner) : owner_{owner} {}
+    void fire() override { (owner_.*Member)(); }
+
+private:
+    Owner& owner_;
+};
+
 /// Arms timers, and tells the time they run on.
 class Clock {
 public:
@@ -48,6 +59,10 @@ public:
     /// fire() is called once `deadline` (in ticks) has passed, at once if it has already. Replaces an earlier
     /// deadline.
     virtual void arm(Timer& timer, std::uint64_t deadline) = 0;
+    /// The same, `nanoseconds` from now.
+    void arm_after(Timer& timer, std::uint64_t nanoseconds) {
+        arm(timer, now() + from_nanoseconds(nanoseconds));
+    }
     /// No effect if not armed. A fire() already under way on another CPU may still finish after this returns.
     virtual void disarm(Timer& timer) = 0;
 
