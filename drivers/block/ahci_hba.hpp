@@ -6,6 +6,7 @@
 #include "drivers/block/ahci_defs.hpp"
 #include "vmm/base/device_registers.hpp"
 #include "vmm/base/timer.hpp"
+#include "vmm/base/wait.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -57,12 +58,7 @@ public:
     /// While the host boots or powers off only. `done` asks the device.
     template <class Done>
     bool wait(std::uint64_t milliseconds, Done&& done) {
-        const std::uint64_t deadline = after(milliseconds);
-        while (!done()) {
-            if (clock_.now() >= deadline)
-                return false;
-        }
-        return true;
+        return wait_until(clock_, milliseconds * 1'000'000, done);
     }
 
 private:

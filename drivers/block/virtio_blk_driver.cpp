@@ -2,7 +2,7 @@
 #include "drivers/block/virtio_blk_driver.hpp"
 
 #include "vmm/base/log.hpp"
-#include "vmm/base/machine.hpp"
+#include "vmm/base/wait.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -24,6 +24,8 @@ constexpr std::uint64_t kWanted = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX |
 constexpr std::uint64_t kLooksPerSecond = 100;
 /// Milliseconds after which a device is not expected to come out of a reset any more.
 constexpr unsigned kMaxResetPolls = 2000;
+/// For the answer to the one command at boot.
+constexpr std::uint64_t kSerialTimeNs = 1'000'000'000;
 /// No device's; it says that the device did not write one.
 constexpr std::uint8_t kNoStatus = 0xff;
 
@@ -165,14 +167,15 @@ Expected<void> VirtioBlkDriver::read_serial() {
     if (!channel.queue.add(std::span{channel.buffers}.first(3), 1, 0))
         return Unexpected{Error::unsupported};
     commit(0);
-    const std::uint64_t deadline = clock_.now() + clock_.hz();
-    while (!channel.queue.reap()) {
-        if (channel.queue.broken())
-            return Unexpected{Error::io_error};
-        if (clock_.now() > deadline)
-            return Unexpected{Error::timed_out};
-        machine::pause();
-    }
+    bool answered = false;
+    const auto is_over = [&] {
+        answered = channel.queue.reap().has_value();
+        return answered || channel.queue.broken();
+    };
+    if (!wait_until(clock_, kSerialTimeNs, is_over))
+        return Unexpected{Error::timed_out};
+    if (!answered)
+        return Unexpected{Error::io_error};
     if (memory.status == VIRTIO_BLK_S_OK) {
         for (const char c : memory.id) {
             if (c == '\0')

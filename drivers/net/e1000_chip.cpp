@@ -3,7 +3,7 @@
 
 #include "drivers/net/e1000_defs.hpp"
 #include "vmm/base/log.hpp"
-#include "vmm/base/machine.hpp"
+#include "vmm/base/wait.hpp"
 
 namespace hv::netdrv {
 
@@ -27,17 +27,6 @@ constexpr auto kGaps =
     static_cast<std::uint32_t>(TIPG_IPGT::make(8) | TIPG_IPGR1::make(8) | TIPG_IPGR2::make(6));
 
 }  // namespace
-
-template <class Condition>
-bool E1000Chip::wait_for(const Clock& clock, std::uint64_t nanoseconds, Condition&& condition) {
-    const std::uint64_t deadline = clock.now() + clock.from_nanoseconds(nanoseconds);
-    while (!condition()) {
-        if (clock.now() >= deadline)
-            return false;
-        machine::pause();
-    }
-    return true;
-}
 
 bool E1000Chip::gone() {
     return read(STATUS) == ~std::uint32_t{0};
@@ -66,10 +55,10 @@ bool E1000Chip::reset_done() {
 Expected<void> E1000Chip::reset(const Clock& clock) {
     stop();
     // Should it not become quiet, the reset ends its requests too, if less gently.
-    wait_for(clock, kQuietTime, [this] { return quiet(); });
+    wait_until(clock, kQuietTime, [this] { return quiet(); });
     begin_reset();
-    wait_for(clock, kResetTimeNs, [] { return false; });
-    if (!wait_for(clock, kResetLimit, [this] { return reset_done(); }))
+    wait_until(clock, kResetTimeNs, [] { return false; });
+    if (!wait_until(clock, kResetLimit, [this] { return reset_done(); }))
         return Unexpected{Error::timed_out};
     write(IMC, ~std::uint32_t{0});
     static_cast<void>(read(ICR));
@@ -82,7 +71,7 @@ std::optional<std::uint16_t> E1000Chip::eeprom_word(const Clock& clock, unsigned
     const std::uint32_t done = early ? 1u << 4 : 1u << 1;
     write(EERD, index << (early ? 8 : 2) | EERD_START);
     std::uint32_t value = 0;
-    if (!wait_for(clock, kEepromTime, [&] { return ((value = read(EERD)) & done) != 0; }))
+    if (!wait_until(clock, kEepromTime, [&] { return ((value = read(EERD)) & done) != 0; }))
         return std::nullopt;
     return static_cast<std::uint16_t>(EERD_DATA::get(value));
 }

@@ -61,8 +61,6 @@ public:
     [[nodiscard]] Link link();
 
 private:
-    template <class Condition>
-    bool wait_for(const Clock& clock, std::uint64_t nanoseconds, Condition&& condition);
     std::optional<std::uint16_t> eeprom_word(const Clock& clock, unsigned index);
     std::optional<MacAddress> mac_of_eeprom(const Clock& clock, std::string_view name);
     MacAddress mac_of_register();

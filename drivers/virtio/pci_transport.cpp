@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/virtio/pci_transport.hpp"
 
-#include "vmm/base/machine.hpp"
+#include "vmm/base/wait.hpp"
 
 namespace hv::virtio {
 namespace {
@@ -11,6 +11,9 @@ namespace {
 constexpr std::uint16_t kTransitionalNet = 0x1000;
 constexpr std::uint16_t kTransitionalBlock = 0x1001;
 constexpr std::uint16_t kLastModernId = 0x107f;
+
+/// Of a reset at boot.
+constexpr std::uint64_t kResetTimeNs = 1'000'000'000;
 
 /// What is no longer there reads as all ones.
 constexpr std::uint8_t kVanished = 0xff;
@@ -112,17 +115,16 @@ PciTransport::Reset PciTransport::reset_progress() {
 
 Expected<void> PciTransport::reset(const Clock& clock) {
     begin_reset();
-    const std::uint64_t deadline = clock.now() + clock.hz();
-    for (;;) {
-        const Reset progress = reset_progress();
-        if (progress == Reset::done)
-            return {};
-        if (progress == Reset::vanished)
-            return Unexpected{Error::io_error};
-        if (clock.now() > deadline)
-            return Unexpected{Error::timed_out};
-        machine::pause();
-    }
+    Reset progress{};
+    const auto is_over = [&] {
+        progress = reset_progress();
+        return progress != Reset::pending;
+    };
+    if (!wait_until(clock, kResetTimeNs, is_over))
+        return Unexpected{Error::timed_out};
+    if (progress == Reset::vanished)
+        return Unexpected{Error::io_error};
+    return {};
 }
 
 bool PciTransport::needs_reset() {
