@@ -22,8 +22,6 @@ constexpr std::uint64_t kWanted = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX |
 
 /// Each look at the device's status is an exit where it is a hypervisor's.
 constexpr std::uint64_t kLooksPerSecond = 100;
-/// Milliseconds after which a device is not expected to come out of a reset any more.
-constexpr unsigned kMaxResetPolls = 2000;
 /// For the answer to the one command at boot.
 constexpr std::uint64_t kSerialTimeNs = 1'000'000'000;
 /// No device's; it says that the device did not write one.
@@ -267,19 +265,17 @@ bool VirtioBlkDriver::needs_reset(Look look) {
 }
 
 void VirtioBlkDriver::begin_reset() {
-    reset_polls_ = 0;
     transport_.begin_reset();
 }
 
 CommandHardware::ResetProgress VirtioBlkDriver::poll_reset() {
-    const PciTransport::Reset progress = transport_.reset_progress();
-    if (progress == PciTransport::Reset::pending && ++reset_polls_ < kMaxResetPolls)
+    const PciTransport::Reset progress = transport_.poll_reset(features_);
+    if (progress == PciTransport::Reset::pending)
         return ResetProgress::pending;
     if (progress == PciTransport::Reset::done) {
         for (auto& channel : channels_)
             channel->queue.start();
-        const auto features = transport_.negotiate(features_);
-        if (features && *features == features_ && enable_queues()) {
+        if (enable_queues()) {
             broken_.store(false, std::memory_order_relaxed);
             return ResetProgress::done;
         }

@@ -112,7 +112,6 @@ private:
     unsigned slots_{0};
     std::atomic<bool> broken_{false};
     std::atomic<std::uint64_t> looked_at_{0};  ///< when the device was last asked whether it needs a reset
-    unsigned reset_polls_{0};
 };
 
 }  // namespace hv::block

@@ -30,8 +30,6 @@ constexpr std::uint16_t kControlQueueSize = 4;
 constexpr std::uint64_t kMillisecond = 1'000'000;
 constexpr std::uint64_t kWatchPeriod = 1'000 * kMillisecond;
 constexpr unsigned kMaxStalledLooks = 5;
-/// Steps of a reset, a millisecond each, after which the device is not expected to come out of it any more.
-constexpr unsigned kMaxResetPolls = 2000;
 
 /// The command to be promiscuous, as it lies in memory, and what the device answers.
 struct PromiscuousCommand {
@@ -336,20 +334,17 @@ void VirtioNetDriver::begin_reset(const char* why) {
                      options_.name.data(), why);
     sender_.with([](Sender& sender) { sender.open = false; });
     state_ = State::resetting;
-    stalled_looks_ = reset_polls_ = 0;
+    stalled_looks_ = 0;
     transport_.begin_reset();
 }
 
 void VirtioNetDriver::continue_reset() {
-    const PciTransport::Reset progress = transport_.reset_progress();
-    if (progress == PciTransport::Reset::pending && ++reset_polls_ < kMaxResetPolls)
+    const PciTransport::Reset progress = transport_.poll_reset(features_);
+    if (progress == PciTransport::Reset::pending)
         return;
-    if (progress == PciTransport::Reset::done) {
-        const auto features = transport_.negotiate(features_);
-        if (features && *features == features_ && open()) {
-            state_ = State::working;
-            return;
-        }
+    if (progress == PciTransport::Reset::done && open()) {
+        state_ = State::working;
+        return;
     }
     transport_.shut_down();
     state_ = State::gone;

@@ -113,7 +113,6 @@ private:
     std::optional<Control> control_;
     State state_{State::working};
     unsigned stalled_looks_{0};  ///< in a row that saw no room and no progress
-    unsigned reset_polls_{0};
 
     MemberTimer<VirtioNetDriver, &VirtioNetDriver::watch> watch_{*this};
     MemberTimer<VirtioNetDriver, &VirtioNetDriver::service> again_{*this};  ///< goes on with receiving

@@ -15,6 +15,9 @@ constexpr std::uint16_t kLastModernId = 0x107f;
 /// Of a reset at boot.
 constexpr std::uint64_t kResetTimeNs = 1'000'000'000;
 
+/// Looks after which a device is not expected to come out of a reset any more: two seconds.
+constexpr unsigned kMaxResetPolls = 2000;
+
 /// What is no longer there reads as all ones.
 constexpr std::uint8_t kVanished = 0xff;
 
@@ -109,8 +112,18 @@ void PciTransport::select_queue(std::uint16_t index) {
 PciTransport::Reset PciTransport::reset_progress() {
     const std::uint8_t value = status();
     if (value == kVanished)
-        return Reset::vanished;
+        return Reset::failed;
     return value == 0 ? Reset::done : Reset::pending;
+}
+
+PciTransport::Reset PciTransport::poll_reset(std::uint64_t features) {
+    const Reset progress = reset_progress();
+    if (progress == Reset::pending)
+        return ++reset_polls_ < kMaxResetPolls ? Reset::pending : Reset::failed;
+    if (progress == Reset::failed)
+        return Reset::failed;
+    const auto agreed = negotiate(features);
+    return agreed && *agreed == features ? Reset::done : Reset::failed;
 }
 
 Expected<void> PciTransport::reset(const Clock& clock) {
@@ -122,7 +135,7 @@ Expected<void> PciTransport::reset(const Clock& clock) {
     };
     if (!wait_until(clock, kResetTimeNs, is_over))
         return Unexpected{Error::timed_out};
-    if (progress == Reset::vanished)
+    if (progress == Reset::failed)
         return Unexpected{Error::io_error};
     return {};
 }

@@ -56,9 +56,14 @@ public:
     /// Error::io_error: it is not there.
     Expected<void> reset(const Clock& clock);
     /// Asks for a reset, after which the device knows of no queue.
-    void begin_reset() { write_status(0); }
-    enum class Reset : std::uint8_t { pending, done, vanished };
-    [[nodiscard]] Reset reset_progress();
+    void begin_reset() {
+        reset_polls_ = 0;
+        write_status(0);
+    }
+    enum class Reset : std::uint8_t { pending, done, failed };
+    /// To be called each millisecond after begin_reset(). `done`: the device has agreed to `features`, those
+    /// from before, and waits for its queues. `failed`: it does not come back, or is another one.
+    Reset poll_reset(std::uint64_t features);
     /// After a reset: takes of `wanted` what the device offers, and tells what that is. Error::unsupported:
     /// it is not of this version, or refuses.
     Expected<std::uint64_t> negotiate(std::uint64_t wanted);
@@ -118,6 +123,7 @@ private:
     /// Offset of a field of the common configuration.
     [[nodiscard]] std::size_t common(std::size_t field) const { return common_.offset + field; }
     [[nodiscard]] std::uint8_t status();
+    [[nodiscard]] Reset reset_progress();
     void write_status(std::uint8_t status);
     [[nodiscard]] std::uint8_t config_generation();
     void select_queue(std::uint16_t index);
@@ -129,6 +135,7 @@ private:
     pci::Function function_;
     Structure common_{}, notify_{}, device_{};
     std::uint32_t notify_multiplier_{0};
+    unsigned reset_polls_{0};
 };
 
 }  // namespace hv::virtio

@@ -138,22 +138,44 @@ TEST_CASE("a reset is waited for at boot, for a second", "[virtio]") {
     CHECK(transport.reset(clock).error() == Error::io_error);
 }
 
-TEST_CASE("a reset can be looked after without waiting", "[virtio]") {
+TEST_CASE("a reset can be looked after without waiting, and ends with the features from before", "[virtio]") {
+    using Reset = PciTransport::Reset;
     Device d;
     PciTransport transport = d.device.transport();
-    REQUIRE(transport.negotiate(0));
+    const std::uint64_t features = transport.negotiate(feature(3)).value();
     d.device.stuck = true;
     transport.begin_reset();
-    CHECK(transport.reset_progress() == PciTransport::Reset::pending);
+    CHECK(transport.poll_reset(features) == Reset::pending);
     d.device.status = 0;
-    CHECK(transport.reset_progress() == PciTransport::Reset::done);
+    CHECK(transport.poll_reset(features) == Reset::done);
+    CHECK(d.device.driver_features == features);
+    CHECK(d.device.status == (ACKNOWLEDGE | DRIVER | FEATURES_OK));
     CHECK_FALSE(transport.needs_reset());
     d.device.status = ACKNOWLEDGE | DEVICE_NEEDS_RESET;
     CHECK(transport.needs_reset());
     d.device.status = 0;
+    CHECK(transport.poll_reset(features | feature(60)) == Reset::failed);  // it offers less than it did
+    d.device.status = 0;
+    d.device.refuses_features = true;
+    CHECK(transport.poll_reset(features) == Reset::failed);
     d.device.vanished = true;
     CHECK(transport.needs_reset());
-    CHECK(transport.reset_progress() == PciTransport::Reset::vanished);
+    CHECK(transport.poll_reset(features) == Reset::failed);
+}
+
+TEST_CASE("a reset that does not end has failed after two seconds, each one anew", "[virtio]") {
+    using Reset = PciTransport::Reset;
+    Device d;
+    PciTransport transport = d.device.transport();
+    const std::uint64_t features = transport.negotiate(0).value();
+    d.device.stuck = true;
+    for (unsigned reset = 0; reset < 2; ++reset) {
+        transport.begin_reset();
+        unsigned milliseconds = 1;
+        while (transport.poll_reset(features) == Reset::pending)
+            ++milliseconds;
+        CHECK(milliseconds == 2000);
+    }
 }
 
 TEST_CASE("a device that is shut down has no way to memory", "[virtio]") {
