@@ -5,6 +5,7 @@
 #include "drivers/net/virtio_net_driver.hpp"
 #include "drivers/virtio/pci_transport.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/storage/gpt.hpp"
 #include "vmm/storage/sync_reader.hpp"
 
@@ -21,10 +22,6 @@ constexpr std::uint16_t kIntel = 0x8086, k82540em = 0x100e, k82574l = 0x10d3;
 constexpr std::uint8_t kAhciBar = 5;  ///< ABAR [ahci 2.1.11 Offset 24h: ABAR]
 /// A disk that spins may take that long to write down what it has.
 constexpr std::uint64_t kSataTimeoutNs = 30'000'000'000;
-
-int width(std::string_view text) {
-    return static_cast<int>(text.size());
-}
 
 /// A disk as the reader of partition tables wants it.
 class TableReader final : public SectorReader {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/block/ahci_controller.hpp"
 
+#include "vmm/base/text.hpp"
+
 #include <bit>
 
 namespace hv::block {
@@ -20,7 +22,6 @@ constexpr std::uint64_t kReachOf32Bits = std::uint64_t{1} << 32;
 Expected<std::unique_ptr<AhciController>> AhciController::create(DeviceRegisters& registers, DmaPool& pool,
                                                                  Clock& clock, std::string_view name,
                                                                  Hpa memory_end) {
-    const auto length = static_cast<int>(name.size());
     if (registers.size() < ahci::kPortRegisters + ahci::kPortStride)
         return Unexpected{Error::corrupted};
     // Nothing else may be looked at before [ahci 3.1.2 Offset 04h: GHC - Global HBA Control].
@@ -32,7 +33,7 @@ Expected<std::unique_ptr<AhciController>> AhciController::create(DeviceRegisters
         return Unexpected{Error::corrupted};
     if (!controller->hba_.is_64bit() && memory_end.raw > kReachOf32Bits) {
         log::warning(Topic::block, "%.*s reaches only the first 4 GiB of memory: its disks are left out",
-                     length, name.data());
+                     width(name), name.data());
         return Unexpected{Error::unsupported};
     }
     controller->take_over();
@@ -51,8 +52,8 @@ void AhciController::take_over() {
         return;
     const bool busy = (hba_.read(HbaRegister::BOHC) & ahci::BOHC_BB) != 0;
     if (!busy || !hba_.wait(kBusyHandoffTime, is_ours)) {
-        log::warning(Topic::block, "%.*s: firmware does not let go of it",
-                     static_cast<int>(hba_.name().size()), hba_.name().data());
+        log::warning(Topic::block, "%.*s: firmware does not let go of it", width(hba_.name()),
+                     hba_.name().data());
     }
 }
 
@@ -79,8 +80,8 @@ Expected<void> AhciController::stop_ports() {
     if (!stopped) {
         hba_.begin_reset();
         if (!hba_.wait(kResetTime, [&] { return !hba_.reset_under_way(); })) {
-            log::warning(Topic::block, "%.*s hangs: its disks are left out",
-                         static_cast<int>(hba_.name().size()), hba_.name().data());
+            log::warning(Topic::block, "%.*s hangs: its disks are left out", width(hba_.name()),
+                         hba_.name().data());
             return Unexpected{Error::timed_out};
         }
     }

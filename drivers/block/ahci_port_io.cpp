@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "drivers/block/ahci_port_io.hpp"
 
+#include "vmm/base/text.hpp"
+
 namespace hv::block {
 
 using ahci::PortRegister;
@@ -75,13 +77,13 @@ AhciPortIo::Progress AhciPortIo::progress(unsigned slot) {
 }
 
 void AhciPortIo::warn(std::string_view what) const {
-    log::warning(log::Topic::block, "%.*s port %u: %.*s", static_cast<int>(hba_->name().size()),
-                 hba_->name().data(), number_, static_cast<int>(what.size()), what.data());
+    log::warning(log::Topic::block, "%.*s port %u: %.*s", width(hba_->name()), hba_->name().data(), number_,
+                 width(what), what.data());
 }
 
 void AhciPortIo::note(std::string_view what) const {
-    log::info(log::Topic::block, "%.*s port %u: %.*s", static_cast<int>(hba_->name().size()),
-              hba_->name().data(), number_, static_cast<int>(what.size()), what.data());
+    log::info(log::Topic::block, "%.*s port %u: %.*s", width(hba_->name()), hba_->name().data(), number_,
+              width(what), what.data());
 }
 
 }  // namespace hv::block

@@ -153,7 +153,7 @@ void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
         return;
     resets_.fetch_add(1, std::memory_order_relaxed);
     if (reset_log.admit())
-        log::warning(Topic::block, "%.*s: %s: reset", static_cast<int>(name().size()), name().data(), why);
+        log::warning(Topic::block, "%.*s: %s: reset", width(name()), name().data(), why);
     for (auto& channel : channels_)
         channel->fence();
     hardware_.begin_reset();
@@ -175,8 +175,8 @@ void CommandEngine::give_up() {
     epoch_ = kGone;
     if (options_.cut_off != nullptr)
         options_.cut_off(options_.context);
-    log::error(Topic::block, "%.*s is gone: what its disks are asked for fails from now on",
-               static_cast<int>(name().size()), name().data());
+    log::error(Topic::block, "%.*s is gone: what its disks are asked for fails from now on", width(name()),
+               name().data());
     for (auto& channel : channels_)
         channel->give_up();
 }

@@ -2,6 +2,7 @@
 #include "drivers/block/nvme_admin.hpp"
 
 #include "vmm/base/machine.hpp"
+#include "vmm/base/text.hpp"
 
 #include <algorithm>
 #include <new>
@@ -15,10 +16,6 @@ using log::Topic;
 constexpr unsigned kEntries = 4;  ///< one command at a time
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kCommandTimeout = 10 * kSecond;
-
-int width(std::string_view text) {
-    return static_cast<int>(text.size());
-}
 
 /// How long the controller may take to become ready, or to stop being so. CAP.TO may be too small to say it
 /// [nvme2 3.1.3.14 Offset 68h: CRTO – Controller Ready Timeouts].

@@ -3,6 +3,7 @@
 
 #include "drivers/block/nvme_prp.hpp"
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/text.hpp"
 
 #include <algorithm>
 #include <new>
@@ -13,10 +14,6 @@ namespace {
 
 using log::Topic;
 using Operation = BlockRequest::Operation;
-
-int width(std::string_view text) {
-    return static_cast<int>(text.size());
-}
 
 const char* to_string(Operation operation) {
     switch (operation) {

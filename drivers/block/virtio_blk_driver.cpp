@@ -2,6 +2,7 @@
 #include "drivers/block/virtio_blk_driver.hpp"
 
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/base/wait.hpp"
 
 #include <algorithm>
@@ -244,7 +245,7 @@ BlockStatus VirtioBlkDriver::status_of(const Channel& channel, unsigned slot) co
         return BlockStatus::unsupported;
     if (failure_log.admit())
         log::warning(log::Topic::block, "%.*s: a request of type %u at sector %llu failed with status %u",
-                     static_cast<int>(options_.name.size()), options_.name.data(), memory.header.type,
+                     width(options_.name), options_.name.data(), memory.header.type,
                      static_cast<unsigned long long>(memory.header.sector), status);
     return BlockStatus::io_error;
 }

@@ -4,6 +4,7 @@
 #include "drivers/net/e1000_defs.hpp"
 #include "drivers/net/received_frame.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 
 #include <new>
 #include <utility>
@@ -105,20 +106,19 @@ void E1000::update_link() {
     const E1000Chip::Link link = chip_.link();
     if (link_up_.exchange(link.up) == link.up)
         return;
-    const auto length = static_cast<int>(name_.size());
     if (link.up)
-        log::info(log::Topic::net, "%.*s: link up, %u Mb/s, %s duplex", length, name_.data(), link.megabits,
-                  link.full_duplex ? "full" : "half");
+        log::info(log::Topic::net, "%.*s: link up, %u Mb/s, %s duplex", width(name_), name_.data(),
+                  link.megabits, link.full_duplex ? "full" : "half");
     else
-        log::warning(log::Topic::net, "%.*s: link down", length, name_.data());
+        log::warning(log::Topic::net, "%.*s: link down", width(name_), name_.data());
 }
 
 void E1000::set_gone() {
     if (state_.exchange(State::gone) == State::gone)
         return;
     link_up_.store(false, std::memory_order_relaxed);
-    log::error(log::Topic::net, "%.*s: the device does not answer any more and is given up",
-               static_cast<int>(name_.size()), name_.data());
+    log::error(log::Topic::net, "%.*s: the device does not answer any more and is given up", width(name_),
+               name_.data());
 }
 
 void E1000::service() {
@@ -239,8 +239,7 @@ void E1000::begin_reset() {
     // Under the lock: nobody sends any more.
     if (!transmitter_.with([&](Transmitter&) { return advance(State::working, State::stopping); }))
         return;
-    log::warning(log::Topic::net, "%.*s: sends nothing any more, is reset", static_cast<int>(name_.size()),
-                 name_.data());
+    log::warning(log::Topic::net, "%.*s: sends nothing any more, is reset", width(name_), name_.data());
     counters_.device_reset();
     idle_looks_ = 0;
     reset_steps_ = 0;

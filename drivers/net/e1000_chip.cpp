@@ -3,6 +3,7 @@
 
 #include "drivers/net/e1000_defs.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/base/wait.hpp"
 
 namespace hv::netdrv {
@@ -91,8 +92,7 @@ std::optional<MacAddress> E1000Chip::mac_of_eeprom(const Clock& clock, std::stri
     }
     // [8254x 5.6.35 Checksum Word Calculation (Word 3Fh)]
     if (sum != kEepromSum)
-        log::warning(log::Topic::net, "%.*s: the EEPROM's checksum is wrong", static_cast<int>(name.size()),
-                     name.data());
+        log::warning(log::Topic::net, "%.*s: the EEPROM's checksum is wrong", width(name), name.data());
     return mac;
 }
 

@@ -4,6 +4,7 @@
 #include "drivers/net/received_frame.hpp"
 #include "drivers/virtio/virtio_net_defs.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -312,7 +313,7 @@ void VirtioNetDriver::check_control() {
         return;
     if (control_->memory.at<PromiscuousCommand>()->ack != VIRTIO_NET_OK)
         log::warning(log::Topic::net, "%.*s: the device does not receive what is for others",
-                     static_cast<int>(options_.name.size()), options_.name.data());
+                     width(options_.name), options_.name.data());
 }
 
 void VirtioNetDriver::update_link() {
@@ -320,18 +321,16 @@ void VirtioNetDriver::update_link() {
                     (transport_.config16(offsetof(NetConfig, status)) & VIRTIO_NET_S_LINK_UP) != 0;
     if (link_up_.exchange(up) == up)
         return;
-    const auto length = static_cast<int>(options_.name.size());
     if (up)
-        log::info(log::Topic::net, "%.*s: link up", length, options_.name.data());
+        log::info(log::Topic::net, "%.*s: link up", width(options_.name), options_.name.data());
     else
-        log::warning(log::Topic::net, "%.*s: link down", length, options_.name.data());
+        log::warning(log::Topic::net, "%.*s: link down", width(options_.name), options_.name.data());
 }
 
 void VirtioNetDriver::begin_reset(const char* why) {
     counters_.device_reset();
     if (reset_log.admit())
-        log::warning(log::Topic::net, "%.*s: %s: reset", static_cast<int>(options_.name.size()),
-                     options_.name.data(), why);
+        log::warning(log::Topic::net, "%.*s: %s: reset", width(options_.name), options_.name.data(), why);
     sender_.with([](Sender& sender) { sender.open = false; });
     state_ = State::resetting;
     stalled_looks_ = 0;
@@ -350,7 +349,7 @@ void VirtioNetDriver::continue_reset() {
     state_ = State::gone;
     link_up_ = false;
     log::error(log::Topic::net, "%.*s: the device does not answer any more and is given up",
-               static_cast<int>(options_.name.size()), options_.name.data());
+               width(options_.name), options_.name.data());
 }
 
 }  // namespace hv::netdrv

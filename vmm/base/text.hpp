@@ -10,6 +10,11 @@
 
 namespace hv {
 
+/// For "%.*s", before text.data().
+constexpr int width(std::string_view text) {
+    return static_cast<int>(text.size());
+}
+
 /// Writes at most buffer.size() characters, without a terminator; returns what was written.
 std::string_view format_into(std::span<char> buffer, const char* format, std::va_list arguments);
 std::string_view format_into(std::span<char> buffer, const char* format, ...)

@@ -2,18 +2,12 @@
 #include "vmm/loader/module_files.hpp"
 
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/loader/ustar.hpp"
 
 #include <algorithm>
 
 namespace hv::loader {
-namespace {
-
-int length(std::string_view text) {
-    return static_cast<int>(text.size());
-}
-
-}  // namespace
 
 Expected<void> ModuleFiles::add(std::string_view name, std::span<const std::byte> bytes) {
     if (!(name.empty() || name.ends_with(".tar")) || !UstarReader::is_ustar(bytes))
@@ -23,14 +17,14 @@ Expected<void> ModuleFiles::add(std::string_view name, std::span<const std::byte
         HV_TRY(add_file(file->name, file->bytes));
     if (archive.broken())
         log::warning(log::Topic::boot, "boot module \"%.*s\": the archive is damaged, files may be missing",
-                     length(name), name.data());
+                     width(name), name.data());
     return {};
 }
 
 Expected<void> ModuleFiles::add_file(std::string_view name, std::span<const std::byte> bytes) {
     if (std::any_of(files_.begin(), files_.end(), [&](const File& file) { return file.name() == name; })) {
         log::warning(log::Topic::boot, "boot module \"%.*s\": there is one of this name already, skipped",
-                     length(name), name.data());
+                     width(name), name.data());
         return {};
     }
     File file;

@@ -11,10 +11,6 @@ namespace {
 
 using log::Topic;
 
-constexpr int width(std::string_view text) {
-    return static_cast<int>(text.size());
-}
-
 /// What a user may have meant, for a message.
 using Names = TextBuffer<160>;
 void list(Names& names, std::string_view name) {

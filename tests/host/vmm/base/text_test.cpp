@@ -22,6 +22,12 @@ TEST_CASE("conversions print as printf's do", "[base]") {
     CHECK(text("%ld", std::int64_t{INT64_MIN}) == "-9223372036854775808");
 }
 
+TEST_CASE("a part of a text is printed with its width", "[base]") {
+    const std::string_view part = std::string_view{"nvme0: gone"}.substr(0, 5);
+    CHECK(text("%.*s|", hv::width(part), part.data()) == "nvme0|");
+    CHECK(text("%.*s|", hv::width({}), "nothing") == "|");
+}
+
 TEST_CASE("text that does not fit is cut off", "[base]") {
     char buffer[4];
     CHECK(hv::format_into(buffer, "%s", "abcdef") == "abcd");
