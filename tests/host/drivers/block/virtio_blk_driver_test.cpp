@@ -257,6 +257,14 @@ TEST_CASE("a device that does not answer at boot is given up", "[block]") {
     CHECK_FALSE(d.device.masters_bus());
 }
 
+TEST_CASE("a device that ends at boot what it was not asked for is given up at once", "[block]") {
+    Disk d;
+    d.device.on_notify = [&](unsigned queue) { d.device.push(queue, 99, 1); };
+    CHECK(d.create().error() == Error::io_error);
+    CHECK_FALSE(d.device.masters_bus());
+    CHECK(d.frames.outstanding() == 0);
+}
+
 TEST_CASE("without memory there is no driver, and nothing is lost", "[block]") {
     for (std::uint64_t allowed = 0; allowed < 6; ++allowed) {
         Disk d;
