@@ -24,12 +24,15 @@ namespace hv::fake {
 struct Board {
     static constexpr std::uint64_t kRam = 8 * kMiB;
 
-    enum class Ram : std::uint8_t { contiguous, scattered };  ///< its 2 MiB pieces, where the host sees them
+    /// Its 2 MiB pieces, where the host sees them; and whether they can go.
+    enum class Ram : std::uint8_t { contiguous, scattered, releasable };
     /// Boards that exist at once have different numbers.
     explicit Board(unsigned number = 0, Ram ram = Ram::contiguous, std::uint64_t size = kRam)
         : frames{kPage2M + number * 4 * kRam, kPage2M + (number + 1) * 4 * kRam},
-          memory{std::move(
-                     GuestMemory::create(frames.scatter(9, ram == Ram::scattered ? kRam / kPage2M : 0), size))
+          memory{std::move(GuestMemory::create(frames.scatter(9, ram == Ram::scattered ? kRam / kPage2M : 0),
+                                               size,
+                                               ram == Ram::releasable ? GuestMemory::Kind::releasable
+                                                                      : GuestMemory::Kind::fixed))
                      .value()} {
         if (!memory_bus.add(guest_map::kEcam, guest_map::kEcamSize, bridge.ecam()) ||
             !ports.add(guest_map::kPciAddress, 8, bridge.ports()))

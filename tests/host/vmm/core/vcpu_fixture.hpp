@@ -68,7 +68,8 @@ struct VcpuFixture {
     static constexpr std::uint64_t kCode = 0x10'0000;
     static constexpr std::uint32_t kRunning = 2;
 
-    explicit VcpuFixture(std::uint32_t count = 1) {
+    explicit VcpuFixture(std::uint32_t count = 1, GuestMemory::Kind kind = GuestMemory::Kind::fixed)
+        : memory{GuestMemory::create(frames, 2 * kPage2M, kind).value()} {
         fake::set_cpu(0);
         for (std::uint32_t index = 0; index < count; ++index) {
             auto backend = std::make_unique<fake::FakeVcpuBackend>();
@@ -136,7 +137,7 @@ struct VcpuFixture {
     void enable_apic(std::size_t index = 0) { vcpu(index).apic().mmio_write(0xf0, 4, 0x1ff); }
 
     fake::ArenaFrames frames;
-    GuestMemory memory{GuestMemory::create(frames, 2 * kPage2M).value()};
+    GuestMemory memory;
     IoBus ports{IoBus::kPortHintShift};
     IoBus mmio{IoBus::kMemoryHintShift};
     InterruptFabric fabric;
