@@ -24,7 +24,10 @@ public:
     explicit BalloonStatistics(const GuestMemory& memory) : ring_{memory} {}
 
     Expected<void> start(const QueueLayout& layout, std::uint64_t features);
-    void stop() { live_ = false; }
+    void stop() {
+        live_ = false;
+        ring_.stop();
+    }
     /// The driver filled a buffer.
     Outcome take();
     /// Gives the buffer back, so that the driver fills it again.

@@ -75,6 +75,7 @@ void BlkQueue::stop() {
     device_.throttle_.forget(index_);
     LockGuard guard{used_lock_};
     live_ = false;
+    ring_.stop();
 }
 
 void BlkQueue::process() {

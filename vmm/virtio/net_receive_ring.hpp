@@ -20,7 +20,10 @@ public:
 
     /// Takes frames of `max_frame` bytes, and larger ones that the driver can take unsegmented.
     Expected<void> start(const QueueLayout& layout, std::uint64_t features, std::uint32_t max_frame);
-    void stop() { live_ = false; }
+    void stop() {
+        live_ = false;
+        ring_.stop();
+    }
     [[nodiscard]] bool live() const { return live_; }
     struct Result {
         net::Delivery delivery;

@@ -51,6 +51,7 @@ Expected<void> NetTransmitQueue::start(const QueueLayout& layout, std::uint64_t 
 void NetTransmitQueue::stop() {
     turn_.close();
     clock_.disarm(*this);
+    ring_.stop();
 }
 
 void NetTransmitQueue::process() {

@@ -17,6 +17,7 @@ Expected<void> QueueWorker::start(unsigned queue, const QueueLayout& layout, std
 void QueueWorker::stop() {
     turn_.close();
     clock_.disarm(*this);
+    ring_.stop();
 }
 
 void QueueWorker::process() {

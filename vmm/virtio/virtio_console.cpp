@@ -48,6 +48,7 @@ void VirtioConsole::stop() {
     output_.stop();
     input_.with([](Input& input) {
         input.live = false;
+        input.ring.stop();
         input.waiting.clear();
     });
 }

@@ -44,6 +44,7 @@ void VirtioVsock::stop() {
     transmit_.stop();
     host_.with([](HostSide& host) {
         host.live = false;
+        host.ring.stop();
         host.endpoint.clear();
     });
     clock_.disarm(*this);

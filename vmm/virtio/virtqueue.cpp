@@ -148,9 +148,13 @@ void Virtqueue::unmap() {
     }
 }
 
-Expected<void> Virtqueue::start(const QueueLayout& layout, std::uint64_t features) {
+void Virtqueue::stop() {
     set_broken();
     unmap();
+}
+
+Expected<void> Virtqueue::start(const QueueLayout& layout, std::uint64_t features) {
+    stop();
     if (!std::has_single_bit(layout.size) || layout.size > kMaxSize)
         return Unexpected{Error::invalid_argument};
     // Alignments: [virtio1.2 2.7 Split Virtqueues].

@@ -67,6 +67,8 @@ public:
     /// Begins with empty rings. Error::invalid_argument: the size is no power of two up to kMaxSize, or an
     /// area is misaligned; Error::out_of_range: an area is not RAM.
     Expected<void> start(const QueueLayout& layout, std::uint64_t features);
+    /// Gives up the rings' memory: neither side is used before start().
+    void stop();
 
     // --- available side
     // ------------------------------------------------------------------------------------------

@@ -2,11 +2,20 @@
 // The memory of rings, which are looked up once and used for long: it stays as long as a queue is in use.
 #include "catch.hpp"
 #include "fakes/virtio_driver.hpp"
+#include "vmm/virtio/virtio_balloon.hpp"
+#include "vmm/virtio/virtio_blk.hpp"
+#include "vmm/virtio/virtio_console.hpp"
+#include "vmm/virtio/virtio_net.hpp"
+#include "vmm/virtio/virtio_pci.hpp"
+#include "vmm/virtio/virtio_rng.hpp"
+#include "vmm/virtio/virtio_vsock.hpp"
 #include "vmm/virtio/virtqueue.hpp"
 
-#include <array>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
 
 namespace {
 
@@ -38,6 +47,47 @@ struct Host {
     std::optional<Virtqueue> queue{std::in_place, board.memory};
 };
 
+/// Has one request at a time, which it keeps.
+class LateDisk final : public BlockDevice {
+public:
+    [[nodiscard]] BlockGeometry geometry() const override { return {64, 512, false, false}; }
+    void submit(BlockRequest& request) override { waiting = &request; }
+    BlockRequest* waiting{nullptr};
+};
+
+class NoEntropy final : public EntropySource {
+public:
+    void fill(std::span<std::byte>) override {}
+};
+
+class NoTaker final : public BalloonMemory {
+public:
+    Release release(Gpa) override { return Release::refused; }
+    bool reclaim(Gpa) override { return false; }
+    void cancel() override {}
+};
+
+class NoText final : public CharSink {
+public:
+    void put(std::string_view) override {}
+};
+
+/// Whether a device keeps its rings' memory until it is reset, twice, and no longer.
+void check_reset(Host& host, VirtioDevice& device) {
+    VirtioPciTransport transport{device, host.board.interrupts, &host.board.line};
+    REQUIRE(host.board.bridge.attach(1, transport));
+    fake::VirtioDriver driver{host.board, 1};
+    const std::uint64_t features = driver.offered();
+    for (unsigned i = 0; i < 2; ++i) {
+        driver.start(features, 16);
+        REQUIRE(driver.queues.size() == device.queue_count());
+        CHECK_FALSE(host.can_take(driver.queues.at(0).used));
+        driver.set_status(0);
+        CHECK(driver.status() == 0);
+        CHECK(host.can_take_all());
+    }
+}
+
 }  // namespace
 
 TEST_CASE("the memory of each of a queue's areas stays while the queue is in use", "[virtio]") {
@@ -57,6 +107,13 @@ TEST_CASE("the memory of each of a queue's areas stays while the queue is in use
     }
     SECTION("also if it is broken") {
         host.queue->set_broken();
+        CHECK_FALSE(host.can_take(kApart.device));
+    }
+    SECTION("until it stops") {
+        host.queue->stop();
+        CHECK(host.can_take_all());
+        CHECK(host.queue->broken());
+        REQUIRE(host.queue->start(kApart, 0));
         CHECK_FALSE(host.can_take(kApart.device));
     }
     SECTION("or is gone") {
@@ -115,4 +172,52 @@ TEST_CASE("a ring in memory that is leaving is refused, in memory that has left 
     CHECK_FALSE(host.queue->has_work());
     host.queue.reset();
     CHECK(host.can_take_all());
+}
+
+TEST_CASE("a device that is reset gives up the memory of all its rings", "[virtio]") {
+    Host host;
+    fake::Board& board = host.board;
+    SECTION("disk") {
+        LateDisk disk;
+        check_reset(host, **VirtioBlk::create(disk, board.memory, board.clock, {2, ""}));
+    }
+    SECTION("network device") {
+        check_reset(host, **VirtioNet::create(board.memory, board.clock, {{2, 0, 0, 0, 0, 1}, 1500, 2}));
+    }
+    SECTION("balloon") {
+        NoTaker taker;
+        check_reset(host, **VirtioBalloon::create(taker, board.memory, board.clock));
+    }
+    SECTION("console") {
+        NoText text;
+        check_reset(host, **VirtioConsole::create(text, board.memory, board.clock));
+    }
+    SECTION("entropy device") {
+        NoEntropy entropy;
+        check_reset(host, **VirtioRng::create(entropy, board.memory, board.clock));
+    }
+    SECTION("vsock") {
+        check_reset(host, **VirtioVsock::create(board.memory, board.clock, {3, {}}));
+    }
+}
+
+TEST_CASE("a disk's late completion needs no ring", "[virtio]") {
+    Host host;
+    fake::Board& board = host.board;
+    LateDisk disk;
+    const auto device = std::move(VirtioBlk::create(disk, board.memory, board.clock, {1, ""})).value();
+    VirtioPciTransport transport{*device, board.interrupts, &board.line};
+    REQUIRE(board.bridge.attach(1, transport));
+    fake::VirtioDriver driver{board, 1};
+    board.next = kGranule;  // away from where an address of 0 leads
+    driver.start(VIRTIO_F_VERSION_1, 16);
+    driver.queues.at(0).add({{kNone, 16, false}, {kNone + 0x200, 512, true}, {kNone + 0x100, 1, true}});
+    driver.kick(0);
+    REQUIRE(disk.waiting != nullptr);
+    driver.set_status(0);
+    CHECK(host.can_take_all());
+    CHECK(driver.status() != 0);  // the data is still the disk's
+    disk.waiting->complete(*disk.waiting, BlockStatus::ok);
+    CHECK(driver.status() == 0);
+    CHECK(board.memory.load<std::uint64_t>(Gpa{0}).value() == 0);
 }
