@@ -12,6 +12,12 @@
 namespace hv::netdrv {
 namespace {
 
+/// Interrupts a second: while each look finds no more than these, and otherwise.
+constexpr unsigned kFewFrames = 4;
+constexpr std::uint64_t kFewBytes = 1024;
+constexpr std::uint32_t kQuickRate = 50'000;
+constexpr std::uint32_t kBulkRate = 8'000;
+
 constexpr std::uint64_t kMillisecond = 1'000'000;
 constexpr std::uint64_t kWatchPeriod = 2'000 * kMillisecond;
 /// So many looks without progress, 4 s in all: the device hangs.
@@ -82,6 +88,8 @@ std::string_view E1000::model() const {
 
 void E1000::open() {
     chip_.configure(offloads_.checksum);
+    interrupt_rate_ = kQuickRate;
+    chip_.limit_interrupts(kQuickRate);
     receive_ring_.attach(chip_);
     transmitter_.with([&](Transmitter& transmitter) {
         transmitter.ring.attach(chip_);
@@ -184,10 +192,12 @@ void E1000::receive() {
 unsigned E1000::receive(unsigned budget, FrameSink& sink) {
     using Arrival = E1000ReceiveRing::Arrival;
     unsigned looked_at = 0;
+    std::uint64_t bytes = 0;
     for (; looked_at < budget; ++looked_at) {
         const E1000ReceiveRing::Next next = receive_ring_.next();
         if (next.arrival == Arrival::none)
             break;
+        bytes += next.data.size();
         if (next.arrival == Arrival::frame)
             deliver(next, sink);
         else if (next.arrival == Arrival::damaged)
@@ -195,7 +205,15 @@ unsigned E1000::receive(unsigned budget, FrameSink& sink) {
         receive_ring_.release(chip_);
     }
     receive_ring_.flush(chip_);
+    if (looked_at > 0)
+        moderate(looked_at, bytes);
     return looked_at;
+}
+
+void E1000::moderate(unsigned frames, std::uint64_t bytes) {
+    const std::uint32_t rate = frames <= kFewFrames && bytes <= kFewBytes ? kQuickRate : kBulkRate;
+    if (std::exchange(interrupt_rate_, rate) != rate)
+        chip_.limit_interrupts(rate);
 }
 
 void E1000::deliver(const E1000ReceiveRing::Next& next, FrameSink& sink) {

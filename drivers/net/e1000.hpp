@@ -4,7 +4,8 @@
 // causes differently, is left out, and so are flow control, jumbo frames and the filters of addresses and
 // VLANs.
 //
-// Nothing waits for what is being sent, so that no interrupt tells of it: room is made when it is needed.
+// Nothing waits for what is being sent, so that no interrupt tells of it: room is made when it is needed. How
+// often received frames interrupt depends on them: few small ones are waited for, many or large ones are not.
 // While frames are on their way, a timer looks whether they make progress; if not, the device is reset, in
 // steps of the same timer.
 #pragma once
@@ -70,6 +71,8 @@ private:
     void receive();
     /// Hands on at most `budget` frames; returns how many it looked at.
     unsigned receive(unsigned budget, FrameSink& sink);
+    /// Sets how often the device interrupts, by what a look found.
+    void moderate(unsigned frames, std::uint64_t bytes);
     void deliver(const E1000ReceiveRing::Next& next, FrameSink& sink);
 
     /// Looks after frames on their way, and takes the steps of a reset.
@@ -90,7 +93,9 @@ private:
     /// The last lock a frame from the switch takes, as a virtual NIC's is.
     Guarded<Transmitter, Rank::device_rx> transmitter_;
     Turn receive_turn_{Turn::Initially::open};
-    E1000ReceiveRing receive_ring_;  ///< of the one whose turn it is, also during a reset
+    // Of the one whose turn it is, also during a reset.
+    E1000ReceiveRing receive_ring_;
+    std::uint32_t interrupt_rate_{0};  ///< that the device knows
 
     MemberTimer<E1000, &E1000::watch> watch_{*this};
     MemberTimer<E1000, &E1000::receive> again_{*this};  ///< goes on with receiving

@@ -19,10 +19,6 @@ constexpr std::uint64_t kResetLimit = 100 * kMillisecond;
 /// A word takes the serial EEPROM some 50 us; after a reset the device reads it itself first.
 constexpr std::uint64_t kEepromTime = 20 * kMillisecond;
 
-/// Frames cause at most some 8000 interrupts a second; in units of 256 ns [8254x 13.4.18 Interrupt Throttling
-/// Register].
-constexpr std::uint32_t kThrottle = 1'000'000'000 / (8000 * 256);
-
 /// Gaps of full-duplex copper links [8254x 13.4.34 Transmit IPG Register].
 constexpr auto kGaps =
     static_cast<std::uint32_t>(TIPG_IPGT::make(8) | TIPG_IPGR1::make(8) | TIPG_IPGR2::make(6));
@@ -123,7 +119,6 @@ void E1000Chip::configure(bool check_sums) {
     write(CTRL, ctrl);
     if (kind_ == E1000Kind::i82574)
         write(CTRL_EXT, read(CTRL_EXT) | CTRL_EXT_DRV_LOAD);
-    write(ITR, kThrottle);
     // Only ITR delays interrupts, descriptors are written back one by one.
     write(RDTR, 0);
     write(RADV, 0);
@@ -132,6 +127,11 @@ void E1000Chip::configure(bool check_sums) {
     write(TXDCTL, XDCTL_GRAN | (kind_ == E1000Kind::i82574 ? TXDCTL_COUNT_DESC : 0));
     write(RXCSUM, check_sums ? RXCSUM_IPOFLD | RXCSUM_TUOFLD : 0);
     write(TIPG, kGaps);
+}
+
+void E1000Chip::limit_interrupts(std::uint32_t per_second) {
+    // In units of 256 ns [8254x 13.4.18 Interrupt Throttling Register].
+    write(ITR, 1'000'000'000 / 256 / per_second);
 }
 
 void E1000Chip::enable_transmitter() {

@@ -49,6 +49,8 @@ public:
 
     /// Everything but rings, after a reset. Interrupts stay masked, receiver and transmitter off.
     void configure(bool check_sums);
+    /// Sets how many interrupts there are at most, 60 or more. A reset forgets it.
+    void limit_interrupts(std::uint32_t per_second);
     void enable_transmitter();
     /// With its interrupts.
     void enable_receiver();

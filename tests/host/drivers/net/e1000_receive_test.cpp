@@ -133,6 +133,24 @@ TEST_CASE("a device that leaves the FCS at the end of frames works too", "[net]"
     CHECK(f.sink.frames[0].bytes == bytes);
 }
 
+TEST_CASE("few small frames interrupt soon, others in batches", "[net]") {
+    constexpr std::uint32_t kSoon = 78;    // units of 256 ns: 50,000 a second
+    constexpr std::uint32_t kLater = 488;  // 8,000
+    E1000Fixture f{each_kind()};
+    f.start();
+    const auto receive = [&](unsigned count, std::size_t size) {
+        for (unsigned i = 0; i < count; ++i)
+            REQUIRE(f.device.receive(f.random_bytes(size)));
+        f.nic->service();
+        return f.device.peek(e1000::ITR);
+    };
+    CHECK(receive(5, 64) == kLater);
+    CHECK(receive(0, 0) == kLater);
+    CHECK(receive(4, 256) == kSoon);
+    CHECK(receive(1, 1025) == kLater);
+    CHECK(receive(1, 1024) == kSoon);
+}
+
 TEST_CASE("a flood of frames does not keep the CPU", "[net]") {
     E1000Fixture f{each_kind()};
     f.start();
