@@ -46,6 +46,9 @@ struct SwitchConfig {
     std::string_view uplink;          ///< physical NIC, "nic0"; empty: none
     net::VlanSet uplink_vlans{};      ///< that pass there, 0 untagged; none: all
     std::uint32_t storm_limit{1000};  ///< frames per second; 0: none
+    /// False: it has errors. It has no uplink then, to which it might let through more than was meant, and
+    /// no valid VM is on it.
+    bool valid{true};
 };
 
 struct DiskConfig {

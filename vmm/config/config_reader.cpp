@@ -53,6 +53,8 @@ Expected<void> ConfigReader::switches(const Node& node) {
     for (const Node* child = document_.first(node); child != nullptr; child = document_.next(*child)) {
         if (!is_kind(*child, Kind::table, "[switch.NAME]"))
             continue;
+        const std::size_t errors_before = errors_.count();
+        broken_ = false;
         if (!is_name(child->key))
             errors_.add(child->line,
                         "\"%.*s\" is no name for a switch; allowed: 1 to 32 letters, digits, -, _, .",
@@ -60,6 +62,9 @@ Expected<void> ConfigReader::switches(const Node& node) {
         SwitchConfig made;
         made.name = child->key;
         HV_TRY(table(*child, "[switch.NAME]", kKeys, made));
+        made.valid = errors_.count() == errors_before && !broken_;
+        if (!made.valid)
+            made.uplink = {};
         HV_TRY(out_.switches.push(made));
     }
     return {};

@@ -173,6 +173,8 @@ Expected<void> ConfigReader::nic_switch(const Node& value, NicConfig& out) {
     for (std::size_t i = 0; i < out_.switches.size(); ++i)
         if (out_.switches[i].name == *name) {
             out.switch_index = i;
+            if (!out_.switches[i].valid)
+                errors_.add(value.line, "switch: \"%.*s\" has errors of its own", HV_TEXT(*name));
             return {};
         }
     TextBuffer<120> known;

@@ -50,7 +50,7 @@ private:
     /// Appends `child` to the children of `parent`.
     Expected<NodeIndex> add(NodeIndex parent, const Node& child) {
         const auto index = static_cast<NodeIndex>(document_.nodes_.size());
-        if (index == Document::kMaxNodes)
+        if (index >= Document::kMaxNodes)
             return scanner_.fail("more than %zu values in one file", Document::kMaxNodes);
         HV_TRY(document_.nodes_.push(child));
         if (index == 0)

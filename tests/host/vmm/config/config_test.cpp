@@ -396,6 +396,22 @@ TEST_CASE("a derived address avoids those that are written down", "[config]") {
     CHECK(both.config.vms[0].nics[0].mac != derived);
 }
 
+TEST_CASE("a switch with errors leads nowhere, and no VM is on it", "[config]") {
+    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='lan'\n";
+    for (const char* wrong : {"uplink_vlans=10", "uplink_vlans=[4095]", "storm_limit=-1", "uplink_vlans ="}) {
+        const ConfigResult read =
+            parse(vm + "[switch.lan]\nuplink='nic0'\n" + wrong + "\n[switch.other]\nuplink='nic1'\n");
+        REQUIRE(read.config.switches.size() == 2);
+        CHECK_FALSE(read.config.switches[0].valid);
+        CHECK(read.config.switches[0].uplink.empty());
+        CHECK(read.config.switches[1].valid);
+        CHECK(read.config.switches[1].uplink == "nic1");
+        CHECK_FALSE(read.config.vms[0].valid);
+    }
+    CHECK(errors_of(vm + "[switch.lan]\nstorm_limit=-1\n").front() ==
+          "6: switch: \"lan\" has errors of its own");
+}
+
 TEST_CASE("switches have plain names and an uplink of their own", "[config]") {
     const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n";
     CHECK(errors_of(vm + "[switch.a]\nuplink='nic0'\n[switch.b]\nuplink='nic0'\n") ==

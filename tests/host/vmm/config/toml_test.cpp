@@ -218,6 +218,9 @@ TEST_CASE("depth, size and number of errors are bounded", "[config]") {
     for (std::size_t i = 0; i <= Document::kMaxNodes; ++i)
         many += "1,";
     CHECK(error_of(many + "]").find("more than") != std::string::npos);
+    // The last that there may be stands before a header: the root and `a` are values too.
+    many.resize(many.size() - 2 * 3);
+    CHECK(error_of(many + "]\n[t]\nb = 1\n").find("more than") != std::string::npos);
     std::string wrong;
     for (int i = 0; i < 100; ++i)
         wrong += "k" + std::to_string(i) + " = ?\n";
