@@ -72,8 +72,10 @@ std::optional<std::uint16_t> MacTable::lookup(const MacAddress& mac, std::uint16
                                               std::uint64_t max_age) const {
     const std::uint64_t key = key_of(mac, vlan);
     for (const Entry& entry : sets_[index_of(key)])
+        // Another CPU may have learned it later than `now`.
         if (entry.key == key && key != 0)
-            return entry.fixed || now - entry.seen <= max_age ? std::optional{entry.port} : std::nullopt;
+            return entry.fixed || entry.seen >= now || now - entry.seen <= max_age ? std::optional{entry.port}
+                                                                                   : std::nullopt;
     return std::nullopt;
 }
 

@@ -10,6 +10,14 @@ using test::kBroadcast;
 using test::mac;
 using test::Network;
 
+TEST_CASE("an address that another CPU learned a moment later is known", "[net]") {
+    MacTable table;
+    REQUIRE(table.learn(mac(1), 0, 3, 1000));
+    CHECK(table.lookup(mac(1), 0, 999, 100) == 3);
+    CHECK(table.lookup(mac(1), 0, 1100, 100) == 3);
+    CHECK(table.lookup(mac(1), 0, 1101, 100) == std::nullopt);
+}
+
 TEST_CASE("a port gets frames at its rate over time, and its senders wait", "[net]") {
     Network network;
     SwitchPort& a = network.access(1);
