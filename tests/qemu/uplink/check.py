@@ -45,7 +45,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def prepare(folder, case) -> None:
-    (folder / case.config).write_text({"absent": _absent, "iperf": _iperf}.get(_variant(case), lambda: _uplinks(case))())
+    (folder / case.config).write_text({"absent": _absent, "iperf": _iperf, "cables": _cabled}.get(_variant(case), lambda: _uplinks(case))())
 
 
 def _uplinks(case) -> str:
@@ -73,9 +73,20 @@ def _absent() -> str:
 
 
 def _iperf() -> str:
-    return "[switch.lan]\n" + "\n".join(
-        vm(name, f"iperf-{name}", f"cairn.ip=10.0.0.{own}/24 cairn.peer=10.0.0.{peer}", nics=('switch = "lan"',))
-        for name, own, peer in (("server", 1, 2), ("client", 2, 1)))
+    return "[switch.lan]\n" + _pair("", "lan", "lan")
+
+
+def _cabled() -> str:
+    """Of four NICs, the first and the second are joined, and the others."""
+    switches = "".join(f'[switch.s{number}]\nuplink = "nic{number}"\n' for number in range(4))
+    return switches + _pair("-intel", "s0", "s1") + _pair("-virtio", "s2", "s3")
+
+
+def _pair(suffix: str, *switches: str) -> str:
+    """A server of iperf3 and its client, each on one of the two switches."""
+    return "\n".join(
+        vm(f"{name}{suffix}", f"iperf-{name}", f"cairn.ip=10.0.0.{own}/24 cairn.peer=10.0.0.{peer}", nics=(f'switch = "{switch}"',))
+        for name, own, peer, switch in zip(("server", "client"), (1, 2), (2, 1), switches))
 
 
 def during(session, lines) -> list[str]:
@@ -110,6 +121,11 @@ def _move_cables(session) -> None:
             session.monitor(f"set_link nic{number} {'off' if _cables == 1 else 'on'}")
 
 
+def _measured(client: str) -> list[str]:
+    return [rf"^\[{client}\] test: {text}" for text in (r"iperf: forward .* receiver", r"iperf: --reverse .* receiver",
+                                                      r"iperf-client: all \d+ steps ok")]
+
+
 def check(session) -> list[str]:
     if _server is not None:
         _server.shutdown()
@@ -120,7 +136,9 @@ def check(session) -> list[str]:
         case "absent":
             wanted = _ABSENT
         case "iperf":
-            wanted = []
+            wanted = _measured("client")
+        case "cables":
+            wanted = _measured("client-intel") + _measured("client-virtio")
         case _:
             digest = hashlib.md5(_DATA).hexdigest()
             wanted = [rf"^\[{name}\] test: {text}" for name in _names(session.case)
