@@ -76,6 +76,9 @@ Vcpu::Next Vcpu::handle_interrupted(const VmExit& exit) {
     // An event whose delivery exits again and again would be injected each time before the processor
     // looks at physical interrupts: they are let in here, so that no guest keeps a CPU for itself.
     machine::let_interrupts_in();
+    // With them memory may have left, before this exit is handled.
+    if ((signals_.fetch_and(~kSignalMemory, std::memory_order_acquire) & kSignalMemory) != 0)
+        fetcher_.forget();
     const bool wanted = loop_->wants_cpu();
     const Next next = handle_reason(exit);
     return wanted && next == Next::enter ? Next::leave_cpu : next;

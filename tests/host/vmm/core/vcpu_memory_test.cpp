@@ -93,6 +93,22 @@ TEST_CASE("memory that leaves while the guest runs is forgotten before it runs a
     CHECK(f.regs().rip == VcpuFixture::kCode + 3);
 }
 
+TEST_CASE("memory that leaves before an exit is handled is forgotten in time", "[core]") {
+    Fixture f;
+    f.start();
+    f.code({0x0f, 0xa2});
+    f.run({exit_of(Reason::cpuid)});
+    // Interrupts are let in ahead of an exit that interrupted an event's delivery.
+    VmExit exit = exit_of(Reason::cpuid);
+    exit.interrupted = Event::interrupt(0x40);
+    f.backend().on_run = [&] {
+        f.replace_memory();
+        f.code({0x66, 0x0f, 0xa2});
+    };
+    f.run({exit});
+    CHECK(f.regs().rip == VcpuFixture::kCode + 3);
+}
+
 TEST_CASE("neither INIT nor a start-up IPI keeps a vCPU from forgetting", "[core]") {
     constexpr std::uint8_t kVector = 0x10;
     constexpr Gpa kStart{std::uint64_t{kVector} << 12};
