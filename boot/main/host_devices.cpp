@@ -114,7 +114,7 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
     block::NvmeController& nvme = *driven.nvme;
     block::CommandEngine::Options options{driven.name.view(), nvme.channels(), nvme.slots(),
                                           vectors < nvme.channels()};
-    options.cut_off = [](void* its) { static_cast<Driven*>(its)->pci.close(); };
+    options.cut_off = cut_off;
     options.context = &driven;
     block::CommandEngine& engine = *HV_TRY(add_engine(driven, nvme, options));
     driven.engine.store(&engine, std::memory_order_release);
@@ -139,8 +139,8 @@ Expected<void> HostDevices::start_ahci(Driven& driven) {
     for (const auto& port : ahci.ports()) {
         Name name;
         name.append("ahci%u", ahci_count_++);
-        block::CommandEngine& engine =
-            *HV_TRY(add_engine(driven, *port, {name.view(), 1, port->slots(), true, kSataTimeoutNs}));
+        block::CommandEngine& engine = *HV_TRY(add_engine(
+            driven, *port, {name.view(), 1, port->slots(), true, kSataTimeoutNs, cut_off, &driven}));
         ahci.set_engine(*port, engine);
         HV_TRY(add_disk(name, engine, port->description()));
     }
@@ -167,6 +167,11 @@ Expected<void> HostDevices::start_virtio_blk(Driven& driven) {
         driven, disk, {driven.name.view(), disk.channels(), disk.slots(), disk.shared_interrupt()}));
     driven.engine.store(&engine, std::memory_order_release);
     return add_disk(driven.name, engine, disk.disk());
+}
+
+/// The disks of one HBA are cut off together.
+void HostDevices::cut_off(void* driven) {
+    static_cast<Driven*>(driven)->pci.close();
 }
 
 /// An interrupt may come before there is an engine, and to a CPU that is not making it.

@@ -68,6 +68,7 @@ private:
     Expected<void> start_virtio_blk(Driven& driven);
     Expected<block::CommandEngine*> add_engine(Driven& driven, block::CommandHardware& hardware,
                                                block::CommandEngine::Options options);
+    static void cut_off(void* driven);
     static void service_engine(void* driven);
     Expected<void> add_disk(const Name& name, block::CommandEngine& engine,
                             const block::DiskDescription& description);

@@ -43,11 +43,12 @@ public:
     void begin_reset() {
         resets_.fetch_add(1);
         write(ahci::HbaRegister::GHC, ahci::GHC_AE | ahci::GHC_HR);
+        resets_.fetch_add(1);
     }
     [[nodiscard]] bool reset_under_way() { return (read(ahci::HbaRegister::GHC) & ahci::GHC_HR) != 0; }
     /// A reset turns AHCI and interrupts off.
     void enable() { write(ahci::HbaRegister::GHC, ahci::GHC_AE | ahci::GHC_IE); }
-    /// Changes before a reset begins to take effect.
+    /// Changes before a reset begins to take effect, and after, for whoever has looked in between.
     [[nodiscard]] std::uint32_t reset_count() const { return resets_.load(); }
 
     [[nodiscard]] std::uint64_t after(std::uint64_t milliseconds) const {

@@ -20,8 +20,8 @@ constexpr std::uint32_t kInterrupts = ahci::DHRS | ahci::SDBS | kLinkChanges | a
 constexpr std::uint32_t kMaxBlocks = 0x1'0000;
 
 /// At boot a disk may still have to spin up.
-constexpr AhciReset::Patience kAtBoot{50, 30'000};
-constexpr AhciReset::Patience kInService{1'000, 10'000};
+constexpr AhciReset::Patience kAtBoot{50, 30'000, 1};
+constexpr AhciReset::Patience kInService{1'000, 10'000, 3};
 
 // Milliseconds; a flush may have a whole cache to write.
 constexpr unsigned kDrainTime = 2'000, kFlushTime = 30'000, kStandbyTime = 10'000;
@@ -113,6 +113,8 @@ void AhciPort::commit(unsigned /*channel*/) {
 }
 
 void AhciPort::send_waiting() {
+    if (halted_)
+        return;  // until the reset
     std::uint32_t batch = 0;
     while (waiting_count_ > 0) {
         const unsigned slot = waiting_[first_waiting_];
@@ -145,6 +147,10 @@ std::size_t AhciPort::reap(unsigned /*channel*/, std::span<Completion> out) {
         const auto slot = static_cast<unsigned>(std::countr_zero(ended));
         // Some HBAs take a failed command off PxCI. Queued ones that failed stay in PxSACT.
         const bool failed = !is_queued(slot) && (io_.status() & (ata::ERR | ata::DF)) != 0;
+        if (failed) {
+            halted_ = true;
+            errors_.fetch_or(ahci::TFES);
+        }
         out[count++] = {slot, failed ? BlockStatus::io_error : BlockStatus::ok};
         sent_ &= ~(1u << slot);
     }
@@ -179,11 +185,13 @@ void AhciPort::begin_reset() {
     const bool by_itself = device_failed && !queued && (ahci::TFD_ERR::get(task_file) & ata::ICRC) == 0;
     failed_ = by_itself ? sent_ : 0;
     sent_ = 0;
+    halted_ = false;
     waiting_count_ = 0;
     auto kind = AhciReset::Kind::link;
-    if ((errors & ahci::kErrors) != 0 && (errors & kLinkChanges) == 0) {
-        kind = device_failed && queued ? AhciReset::Kind::restart_and_query : AhciReset::Kind::restart;
-    }
+    // Queued commands stay with a device that has not failed, whatever the HBA forgets: a link reset ends
+    // them.
+    if ((errors & ahci::kErrors) != 0 && (errors & kLinkChanges) == 0 && (device_failed || !queued))
+        kind = queued ? AhciReset::Kind::restart_and_query : AhciReset::Kind::restart;
     reset_.begin(kind, kInService);
 }
 
@@ -191,6 +199,7 @@ CommandHardware::ResetProgress AhciPort::poll_reset() {
     switch (reset_.poll()) {
     case AhciReset::Progress::pending: return ResetProgress::pending;
     case AhciReset::Progress::gone: return ResetProgress::gone;
+    case AhciReset::Progress::unruly: return ResetProgress::unruly;
     case AhciReset::Progress::done: break;
     }
     if (const auto tag = reset_.failed_tag())
@@ -248,7 +257,7 @@ void AhciPort::shut_down() {
     }
     for (; progress == AhciReset::Progress::pending; progress = reset_.poll())
         io_.hba().rest();
-    if (progress == AhciReset::Progress::gone)
+    if (progress != AhciReset::Progress::done)
         return;
     if (disk().write_cache && !run(ata::Command::FLUSH_CACHE_EXT, kFlushTime))
         io_.warn("the disk's cache could not be flushed");

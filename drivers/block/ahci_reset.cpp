@@ -30,6 +30,7 @@ const char* what_is(std::uint32_t signature) {
 void AhciReset::begin(Kind kind, const Patience& patience) {
     kind_ = is_overtaken() ? Kind::link : kind;
     patience_ = patience;
+    rounds_ = patience.rounds;
     lost_ = false;
     hba_was_reset_ = false;
     failed_tag_.reset();
@@ -42,6 +43,7 @@ AhciReset::Progress AhciReset::poll() {
         if (is_overtaken()) {
             hba_resets_ = io_.hba().reset_count();
             kind_ = Kind::link;
+            lost_ = false;
             enter(Stage::hba, kHbaResetTime);
         }
         step();
@@ -49,6 +51,7 @@ AhciReset::Progress AhciReset::poll() {
     switch (stage_) {
     case Stage::done: return Progress::done;
     case Stage::gone: return Progress::gone;
+    case Stage::unruly: return Progress::unruly;
     default: return Progress::pending;
     }
 }
@@ -83,7 +86,8 @@ void AhciReset::step() {
             reset_hba();
         return;
     case Stage::done:
-    case Stage::gone: return;
+    case Stage::gone:
+    case Stage::unruly: return;
     }
 }
 
@@ -91,7 +95,7 @@ void AhciReset::follow_hba() {
     if (io_.hba().reset_under_way()) {
         if (expired()) {
             io_.warn("the HBA does not come out of its reset");
-            stage_ = Stage::gone;
+            stage_ = Stage::unruly;
         }
         return;
     }
@@ -146,9 +150,9 @@ void AhciReset::follow_link() {
     const std::uint32_t detection = io_.detection();
     const bool too_late = io_.hba().clock().now() >= ready_deadline_;
     if (detection == ahci::DET_NONE && (expired() || too_late)) {
-        lose("no device");
+        retry("no device");
     } else if (too_late) {
-        lose("no link to the device");
+        retry("no link to the device");
     } else if (detection == ahci::DET_ESTABLISHED) {
         io_.clear_errors();
         stage_ = Stage::busy;
@@ -160,7 +164,7 @@ void AhciReset::follow_busy() {
         return enter(Stage::linking, patience_.absent);
     if (!io_.is_idle()) {
         if (io_.hba().clock().now() >= ready_deadline_)
-            lose("the device does not become ready");
+            retry("the device does not become ready");
         return;
     }
     const std::uint32_t signature = io_.read(PortRegister::PxSIG);
@@ -217,7 +221,7 @@ void AhciReset::take_identity() {
     if (progress == AhciPortIo::Progress::pending && !expired())
         return;
     if (progress != AhciPortIo::Progress::ok)
-        return lose("the device does not identify itself");
+        return retry("the device does not identify itself");
     const auto identity = AtaIdentity::parse(io_.own_data(kQuerySlot));
     if (!identity) {
         return lose(identity.error() == Error::unsupported
@@ -238,7 +242,7 @@ void AhciReset::finish() {
 void AhciReset::reset_hba() {
     if (hba_was_reset_) {
         io_.warn("does not stop");
-        stage_ = Stage::gone;
+        stage_ = Stage::unruly;
         return;
     }
     io_.warn("does not stop: the HBA is reset");
@@ -247,6 +251,14 @@ void AhciReset::reset_hba() {
     io_.hba().begin_reset();
     hba_resets_ = io_.hba().reset_count();
     enter(Stage::hba, kHbaResetTime);
+}
+
+void AhciReset::retry(const char* why) {
+    if (--rounds_ == 0)
+        return lose(why);
+    kind_ = Kind::link;
+    io_.clear_command_bits(ahci::CMD_ST);
+    enter(Stage::stopping, kStopTime);
 }
 
 void AhciReset::lose(const char* why) {

@@ -23,13 +23,15 @@ public:
     };
     enum class Progress : std::uint8_t {
         pending,
-        done,  ///< the port takes commands; it raises no interrupts yet
-        gone,  ///< there is no disk, or none that works, or not the one that was; the port is stopped
+        done,    ///< the port takes commands; it raises no interrupts yet
+        gone,    ///< there is no disk, or none that works, or not the one that was; the port is stopped
+        unruly,  ///< the port could not be stopped
     };
     /// Milliseconds.
     struct Patience {
         unsigned absent;  ///< with a link that shows no device
         unsigned ready;   ///< until a device that is there takes commands
+        unsigned rounds;  ///< of link resets, each with the above, before a device is given up
     };
 
     /// `io` outlives this. It was stopped, and PxIE is 0.
@@ -60,6 +62,7 @@ private:
         closing,     ///< PxCMD.FR has to become 0
         done,
         gone,
+        unruly,
     };
 
     void enter(Stage stage, unsigned milliseconds);
@@ -78,6 +81,8 @@ private:
     void take_identity();
     void finish();
     void reset_hba();
+    /// Resets the link once more, or gives the device up.
+    void retry(const char* why);
     /// Gives the device up: the port is stopped for good.
     void lose(const char* why);
 
@@ -85,6 +90,7 @@ private:
     Stage stage_{Stage::gone};
     Kind kind_{Kind::link};
     Patience patience_{};
+    unsigned rounds_{0};  ///< that are left
     std::uint64_t deadline_{0};
     std::uint64_t ready_deadline_{0};
     std::atomic<std::uint32_t> hba_resets_{0};  ///< is_overtaken() may be asked while begin() and poll() run

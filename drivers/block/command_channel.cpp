@@ -86,8 +86,9 @@ bool CommandEngine::Channel::begin(Slot& slot, BlockRequest& request) {
     }
     case Operation::write_zeroes:
         if (!limits.can_write_zeroes) {
-            const std::uint64_t bytes = std::min<std::uint64_t>(std::uint64_t{limits.max_blocks} * block,
-                                                                limits.max_runs * kZeroBytes);
+            const std::uint64_t bytes =
+                std::min<std::uint64_t>(std::uint64_t{limits.max_blocks} * block,
+                                        std::uint64_t{limits.max_runs} * zero_run_bytes(limits));
             slot.sectors = std::min(left, bytes / kSectorSize);
             break;
         }
@@ -124,7 +125,7 @@ void CommandEngine::Channel::issue(Slot& slot) {
         command.runs = runs_of(slot, disk);
     else if (request.operation == Operation::write_zeroes && !disk.description().limits.can_write_zeroes) {
         command.operation = Operation::write;
-        command.runs = zero_runs(slot.sectors * kSectorSize);
+        command.runs = zero_runs(slot.sectors * kSectorSize, zero_run_bytes(disk.description().limits));
     }
     engine_.hardware_.issue(index_, index_of(slot), command);
 }
@@ -148,11 +149,11 @@ std::span<const DmaRun> CommandEngine::Channel::runs_of(Slot& slot, const Hardwa
     return runs_.span().first(1);
 }
 
-std::span<const DmaRun> CommandEngine::Channel::zero_runs(std::uint64_t bytes) {
+std::span<const DmaRun> CommandEngine::Channel::zero_runs(std::uint64_t bytes, std::uint32_t run_bytes) {
     std::size_t count = 0;
     for (; bytes > 0; ++count) {
         runs_[count] = {zeroes_.address(),
-                        static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, kZeroBytes))};
+                        static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, run_bytes))};
         bytes -= runs_[count].size;
     }
     return runs_.span().first(count);
@@ -239,17 +240,28 @@ void CommandEngine::Channel::resume() {
         const LockGuard guard{lock_};
         if (!engine_.working())
             return;  // the next reset has begun already
+        // Requests that came since the reset's end were issued then.
+        const auto interrupted = [&](const Slot& slot) {
+            return slot.request != nullptr && slot.epoch != engine_.epoch();
+        };
+        const auto failed = [&](const Slot& slot) {
+            return engine_.hardware_.failed_by_itself(index_, index_of(slot));
+        };
+        const bool culprit_known = std::any_of(slots_.begin(), slots_.end(), [&](const Slot& each) {
+            return interrupted(each) && failed(each);
+        });
         bool issued = false;
         for (Slot& slot : slots_) {
-            // Requests that came since the reset's end were issued then.
-            if (slot.request == nullptr || slot.epoch == engine_.epoch())
+            if (!interrupted(slot))
                 continue;
-            const bool hopeless =
-                slot.attempts >= kAttempts || engine_.hardware_.failed_by_itself(index_, index_of(slot));
-            if (hopeless)
+            const bool hopeless = culprit_known ? failed(slot) : slot.attempts >= kAttempts;
+            if (hopeless) {
                 finish(slot, BlockStatus::io_error, ended);
-            else
+            } else {
+                // A reset for another command's sake is no attempt of this one. There is an end to those.
+                slot.attempts -= culprit_known ? 1 : 0;
                 issue(slot);
+            }
             issued = issued || !hopeless;
         }
         if (issued)

@@ -68,7 +68,10 @@ private:
     /// Gives the command in `slot` to the hardware.
     void issue(Slot& slot);
     std::span<const DmaRun> runs_of(Slot& slot, const HardwareDisk& disk);
-    std::span<const DmaRun> zero_runs(std::uint64_t bytes);
+    [[nodiscard]] static std::uint32_t zero_run_bytes(const CommandLimits& limits) {
+        return std::min(kZeroBytes, limits.max_run_bytes);
+    }
+    std::span<const DmaRun> zero_runs(std::uint64_t bytes, std::uint32_t run_bytes);
     void finish(Slot& slot, BlockStatus status, RequestList& ended);
     [[nodiscard]] unsigned index_of(const Slot& slot) const {
         return static_cast<unsigned>(&slot - slots_.begin());

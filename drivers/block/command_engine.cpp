@@ -163,6 +163,10 @@ void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
 void CommandEngine::continue_reset() {
     switch (hardware_.poll_reset()) {
     case CommandHardware::ResetProgress::pending: clock_.arm_after(reset_poll_, kResetPollNs); return;
+    case CommandHardware::ResetProgress::unruly:
+        if (options_.cut_off != nullptr)
+            options_.cut_off(options_.context);
+        [[fallthrough]];
     case CommandHardware::ResetProgress::gone: return give_up();
     case CommandHardware::ResetProgress::done: break;
     }
@@ -173,8 +177,6 @@ void CommandEngine::continue_reset() {
 
 void CommandEngine::give_up() {
     epoch_ = kGone;
-    if (options_.cut_off != nullptr)
-        options_.cut_off(options_.context);
     log::error(Topic::block, "%.*s is gone: what its disks are asked for fails from now on", width(name()),
                name().data());
     for (auto& channel : channels_)

@@ -79,8 +79,9 @@ public:
     virtual void begin_reset() = 0;
     enum class ResetProgress : std::uint8_t {
         pending,
-        done,  ///< it takes commands again
-        gone,  ///< it is not there any more, or does not come back; it touches no memory
+        done,    ///< it takes commands again
+        gone,    ///< it is not there any more, or does not come back; it touches no memory
+        unruly,  ///< the same, but it has to be cut off, or might touch memory
     };
     /// How far the reset is; called each millisecond.
     virtual ResetProgress poll_reset() = 0;
@@ -124,7 +125,7 @@ public:
         /// One interrupt stands for all channels; else channel c's comes to CPU c.
         bool shared_interrupt = false;
         std::uint64_t timeout_ns = 10'000'000'000;  ///< a command that takes longer makes the device be reset
-        /// Called once if the device is given up, before its requests end: cuts it off from memory.
+        /// Called once if ResetProgress::unruly, before the device's requests end: cuts it off from memory.
         void (*cut_off)(void* context) = nullptr;
         void* context = nullptr;
     };

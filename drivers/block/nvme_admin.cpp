@@ -143,13 +143,13 @@ Admin::Progress Admin::poll_reset() {
             return Progress::done;
         return late() ? fail("does not become ready") : Progress::pending;
     }
-    return Progress::gone;
+    return Progress::unruly;
 }
 
 Admin::Progress Admin::fail(const char* why) {
     log::error(Topic::block, "%.*s: the controller %s", width(name_), name_.data(), why);
     disable();
-    return Progress::gone;
+    return Progress::unruly;
 }
 
 Expected<void> Admin::reset() {
@@ -157,7 +157,7 @@ Expected<void> Admin::reset() {
     Progress progress = poll_reset();
     for (; progress == Progress::pending; progress = poll_reset())
         machine::pause();
-    if (progress == Progress::gone)
+    if (progress == Progress::unruly)
         return Unexpected{Error::timed_out};
     return {};
 }

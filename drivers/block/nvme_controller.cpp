@@ -222,7 +222,7 @@ CommandHardware::ResetProgress NvmeController::poll_reset() {
             return ResetProgress::pending;
         if (!*answer || (step_ == 0 && queues_granted(**answer) < channel_count_)) {
             admin_->disable();
-            return ResetProgress::gone;
+            return ResetProgress::unruly;
         }
         if (step_++ == last_step())
             return ResetProgress::done;

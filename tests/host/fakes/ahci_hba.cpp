@@ -349,11 +349,18 @@ void AhciHba::accept(unsigned number, unsigned slot) {
               table.cfis.flags != ata::kIsCommand ||
               (command.queued() && ((port.sact >> slot & 1) == 0 || table.cfis.count_low >> 3 != slot));
     device.seen.push_back(table.cfis);
+    // A tag that is in use already aborts everything.
+    if (command.queued() && std::ranges::count(device.active, slot, &SataDevice::Command::slot) != 0)
+        return fail(number, command);
     for (const auto& other : device.active)
         device.mixed = device.mixed || other.queued() != command.queued() || !command.queued();
     const bool is_log = table.cfis.command == Command::READ_LOG_EXT;
     if (device.mixed || (device.failed_tag && !is_log) || (is_log && !device.has_log))
         return fail(number, command);
+    if (table.cfis.command == Command::IDENTIFY_DEVICE && device.fails_identify > 0) {
+        --device.fails_identify;
+        return fail(number, command);
+    }
     device.active.push_back(command);
     if (command.queued())
         port.ci &= ~(1u << slot);

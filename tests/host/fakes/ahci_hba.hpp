@@ -43,7 +43,8 @@ struct SataDevice {
     bool has_log{true};
     bool lies_in_log{false};  ///< names a tag that it does not have
     bool busy_after_error{false};
-    bool deaf{false};  ///< ends nothing at all
+    bool deaf{false};            ///< ends nothing at all
+    unsigned fails_identify{0};  ///< so many times
 
     // What it saw:
     std::vector<block::ata::RegisterFis> seen;

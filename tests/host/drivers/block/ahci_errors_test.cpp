@@ -22,6 +22,39 @@ TEST_CASE("of queued commands the one that the disk names fails, the others are 
     write_and_read_back(bench, 8);
 }
 
+TEST_CASE("many bad commands take none of the others with them", "[block][ahci]") {
+    AhciBench bench;
+    bench.start();
+    AhciReads reads{bench, 8};
+    bench.device().bad_blocks = {0, 8, 2 * 8, 3 * 8, 4 * 8};
+    bench.hba.finish(0, 0);  // each time it is the next one's turn before that of good ones
+    bench.device().hold = false;
+    bench.run_for(2 * kSecond);
+    for (unsigned i = 0; i < 8; ++i)
+        CHECK(reads.all[i].status == (i < 5 ? BlockStatus::io_error : BlockStatus::ok));
+    CHECK(bench.engines[0]->resets() == 5);
+    CHECK(bench.device().comresets == 1);
+    write_and_read_back(bench, 8);
+}
+
+TEST_CASE("a reset for another command's sake is no attempt", "[block][ahci]") {
+    AhciBench bench;
+    bench.start();
+    AhciReads reads{bench, 8};
+    bench.device().bad_blocks = {0, 8, 2 * 8};
+    for (unsigned bad = 0; bad < 3; ++bad) {
+        bench.hba.finish(0, bad);
+        bench.run_for(100 * kMillisecond);
+        CHECK(reads.all[bad].status == BlockStatus::io_error);
+    }
+    bench.hba.disturb_link(0);
+    bench.device().hold = false;
+    bench.run_for(2 * kSecond);
+    for (unsigned i = 3; i < 8; ++i)
+        CHECK(reads.all[i].status == BlockStatus::ok);
+    CHECK(bench.engines[0]->resets() == 4);
+}
+
 TEST_CASE("without a name the link is reset, and what fails again and again is given up", "[block][ahci]") {
     AhciBench bench;
     bench.start();
@@ -70,6 +103,20 @@ TEST_CASE("a command that is not queued fails by itself", "[block][ahci]") {
     CHECK(bench.device().count(Command::FLUSH_CACHE_EXT) == 1);
     CHECK(bench.device().count(Command::READ_LOG_EXT) == 0);
     CHECK(bench.device().comresets == 1);
+    write_and_read_back(bench, 8);
+}
+
+TEST_CASE("what waits behind a failed command that is not queued is sent after the reset", "[block][ahci]") {
+    AhciBench bench;
+    bench.hba.clears_ci_on_error = GENERATE(false, true);
+    bench.device().queue_depth = 0;
+    bench.start();
+    AhciReads reads{bench, 3};
+    bench.device().bad_blocks = {0};
+    reads.release();
+    reads.check(0);
+    CHECK(bench.device().count(Command::READ_DMA_EXT) == 3);
+    CHECK(bench.engines[0]->resets() == 1);
     write_and_read_back(bench, 8);
 }
 
@@ -126,6 +173,33 @@ TEST_CASE("a disk that answers nothing has its link reset", "[block][ahci]") {
     CHECK((read.bytes == bench.on_disk(0, 8)));
 }
 
+TEST_CASE("a disk that takes more than one reset of its link to come back is not given up", "[block][ahci]") {
+    AhciBench bench;
+    bench.start();
+    AhciReads reads{bench, 3};
+    bench.device().hold = false;
+    SECTION("it is away for a while") {
+        bench.hba.unplug(0);
+        bench.clock.run_for(2 * kSecond, [&] { bench.serve(); });
+        bench.device().present = true;
+    }
+    SECTION("it does not identify itself the first time") {
+        bench.device().fails_identify = 2;
+        bench.hba.disturb_link(0);
+    }
+    SECTION("it does the last time of too many") {
+        bench.device().fails_identify = 3;
+        bench.hba.disturb_link(0);
+        bench.run_for(2 * kSecond);
+        CHECK(bench.engines[0]->gone());
+        return;
+    }
+    bench.run_for(4 * kSecond);
+    reads.check(~0u);
+    CHECK_FALSE(bench.engines[0]->gone());
+    write_and_read_back(bench, 8);
+}
+
 TEST_CASE("a disk that is taken away, exchanged, or does not come back is given up", "[block][ahci]") {
     AhciBench bench;
     bench.start();
@@ -145,7 +219,7 @@ TEST_CASE("a disk that is taken away, exchanged, or does not come back is given 
         bench.hba.dead = true;
         bench.clock.run_for(30 * kSecond);
     }
-    bench.clock.run_for(13 * kSecond, [&] {
+    bench.clock.run_for(33 * kSecond, [&] {
         if (!bench.hba.dead)
             bench.serve();
     });
@@ -153,6 +227,7 @@ TEST_CASE("a disk that is taken away, exchanged, or does not come back is given 
         CHECK(read.status == BlockStatus::io_error);
     CHECK(bench.engines[0]->gone());
     CHECK((bench.hba.dead || bench.is_quiet(0)));
+    CHECK(bench.cut_offs == (bench.hba.dead ? 1 : 0));
     Request later{Operation::read, 0, 8};
     CHECK(later.run(bench.disk()) == BlockStatus::io_error);
     CHECK_FALSE(bench.hba.misused);

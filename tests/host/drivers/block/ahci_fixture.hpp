@@ -31,8 +31,10 @@ struct AhciBench {
     void start() {
         controller = std::move(*create());
         for (const auto& port : controller->ports()) {
-            engines.push_back(
-                std::move(*CommandEngine::create(*port, clock, pool, {"ahci0", 1, port->slots()})));
+            CommandEngine::Options options{"ahci0", 1, port->slots()};
+            options.cut_off = [](void* bench) { ++static_cast<AhciBench*>(bench)->cut_offs; };
+            options.context = this;
+            engines.push_back(std::move(*CommandEngine::create(*port, clock, pool, options)));
             static_cast<void>(*engines.back()->add_disk(port->description()));
             controller->set_engine(*port, *engines.back());
         }
@@ -67,6 +69,7 @@ struct AhciBench {
     std::unique_ptr<AhciController> controller;
     std::vector<std::unique_ptr<CommandEngine>> engines;
     std::mt19937 random{1};
+    unsigned cut_offs{0};
 };
 
 inline void write_and_read_back(AhciBench& bench, std::size_t sectors) {

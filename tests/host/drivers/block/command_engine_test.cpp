@@ -158,6 +158,20 @@ TEST_CASE("zeroes are written as data where the disk has no command for them", "
     CHECK(*at(310) == std::byte{7});
 }
 
+TEST_CASE("zeroes that are written as data keep to what the hardware takes at once", "[block]") {
+    DiskDescription description = FakeCommandHardware::description(kBlocks);
+    description.limits.can_write_zeroes = false;
+    description.limits.max_blocks = 512;
+    description.limits.max_run_bytes = 4096;
+    Bench bench{1, 4, description};
+    Request zero{Operation::write_zeroes, 10, 300};
+    zero.run(*bench.disk);
+    for (const auto& [slot, command] : bench.hardware.active)
+        for (const DmaRun& run : command.runs)
+            CHECK(run.size <= 4096);
+    CHECK(bench.hardware.active.size() > 1);
+}
+
 TEST_CASE("flush, discard and write zeroes reach hardware that has them", "[block]") {
     Bench bench;
     Request flush{Operation::flush, 0, 0};
@@ -270,7 +284,8 @@ TEST_CASE("a disk that vanishes fails what it had, what waits, and what comes", 
     CHECK(Request{Operation::read, 0, 8}.run(*bench.disk) == BlockStatus::io_error);
 }
 
-TEST_CASE("a device that is given up is cut off from memory before its requests end", "[block]") {
+TEST_CASE("a device that does not let itself be stopped is cut off from memory before its requests end",
+          "[block]") {
     struct Outcome {
         bool cut_off{false};
         bool cut_off_at_end{false};
@@ -290,7 +305,7 @@ TEST_CASE("a device that is given up is cut off from memory before its requests 
     };
     disk->submit(request);
     bench.hardware.stopped = true;
-    bench.hardware.progress = CommandHardware::ResetProgress::gone;
+    bench.hardware.progress = CommandHardware::ResetProgress::unruly;
     engine->service();
     bench.clock.run_for(2'000'000);
     CHECK(outcome.cut_off_at_end);

@@ -45,7 +45,7 @@ TEST_CASE("each step of a reset looks once and waits for nothing", "[block]") {
     for (Progress progress = Progress::pending; progress == Progress::pending; ++polls) {
         const unsigned reads = bench.device.status_reads;
         progress = bench.controller->poll_reset();
-        REQUIRE(progress != Progress::gone);
+        REQUIRE(progress != Progress::unruly);
         CHECK(bench.device.status_reads - reads <= 1);
     }
     CHECK(polls > 100);
@@ -62,7 +62,7 @@ TEST_CASE("a fatal status and registers that are gone call for a reset", "[block
     CHECK_FALSE(bench.controller->needs_reset(CommandHardware::Look::device));
     bench.device.gone = true;
     CHECK(bench.controller->needs_reset(CommandHardware::Look::device));
-    CHECK(bench.reset() == Progress::gone);
+    CHECK(bench.reset() == Progress::unruly);
     CHECK(bench.polls < 3);
 }
 
@@ -103,10 +103,10 @@ TEST_CASE("a controller that does not come back is gone, in bounded time", "[blo
         while (bench.device.waiting.empty())
             REQUIRE(bench.controller->poll_reset() == Progress::pending);
         bench.device.gone = true;
-        CHECK(bench.controller->poll_reset() == Progress::gone);
+        CHECK(bench.controller->poll_reset() == Progress::unruly);
         return;
     }
-    CHECK(bench.reset() == Progress::gone);
+    CHECK(bench.reset() == Progress::unruly);
     CHECK(bench.clock.seconds() - begin < 15);
     CHECK((bench.device.gone || !nvme::Configuration::Enable::test(bench.device.configuration())));
 }
@@ -150,7 +150,7 @@ TEST_CASE("the controller is told before power goes off, and waited for", "[bloc
     }
     SECTION("it has been given up") {
         bench.device.never_ready = true;
-        REQUIRE(bench.reset() == Progress::gone);
+        REQUIRE(bench.reset() == Progress::unruly);
         const std::uint64_t then = bench.clock.seconds();
         bench.controller->shut_down();
         CHECK(bench.clock.seconds() - then <= 1);
