@@ -3,15 +3,15 @@
 
     /boot/cairn.elf   /boot/grub/grub.cfg   /cairn.toml   /cairn/NAME   /boot/modules/N
 
-A file named NAME in the config becomes the boot module NAME. It lies at /cairn/NAME, unless NAME leads out of the
-config's folder; then it lies in /boot/modules.
+A file named NAME in the config becomes the boot module NAME. It lies at /cairn/NAME where GRUB, which looks into that folder
+on a medium that people edit, would find it under just this name; any other lies in /boot/modules, and the script names it.
 """
 
 import dataclasses
 import re
 import shutil
 import tarfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cairn import paths
 from cairn.config import Config
@@ -39,13 +39,33 @@ def hypervisor_file() -> Path:
 def module_places(config: Config) -> dict[str, str]:
     """Module name: its path on the medium."""
     places = {}
+    taken: dict[str, str] = {}
     for index, name in enumerate(config.files):
         if re.search(r"[\s'\"\\$*?\[\]]", name):
             raise usage(f"{paths.shown(config.path)}: file {name!r}: boot modules have no blanks, quotes or $ * ? [ ] in their names")
-        path = PurePosixPath(name)
-        inside = not path.is_absolute() and ".." not in path.parts
-        places[name] = f"/cairn/{path}" if inside else f"/boot/modules/{index}"
+        places[name] = f"/cairn/{name}" if _is_found(name, taken) else f"/boot/modules/{index}"
     return places
+
+
+def _is_found(name: str, taken: dict[str, str]) -> bool:
+    """Whether _FIND_MODULES has the file /cairn/NAME under this name. TAKEN is what lies there already, folders with a slash
+    at their end, by names in small letters: FAT takes A and a for one."""
+    parts = name.split("/")
+    if len(parts) > 2 or not all(map(_is_kept, parts)):
+        return False
+    ways = [f"{parts[0]}/", name] if len(parts) == 2 else [name]
+    return all(taken.setdefault(way.rstrip("/").lower(), way) == way for way in ways)
+
+
+def _is_kept(part: str) -> bool:
+    """Whether GRUB finds PART of a path on a FAT as it was written there."""
+    # GRUB's * leaves out names with a dot in front, FAT forgets one at the end, and mtools writes no names of DOS' devices.
+    if part.startswith(".") or part.endswith(".") or re.fullmatch(r"|con|prn|aux|nul|(com|lpt)\d", part, re.IGNORECASE):
+        return False
+    # A short name whose base and extension have no letters of both kinds is stored in capitals, and GRUB makes all small.
+    base, _, extension = part.partition(".")
+    short = len(base) <= 8 and len(extension) <= 3 and "." not in extension
+    return not short or all(piece == piece.lower() or piece != piece.upper() for piece in (base, extension))
 
 
 def bundle(config: Config, out: Path) -> None:

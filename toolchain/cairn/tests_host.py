@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cairn import build, packages, paths, stopping
+from cairn import build, media, packages, paths, stopping
+from cairn.config import Config
 from cairn.errors import Failure
 from cairn.report import Report, Result, excerpt, verdict
 from cairn.shell import say
@@ -25,7 +26,8 @@ def run(pattern: str, report: Report) -> None:
     packages.ensure("host tests")
     for name, test in [("format", _format), ("build kernel-gcc", lambda: _build("kernel-gcc", ["all"])),
                        ("build kernel-clang", lambda: _build("kernel-clang", ["all", "headers"])),
-                       ("image", _image), ("command line", _command_line), ("pcap", _pcap), ("stopping", _stopping)]:
+                       ("image", _image), ("command line", _command_line), ("media", _media), ("pcap", _pcap),
+                       ("stopping", _stopping)]:
         if pattern in name:
             report.add(verdict(name, test))
     _programs("host-asan", _unit_programs(), _unit, pattern, report)
@@ -72,6 +74,22 @@ def _command_line() -> list[str]:
         if done.returncode != 2 or said not in done.stderr or len(done.stderr.splitlines()) != 1:
             problems.append(f"./cairn {' '.join(words)}: status {done.returncode}, not 2 with {said!r}: {done.stderr.strip()}")
     return problems
+
+
+# By name in a config, what GRUB finds by itself on a stick, and what its script has to name.
+_FOUND = ("vmlinuz", "bzImage", "debian/vmlinuz", "debian/initrd.img", "Debian-12/x", "LONGCAPITALS", "Readme.md",
+          "aux.img", "a.b.C")
+_NAMED = ("images/debian/vmlinuz", "./vmlinuz", "debian//vmlinuz", "../x", "/x", "VMLINUZ", "DISK.img", "disk.IMG", "DEBIAN/x",
+          "BzImage", "debian", "vmlinuz/x", "debian-12/y", ".x", "x.", "con")
+
+
+def _media() -> list[str]:
+    """Each file of a config is found on every medium under the name that it has in the config."""
+    config = Config(Path("media.toml"), {name: Path(name) for name in (*_FOUND, *_NAMED)}, 0)
+    places = media.module_places(config)
+    wanted = {name: f"/cairn/{name}" for name in _FOUND}
+    wanted |= {name: f"/boot/modules/{number}" for number, name in enumerate(_NAMED, len(_FOUND))}
+    return [f"{name} lies at {places[name]}, not at {place}" for name, place in wanted.items() if places[name] != place]
 
 
 # A file header and two packets of 3 and 1 bytes, in lines as the console shows them; one that a VM wrote.
