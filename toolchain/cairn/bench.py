@@ -190,13 +190,15 @@ def _compiled(name: str, *options: str) -> bytes:
 
 
 def _linked(name: str, files: dict[str, Path]) -> Path:
-    """A folder in which FILES have these names."""
+    """A folder in which FILES have these names at any time, for another run may read there."""
     folder = paths.BUILD / "bench" / f"{name}-files"
     with lock(paths.BUILD / "bench" / ".lock"):
         folder.mkdir(exist_ok=True)
+        new = folder / ".new"
         for file, path in files.items():
-            (folder / file).unlink(missing_ok=True)
-            (folder / file).symlink_to(path)
+            new.unlink(missing_ok=True)
+            new.symlink_to(path)
+            new.replace(folder / file)
     return folder
 
 
