@@ -11,12 +11,15 @@ import dataclasses
 import re
 import shutil
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cairn import paths
 from cairn.config import Config
-from cairn.errors import usage
+from cairn.errors import Failure, usage
 from cairn.shell import run
+
+_CONFIG = "cairn.toml"
+_LARGEST = (1 << 32) - 1  # bytes of a module, whose ends are 32-bit addresses [multiboot2 3.6.6 Modules]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +41,31 @@ def hypervisor_file() -> Path:
 
 def module_places(config: Config) -> dict[str, str]:
     """Module name: its path on the medium."""
+    _check_modules(config)
     places = {}
     taken: dict[str, str] = {}
     for index, name in enumerate(config.files):
         if re.search(r"[\s'\"\\$*?\[\]]", name):
-            raise usage(f"{paths.shown(config.path)}: file {name!r}: boot modules have no blanks, quotes or $ * ? [ ] in their names")
+            raise _unfit(config, name, "boot modules have no blanks, quotes or $ * ? [ ] in their names")
         places[name] = f"/cairn/{name}" if _is_found(name, taken) else f"/boot/modules/{index}"
     return places
+
+
+def _check_modules(config: Config) -> None:
+    """Refuses files that no medium can carry to the hypervisor."""
+    for name, file in config.files.items():
+        if PurePosixPath(name) == PurePosixPath(_CONFIG):
+            raise _unfit(config, name, f"{_CONFIG} is what a medium calls the config itself; allowed: any other name")
+        if file.stat().st_size > _LARGEST:
+            raise _unfit(config, name, "a boot module has less than 4 GiB, for it lies below that in memory")
+        try:
+            tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT)
+        except ValueError as error:
+            raise _unfit(config, name, "too long; allowed: 100 characters, or up to 155, a slash, and up to 100") from error
+
+
+def _unfit(config: Config, name: str, why: str) -> Failure:
+    return usage(f"{paths.shown(config.path)}: file {name!r}: {why}")
 
 
 def _is_found(name: str, taken: dict[str, str]) -> bool:
@@ -70,8 +91,9 @@ def _is_kept(part: str) -> bool:
 
 def bundle(config: Config, out: Path) -> None:
     """One archive with the config and its files, for a loader that passes a single module."""
+    _check_modules(config)
     with tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, source in {"cairn.toml": config.path, **config.files}.items():
+        for name, source in {_CONFIG: config.path, **config.files}.items():
             entry = tarfile.TarInfo(name)
             entry.size = source.stat().st_size
             with source.open("rb") as file:
@@ -80,7 +102,7 @@ def bundle(config: Config, out: Path) -> None:
 
 def tree(payload: Payload, folder: Path, find_modules: bool = False) -> None:
     """The medium's files below FOLDER, which is new."""
-    sources = {"/boot/cairn.elf": hypervisor_file(), "/cairn.toml": payload.config.path}
+    sources = {"/boot/cairn.elf": hypervisor_file(), f"/{_CONFIG}": payload.config.path}
     for name, place in module_places(payload.config).items():
         sources[place] = payload.config.files[name]
     for place, source in sources.items():
@@ -118,7 +140,7 @@ terminal_input console serial
 terminal_output console serial
 function boot_cairn {{
     if multiboot2 /boot/cairn.elf {payload.words}; then true; else return 1; fi
-    module2 --nounzip /cairn.toml cairn.toml
+    module2 --nounzip /{_CONFIG} {_CONFIG}
 {''.join(modules)}    boot
 }}
 function start {{

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cairn import build, media, packages, paths, stopping
 from cairn.config import Config
-from cairn.errors import Failure
+from cairn.errors import USAGE, Failure
 from cairn.report import Report, Result, excerpt, verdict
 from cairn.shell import say
 
@@ -84,12 +84,42 @@ _NAMED = ("images/debian/vmlinuz", "./vmlinuz", "debian//vmlinuz", "../x", "/x",
 
 
 def _media() -> list[str]:
-    """Each file of a config is found on every medium under the name that it has in the config."""
-    config = Config(Path("media.toml"), {name: Path(name) for name in (*_FOUND, *_NAMED)}, 0)
+    """On every medium, each file of a config is found under the name that it has there, or the config is refused."""
+    config = Config(Path("media.toml"), dict.fromkeys((*_FOUND, *_NAMED), Path(__file__)), 0)
     places = media.module_places(config)
     wanted = {name: f"/cairn/{name}" for name in _FOUND}
     wanted |= {name: f"/boot/modules/{number}" for number, name in enumerate(_NAMED, len(_FOUND))}
-    return [f"{name} lies at {places[name]}, not at {place}" for name, place in wanted.items() if places[name] != place]
+    problems = [f"{name} lies at {places[name]}, not at {place}" for name, place in wanted.items() if places[name] != place]
+    return problems + _unfit_media()
+
+
+def _unfit_media() -> list[str]:
+    """What no medium carries is refused in one line, for a bundle and for GRUB."""
+    folder = paths.BUILD / "test"
+    folder.mkdir(parents=True, exist_ok=True)
+    small, large = folder / "small", folder / "large"
+    small.touch()
+    with large.open("wb") as file:
+        file.truncate(1 << 32)  # takes no blocks
+    problems = []
+    for name, file, said in [("cairn.toml", small, "any other name"), ("./cairn.toml", small, "any other name"),
+                             ("large", large, "less than 4 GiB"), ("x" * 101, small, "100 characters"),
+                             (f"{'x' * 156}/y", small, "100 characters"), (f"{'x' * 155}/{'y' * 100}", small, None)]:
+        config = Config(small, {name: file}, 0)
+        for make in (media.module_places, lambda config: media.bundle(config, folder / "bundle.tar")):
+            got = _refusal(lambda: make(config))
+            if (got is None) != (said is None) or said and (said not in got or "\n" in got):
+                problems.append(f"file {name!r}: {got}, not {said!r}")
+    large.unlink()
+    return problems
+
+
+def _refusal(make) -> str | None:
+    try:
+        make()
+    except Failure as failure:
+        return str(failure) if failure.status == USAGE else f"status {failure.status}: {failure}"
+    return None
 
 
 # A file header and two packets of 3 and 1 bytes, in lines as the console shows them; one that a VM wrote.
