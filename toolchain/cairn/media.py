@@ -45,8 +45,8 @@ def module_places(config: Config) -> dict[str, str]:
     places = {}
     taken: dict[str, str] = {}
     for index, name in enumerate(config.files):
-        if re.search(r"[\s'\"\\$*?\[\]]", name):
-            raise _unfit(config, name, "boot modules have no blanks, quotes or $ * ? [ ] in their names")
+        if not re.fullmatch(r"[A-Za-z0-9._/+,=@%~-]+", name):  # none of them means anything to GRUB's script
+            raise _unfit(config, name, "allowed in a boot module's name: ASCII letters, digits and . _ / + , = @ % ~ -")
         places[name] = f"/cairn/{name}" if _is_found(name, taken) else f"/boot/modules/{index}"
     return places
 

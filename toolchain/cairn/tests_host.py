@@ -111,6 +111,10 @@ def _unfit_media() -> list[str]:
             if (got is None) != (said is None) or said and (said not in got or "\n" in got):
                 problems.append(f"file {name!r}: {got}, not {said!r}")
     large.unlink()
+    for character in " \t\n'\"\\$*?[]{}<>()&|;#!^`:\xe4":
+        got = _refusal(lambda: media.module_places(Config(small, {f"a{character}b": small}, 0)))
+        if got is None or "allowed" not in got:
+            problems.append(f"a name with {character!r} gets into GRUB's script")
     return problems
 
 
