@@ -75,6 +75,13 @@ class Session(Watcher):
             self._typed_at = match.end()
             self.relay.type(self._inputs.pop(0)["send"].encode())
 
+    def unwanted(self, lines: list[str]) -> list[str]:
+        """What must not be said, in LINES of this run, or of another one that check.py observed."""
+        problems = []
+        for pattern in (*_NEVER, *self.case.forbid):
+            problems += [f"must not be said: {line}" for line in lines if re.search(pattern, line)][:3]
+        return problems
+
     def judge(self, outcome: Outcome) -> list[str]:
         """What is wrong with the run, when it is over."""
         problems = list(self.problems)
@@ -87,8 +94,7 @@ class Session(Watcher):
                 problems.append(f"expected, and not said after line {position}: {wanted}")
                 break
             position = found + 1
-        for unwanted in (*_NEVER, *self.case.forbid):
-            problems += [f"must not be said: {line}" for line in self.lines if re.search(unwanted, line)][:3]
+        problems += self.unwanted(self.lines)
         if self._inputs:
             problems.append(f"never came, so nothing was typed after it: {self._inputs[0]['after']}")
         if hasattr(self._hooks, "check"):

@@ -64,8 +64,9 @@ def check(session) -> list[str]:
 
 def _second_run(session) -> list[str]:
     outcome, lines = run.observe(session.hardware, config.load(session.files / "again.toml"), _SECOND_RUN)
-    problems = [f"{name} ({kind}) did not find its data again" for name, kind in _LOAD.items()
-                if not any(line.startswith(f"[{name}] test: load-again: ok") for line in lines)]
+    problems = session.unwanted(lines)
+    problems += [f"{name} ({kind}) did not find its data again" for name, kind in _LOAD.items()
+                 if not any(line.startswith(f"[{name}] test: load-again: ok") for line in lines)]
     if outcome.status != 0:
         problems += [f"the second run: status {outcome.status}: {outcome.reason}", *lines[-20:]]
     return problems

@@ -54,7 +54,7 @@ def check(session) -> list[str]:
     for _ in range(_ROUNDS[session.case.name] - 1):
         _new_disks(session.files)
         outcome, lines = run.observe(session.hardware, config.load(session.files / session.case.config), _ROUND_LIMIT, _Cut())
-        problems += _lost(session.files, lines)
+        problems += [*session.unwanted(lines), *_lost(session.files, lines)]
         if outcome.status != 0:
             problems += [f"a later round: status {outcome.status}: {outcome.reason}", *lines[-20:]]
     return problems

@@ -21,10 +21,11 @@ def during(session, _lines) -> list[str]:
     return []
 
 
-def check(_session) -> list[str]:
+def check(session) -> list[str]:
     if not _other:
         return ["the first host said nothing, the other one was not started"]
     outcome, lines = _other[0].result()
-    if outcome.status == 0:
-        return []
-    return [f"the other host ended with status {outcome.status}: {outcome.reason}", *lines[-20:]]
+    problems = session.unwanted(lines)
+    if outcome.status != 0:
+        problems += [f"the other host ended with status {outcome.status}: {outcome.reason}", *lines[-20:]]
+    return problems
