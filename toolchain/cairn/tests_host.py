@@ -52,8 +52,11 @@ def _image() -> list[str]:
 def _format() -> list[str]:
     files = [str(path) for folder in _SOURCES for suffix in ("*.cpp", "*.hpp") for path in (paths.ROOT / folder).rglob(suffix)]
     done = subprocess.run(["clang-format", "--dry-run", *files], text=True, capture_output=True, check=False)
-    return sorted({line.split(":")[0] + ": clang-format would change it" for line in done.stderr.splitlines()
-                   if "warning: code should be clang-formatted" in line})
+    problems = sorted({line.split(":")[0] + ": clang-format would change it" for line in done.stderr.splitlines()
+                       if "warning: code should be clang-formatted" in line})
+    if done.returncode != 0 and not problems:
+        problems = [f"clang-format: status {done.returncode}: {done.stderr.strip()[-500:]}"]
+    return problems
 
 
 def _command_line() -> list[str]:
