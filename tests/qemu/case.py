@@ -30,6 +30,7 @@ class Case:
     firmware: str = "bios"
     icount: bool = False
     instruction_ns: int = 0
+    stopped: bool = False
     status: int = 0
     expect: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ class Case:
     def hardware(self, files: Path) -> Hardware:
         """With the disks' files in FILES. A case that types is at a terminal; any other is headless."""
         return Hardware(machine=self.machine, boot=self.boot, firmware=self.firmware, cpus=self.cpus, icount=self.icount, instruction_ns=self.instruction_ns,
-                        memory=parse_size(self.memory), headless=not self.input,
+                        stopped=self.stopped, memory=parse_size(self.memory), headless=not self.input,
                         disks=tuple(_disk(disk, files) for disk in self.disks), nics=tuple(map(_nic, self.nics)))
 
     def hooks(self):

@@ -42,6 +42,7 @@ class Session(Watcher):
         self._inputs = list(case.input)
         self._typed_at = 0
         self._finished = False
+        self._stopped = hardware.stopped
 
     @property
     def lines(self) -> list[str]:
@@ -67,6 +68,8 @@ class Session(Watcher):
 
     def on_idle(self) -> None:
         """Types the next input once what it waits for stands behind the place of the last one."""
+        if self._stopped:
+            self._begin()
         if not self._inputs:
             return
         said = "\n".join([*self.lines, self._transcript.unfinished()])
@@ -74,6 +77,16 @@ class Session(Watcher):
         if match:
             self._typed_at = match.end()
             self.relay.type(self._inputs.pop(0)["send"].encode())
+
+    def _begin(self) -> None:
+        """begin() of check.py, then the machine runs."""
+        try:
+            self.monitor("info status")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return  # it does not listen yet
+        self._stopped = False
+        self._hooks.begin(self)
+        self.monitor("cont")
 
     def unwanted(self, lines: list[str]) -> list[str]:
         """What must not be said, in LINES of this run, or of another one that check.py observed."""

@@ -76,6 +76,7 @@ class Hardware:
     icount: bool = False
     instruction_ns: int = 0  # of the machine's time for each instruction, a power of two; 0: the emulator's own pace
     gdb: bool = False
+    stopped: bool = False  # until QEMU's monitor is told to go on, for tests
 
     def complete(self) -> "Hardware":
         boot = self.boot

@@ -27,6 +27,8 @@ def check(hardware: Hardware) -> None:
         raise usage("--icount: only svm counts instructions")
     if hardware.gdb:
         raise usage("--gdb: Debian's Bochs is built with its own debugger instead of GDB's protocol; allowed: svm kvm")
+    if hardware.stopped:
+        raise usage("stopped: Bochs has no monitor that lets it go on; allowed: svm kvm")
     if hardware.disks:
         raise usage("--disk: Bochs has ATA disks alone, and Cairn drives none of them; allowed: svm kvm")
     if hardware.memory > _MOST_MEMORY:

@@ -50,6 +50,8 @@ def start(hardware: Hardware, medium: "Path", words: str, work: Path, monitor: P
     command += _boot(hardware, medium, words)
     command += _disks(hardware)
     command += _nics(hardware, medium)
+    if hardware.gdb or hardware.stopped:
+        command += ["-S"]
     if hardware.gdb:
         command += _gdb()
     if monitor:
@@ -152,4 +154,4 @@ def _gdb() -> list:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     say(f"waiting for GDB: gdb {paths.shown(paths.HYPERVISOR)} -ex 'target remote localhost:{port}'")
-    return ["-S", "-gdb", f"tcp:127.0.0.1:{port}"]
+    return ["-gdb", f"tcp:127.0.0.1:{port}"]
