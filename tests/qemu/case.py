@@ -75,10 +75,17 @@ def _nic(text: str) -> Nic:
     return Nic(nic.kind, tuple(rule.replace(":0-", f":{free_port()}-") for rule in nic.forwards), cable)
 
 
+_ports: set[int] = set()  # that free_port() returned
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    """A TCP port of 127.0.0.1 that nobody listens on, and that no other case was given."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+            if port not in _ports:  # nor does another thread look at it while it is bound here
+                _ports.add(port)
+                return port
 
 
 _KEYS = {field.name for field in dataclasses.fields(Case)} - {"name", "machine", "folder", "skip"}
