@@ -19,7 +19,7 @@ from cairn.console import Outcome, Relay, Transcript, Watcher
 from cairn.errors import Failure
 from cairn.machine import Hardware, Machine, nesting_kvm
 from cairn.report import Report, Result
-from cairn.shell import say
+from cairn.shell import lock, say
 
 # No guest makes the hypervisor say these; any run in which they come has failed.
 _NEVER = (r"^\[cairn\] panic: ", r"^\[cairn\] .*assertion", r"runtime error:")
@@ -144,7 +144,7 @@ def run(pattern: str, report: Report) -> None:
     say(f"{len(wanted)} boot tests; transcripts are kept in {paths.shown(paths.BUILD / 'test')}")
     # The long ones first, so that none is left alone at the end.
     wanted.sort(key=lambda case: -case.timeout)
-    with stopping.pool() as pool:
+    with lock(paths.BUILD / ".boot-tests.lock"), stopping.pool() as pool:
         for done in concurrent.futures.as_completed([pool.submit(_run, case) for case in wanted]):
             report.add(done.result())
 
