@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from cairn import paths, stopping
+from cairn import stopping
 from cairn.errors import usage
 
 MACHINES = ("svm", "vmx", "kvm")

@@ -5,7 +5,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from cairn import packages, paths
+from cairn import paths
 from cairn.errors import usage
 from cairn.machine import Hardware, Machine, Nic, nesting_kvm
 from cairn.shell import say
