@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A host bus adapter's own registers, which its ports share. A port that cannot be stopped otherwise has the
-// whole HBA reset; the others see by reset_count() that their commands are lost.
+// whole HBA reset; the others see by reset_count() that their commands are lost. If that does not help
+// either, all of the HBA is given up.
 #pragma once
 
 #include "drivers/block/ahci_defs.hpp"
@@ -51,6 +52,13 @@ public:
     /// Changes before a reset begins to take effect, and after, for whoever has looked in between.
     [[nodiscard]] std::uint32_t reset_count() const { return resets_.load(); }
 
+    /// A port cannot be shown to have stopped. What cuts it off from memory cuts off all ports.
+    void give_up() {
+        given_up_ = true;
+        resets_.fetch_add(1);
+    }
+    [[nodiscard]] bool given_up() const { return given_up_.load(); }
+
     [[nodiscard]] std::uint64_t after(std::uint64_t milliseconds) const {
         return clock_.now() + clock_.from_nanoseconds(milliseconds * 1'000'000);
     }
@@ -68,6 +76,7 @@ private:
     const std::string_view name_;
     const std::uint32_t capabilities_;
     std::atomic<std::uint32_t> resets_{0};
+    std::atomic<bool> given_up_{false};
 };
 
 }  // namespace hv::block

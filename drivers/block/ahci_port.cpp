@@ -21,7 +21,7 @@ constexpr std::uint32_t kMaxBlocks = 0x1'0000;
 
 /// At boot a disk may still have to spin up.
 constexpr AhciReset::Patience kAtBoot{50, 30'000, 1};
-constexpr AhciReset::Patience kInService{1'000, 10'000, 3};
+constexpr AhciReset::Patience kInService{1'000, 8'000, 3};
 
 // Milliseconds; a flush may have a whole cache to write.
 constexpr unsigned kDrainTime = 2'000, kFlushTime = 30'000, kStandbyTime = 10'000;
@@ -113,8 +113,6 @@ void AhciPort::commit(unsigned /*channel*/) {
 }
 
 void AhciPort::send_waiting() {
-    if (halted_)
-        return;  // until the reset
     std::uint32_t batch = 0;
     while (waiting_count_ > 0) {
         const unsigned slot = waiting_[first_waiting_];
@@ -145,13 +143,13 @@ std::size_t AhciPort::reap(unsigned /*channel*/, std::span<Completion> out) {
     std::size_t count = 0;
     for (; ended != 0 && count < out.size(); ended &= ended - 1) {
         const auto slot = static_cast<unsigned>(std::countr_zero(ended));
-        // Some HBAs take a failed command off PxCI. Queued ones that failed stay in PxSACT.
-        const bool failed = !is_queued(slot) && (io_.status() & (ata::ERR | ata::DF)) != 0;
-        if (failed) {
-            halted_ = true;
+        // Some HBAs take a failed command off PxCI. For us it stays until the reset, as with the others: the
+        // port takes no more until then. Queued ones that failed stay in PxSACT.
+        if (!is_queued(slot) && (io_.status() & (ata::ERR | ata::DF)) != 0) {
             errors_.fetch_or(ahci::TFES);
+            continue;
         }
-        out[count++] = {slot, failed ? BlockStatus::io_error : BlockStatus::ok};
+        out[count++] = {slot, BlockStatus::ok};
         sent_ &= ~(1u << slot);
     }
     send_waiting();
@@ -185,7 +183,6 @@ void AhciPort::begin_reset() {
     const bool by_itself = device_failed && !queued && (ahci::TFD_ERR::get(task_file) & ata::ICRC) == 0;
     failed_ = by_itself ? sent_ : 0;
     sent_ = 0;
-    halted_ = false;
     waiting_count_ = 0;
     auto kind = AhciReset::Kind::link;
     // Queued commands stay with a device that has not failed, whatever the HBA forgets: a link reset ends

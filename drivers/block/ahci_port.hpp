@@ -68,7 +68,6 @@ private:
     std::array<std::uint8_t, ahci::kMaxSlots> waiting_{};  ///< a ring: issued, but not sent
     unsigned first_waiting_{0};
     unsigned waiting_count_{0};
-    bool halted_{false};  ///< a command has failed, and the HBA takes no others until it is reset
 
     std::uint32_t interrupted_{0};  ///< with the disk when the last reset began
     std::uint32_t failed_{0};       ///< of those: by themselves

@@ -43,6 +43,7 @@ AhciReset::Progress AhciReset::poll() {
         if (is_overtaken()) {
             hba_resets_ = io_.hba().reset_count();
             kind_ = Kind::link;
+            rounds_ = patience_.rounds;
             lost_ = false;
             enter(Stage::hba, kHbaResetTime);
         }
@@ -72,7 +73,7 @@ void AhciReset::step() {
     case Stage::comreset:
         if (expired()) {
             set_link_control(0);
-            enter(Stage::linking, patience_.absent);
+            enter(Stage::linking, grown(patience_.absent));
         }
         return;
     case Stage::linking: return follow_link();
@@ -92,13 +93,12 @@ void AhciReset::step() {
 }
 
 void AhciReset::follow_hba() {
-    if (io_.hba().reset_under_way()) {
-        if (expired()) {
-            io_.warn("the HBA does not come out of its reset");
-            stage_ = Stage::unruly;
-        }
+    if (io_.hba().given_up()) {
+        stage_ = Stage::unruly;
         return;
     }
+    if (io_.hba().reset_under_way())
+        return expired() ? give_up_hba("the HBA does not come out of its reset") : void();
     io_.hba().enable();
     io_.clear_command_bits(ahci::CMD_ST);
     enter(Stage::stopping, kStopTime);
@@ -136,7 +136,7 @@ void AhciReset::send_comreset() {
     kind_ = Kind::link;
     io_.attach();
     set_link_control(ahci::DET_COMRESET);
-    ready_deadline_ = io_.hba().after(patience_.ready);
+    ready_deadline_ = io_.hba().after(grown(patience_.ready));
     enter(Stage::comreset, kComresetTime);
 }
 
@@ -161,7 +161,7 @@ void AhciReset::follow_link() {
 
 void AhciReset::follow_busy() {
     if (io_.detection() != ahci::DET_ESTABLISHED)
-        return enter(Stage::linking, patience_.absent);
+        return enter(Stage::linking, grown(patience_.absent));
     if (!io_.is_idle()) {
         if (io_.hba().clock().now() >= ready_deadline_)
             retry("the device does not become ready");
@@ -223,11 +223,10 @@ void AhciReset::take_identity() {
     if (progress != AhciPortIo::Progress::ok)
         return retry("the device does not identify itself");
     const auto identity = AtaIdentity::parse(io_.own_data(kQuerySlot));
-    if (!identity) {
-        return lose(identity.error() == Error::unsupported
-                        ? "a disk without 48-bit addresses, or of odd blocks, left out"
-                        : "the device says nonsense of itself");
-    }
+    if (!identity && identity.error() == Error::unsupported)
+        return lose("a disk without 48-bit addresses, or of odd blocks, left out");
+    if (!identity)
+        return retry("the device says nonsense of itself");
     if (identity_ && !identity_->is_same_disk(*identity))
         return lose("another disk than before");
     identity_ = *identity;
@@ -240,17 +239,24 @@ void AhciReset::finish() {
 }
 
 void AhciReset::reset_hba() {
-    if (hba_was_reset_) {
-        io_.warn("does not stop");
-        stage_ = Stage::unruly;
-        return;
-    }
+    if (hba_was_reset_)
+        return give_up_hba("does not stop");
     io_.warn("does not stop: the HBA is reset");
     hba_was_reset_ = true;
     kind_ = Kind::link;
     io_.hba().begin_reset();
     hba_resets_ = io_.hba().reset_count();
     enter(Stage::hba, kHbaResetTime);
+}
+
+void AhciReset::give_up_hba(const char* why) {
+    io_.warn(why);
+    // While it looks for its disk at boot, a port knows no memory but its own, and the others may go on.
+    if (identity_) {
+        io_.hba().give_up();
+        hba_resets_ = io_.hba().reset_count();
+    }
+    stage_ = Stage::unruly;
 }
 
 void AhciReset::retry(const char* why) {

@@ -25,13 +25,14 @@ public:
         pending,
         done,    ///< the port takes commands; it raises no interrupts yet
         gone,    ///< there is no disk, or none that works, or not the one that was; the port is stopped
-        unruly,  ///< the port could not be stopped
+        unruly,  ///< the port could not be stopped, or another one of the HBA, which is given up
     };
     /// Milliseconds.
     struct Patience {
         unsigned absent;  ///< with a link that shows no device
         unsigned ready;   ///< until a device that is there takes commands
-        unsigned rounds;  ///< of link resets, each with the above, before a device is given up
+        /// Of link resets before a device is given up, each with twice the time of the last.
+        unsigned rounds;
     };
 
     /// `io` outlives this. It was stopped, and PxIE is 0.
@@ -66,6 +67,10 @@ private:
     };
 
     void enter(Stage stage, unsigned milliseconds);
+    /// A device that is slow to come back must not be reset on its way again and again.
+    [[nodiscard]] unsigned grown(unsigned milliseconds) const {
+        return milliseconds << (patience_.rounds - rounds_);
+    }
     [[nodiscard]] bool expired() { return io_.hba().clock().now() >= deadline_; }
     void step();
     void follow_hba();
@@ -81,6 +86,8 @@ private:
     void take_identity();
     void finish();
     void reset_hba();
+    /// The port does not stop, whatever is done to it.
+    void give_up_hba(const char* why);
     /// Resets the link once more, or gives the device up.
     void retry(const char* why);
     /// Gives the device up: the port is stopped for good.

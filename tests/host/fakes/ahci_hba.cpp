@@ -152,6 +152,8 @@ void AhciHba::write32(std::size_t offset, std::uint32_t value) {
                           (offset - kPortRegisters) % kPortStride, value);
     switch (static_cast<HbaRegister>(offset)) {
     case HbaRegister::GHC:
+        if ((value & GHC_HR) != 0 && before_reset)
+            before_reset();
         ghc_ = value;
         if ((value & GHC_HR) != 0)
             reset();
@@ -186,7 +188,7 @@ void AhciHba::update() {
 
 bool AhciHba::interrupt() {
     update();
-    return (ghc_ & GHC_IE) != 0 && is_ != 0;
+    return !dead && (ghc_ & GHC_IE) != 0 && is_ != 0;
 }
 
 std::uint32_t AhciHba::port_register(unsigned port, PortRegister which) {
@@ -304,7 +306,7 @@ void AhciHba::reset() {
     ghc_ = is_ = 0;
     for (unsigned number = 0; number < kPorts; ++number) {
         ports_[number] = {};
-        stuck[number] = false;
+        stuck[number] = stuck[number] && stays_stuck;
         start_device(number);
     }
 }
@@ -431,6 +433,10 @@ void AhciHba::execute(unsigned number, const SataDevice::Command& command) {
     case Command::WRITE_DMA_EXT: return move(number, command.slot, at, size, true);
     case Command::IDENTIFY_DEVICE: {
         auto data = identity_of(device);
+        if (device.garbles_identity > 0) {
+            --device.garbles_identity;
+            data[0] ^= std::byte{1};
+        }
         return move(number, command.slot, data.data(), data.size(), false);
     }
     case Command::READ_LOG_EXT: {

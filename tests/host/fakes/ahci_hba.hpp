@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -43,8 +44,9 @@ struct SataDevice {
     bool has_log{true};
     bool lies_in_log{false};  ///< names a tag that it does not have
     bool busy_after_error{false};
-    bool deaf{false};            ///< ends nothing at all
-    unsigned fails_identify{0};  ///< so many times
+    bool deaf{false};              ///< ends nothing at all
+    unsigned fails_identify{0};    ///< so many times
+    unsigned garbles_identity{0};  ///< likewise
 
     // What it saw:
     std::vector<block::ata::RegisterFis> seen;
@@ -93,9 +95,11 @@ public:
     bool dead{false};  ///< reads as all ones
     bool reset_hangs{false};
     unsigned hba_resets{0};
-    bool clears_ci_on_error{false};    ///< as QEMU does
-    std::array<bool, kPorts> stuck{};  ///< PxCMD.CR stays until the HBA is reset
-    bool misused{false};               ///< something was done that the specification forbids
+    std::function<void()> before_reset;  ///< of the HBA: what other CPUs do until its register is written
+    bool clears_ci_on_error{false};      ///< as QEMU does
+    std::array<bool, kPorts> stuck{};    ///< PxCMD.CR stays until the HBA is reset
+    bool stays_stuck{false};             ///< even then
+    bool misused{false};                 ///< something was done that the specification forbids
 
     /// Firmware has spun up this port.
     void power_up(unsigned number) { ports_[number].cmd |= block::ahci::CMD_SUD; }

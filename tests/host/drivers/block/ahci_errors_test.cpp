@@ -78,6 +78,7 @@ TEST_CASE("without a name the link is reset, and what fails again and again is g
 TEST_CASE("what the link damaged is tried again", "[block][ahci]") {
     AhciBench bench;
     bench.device().queue_depth = GENERATE(0u, 32u);
+    bench.hba.clears_ci_on_error = GENERATE(false, true);
     bench.device().error = ata::ICRC;
     bench.start();
     AhciReads reads{bench, 1};
@@ -183,21 +184,47 @@ TEST_CASE("a disk that takes more than one reset of its link to come back is not
         bench.clock.run_for(2 * kSecond, [&] { bench.serve(); });
         bench.device().present = true;
     }
-    SECTION("it does not identify itself the first time") {
+    SECTION("it is busy for longer than it is waited for the first time") {
+        bench.device().ready_after = 15 * kSecond;
+        bench.hba.disturb_link(0);
+    }
+    SECTION("it does not identify itself the first times") {
         bench.device().fails_identify = 2;
         bench.hba.disturb_link(0);
     }
-    SECTION("it does the last time of too many") {
-        bench.device().fails_identify = 3;
+    SECTION("it says nonsense the first times") {
+        bench.device().garbles_identity = 2;
         bench.hba.disturb_link(0);
-        bench.run_for(2 * kSecond);
-        CHECK(bench.engines[0]->gone());
-        return;
     }
-    bench.run_for(4 * kSecond);
+    bench.run_for(30 * kSecond);
     reads.check(~0u);
     CHECK_FALSE(bench.engines[0]->gone());
     write_and_read_back(bench, 8);
+}
+
+TEST_CASE("the rounds in which a disk may come back are counted anew after a reset of the HBA",
+          "[block][ahci]") {
+    AhciBench bench;
+    bench.hba.add_disk(2, kBlocks);
+    bench.start();
+    AhciPort& silent = *bench.controller->ports()[0];
+    AhciPort& stubborn = *bench.controller->ports()[1];
+    const auto poll = [&](AhciPort& port, auto&& until) {
+        for (unsigned i = 0; i < 1'000 && !until(); ++i) {
+            bench.clock.skip(kMillisecond);
+            port.poll_reset();
+        }
+        REQUIRE(until());
+    };
+    bench.device().fails_identify = 100;
+    silent.begin_reset();
+    poll(silent, [&] { return bench.device().fails_identify == 97; });
+    silent.poll_reset();  // gives it up, and has yet to stop the port
+    bench.hba.stuck[2] = true;
+    stubborn.begin_reset();
+    poll(stubborn, [&] { return bench.hba.hba_resets == 1; });
+    poll(silent, [&] { return bench.is_quiet(0) && bench.device().fails_identify == 94; });
+    CHECK(silent.poll_reset() == CommandHardware::ResetProgress::gone);
 }
 
 TEST_CASE("a disk that is taken away, exchanged, or does not come back is given up", "[block][ahci]") {
@@ -215,11 +242,15 @@ TEST_CASE("a disk that is taken away, exchanged, or does not come back is given 
         bench.device().ready_after = 1'000 * kSecond;
         bench.hba.disturb_link(0);
     }
+    SECTION("it does not identify itself") {
+        bench.device().fails_identify = 3;
+        bench.hba.disturb_link(0);
+    }
     SECTION("the HBA is gone") {
         bench.hba.dead = true;
         bench.clock.run_for(30 * kSecond);
     }
-    bench.clock.run_for(33 * kSecond, [&] {
+    bench.clock.run_for(60 * kSecond, [&] {
         if (!bench.hba.dead)
             bench.serve();
     });
@@ -251,6 +282,56 @@ TEST_CASE("a port that does not stop has the HBA reset, which the other disks ge
     reads.check(1);
     CHECK(bench.engines[1]->resets() == 1);
     CHECK_FALSE(bench.hba.misused);
+}
+
+TEST_CASE("a port that begins a reset of its own just before the HBA's is done does not wait in vain",
+          "[block][ahci]") {
+    using Progress = CommandHardware::ResetProgress;
+    AhciBench bench;
+    bench.hba.add_disk(2, kBlocks);
+    bench.start();
+    AhciPort& stubborn = *bench.controller->ports()[0];
+    AhciPort& other = *bench.controller->ports()[1];
+    bench.hba.before_reset = [&] {
+        other.begin_reset();
+        for (unsigned i = 0; i < 4; ++i)
+            CHECK(other.poll_reset() == Progress::pending);
+    };
+    bench.hba.stuck[0] = true;
+    stubborn.begin_reset();
+    const std::uint64_t begin = bench.clock.now();
+    Progress first = Progress::pending, second = Progress::pending;
+    while ((first == Progress::pending || second == Progress::pending) &&
+           bench.clock.now() < begin + 2 * kSecond) {
+        bench.clock.skip(kMillisecond);
+        if (first == Progress::pending)
+            first = stubborn.poll_reset();
+        if (bench.hba.hba_resets > 0 && second == Progress::pending)
+            second = other.poll_reset();
+    }
+    CHECK(first == Progress::done);
+    CHECK(second == Progress::done);
+    CHECK_FALSE(bench.hba.misused);
+}
+
+TEST_CASE("a port that does not stop at all is cut off, and the HBA's other disks are gone with it",
+          "[block][ahci]") {
+    AhciBench bench;
+    bench.hba.add_disk(2, kBlocks).hold = true;
+    bench.start();
+    AhciReads reads{bench, 3};
+    Request other{Operation::read, 8, 8};
+    other.run(bench.disk(1));
+    bench.hba.stuck[0] = bench.hba.stays_stuck = true;
+    bench.device().fails_identify = 1;
+    bench.hba.raise(0, ahci::IFS);
+    bench.run_for(3 * kSecond);
+    CHECK(bench.cut_offs == 2);
+    CHECK(bench.engines[0]->gone());
+    for (const Request& read : reads.all)
+        CHECK(read.status == BlockStatus::io_error);
+    CHECK(bench.engines[1]->gone());
+    CHECK(other.status == BlockStatus::io_error);
 }
 
 TEST_CASE("one interrupt stands for all ports, and is over when it has been served", "[block][ahci]") {

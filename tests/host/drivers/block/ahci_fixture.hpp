@@ -32,7 +32,11 @@ struct AhciBench {
         controller = std::move(*create());
         for (const auto& port : controller->ports()) {
             CommandEngine::Options options{"ahci0", 1, port->slots()};
-            options.cut_off = [](void* bench) { ++static_cast<AhciBench*>(bench)->cut_offs; };
+            options.cut_off = [](void* its) {
+                auto& bench = *static_cast<AhciBench*>(its);
+                ++bench.cut_offs;
+                bench.hba.dead = true;
+            };
             options.context = this;
             engines.push_back(std::move(*CommandEngine::create(*port, clock, pool, options)));
             static_cast<void>(*engines.back()->add_disk(port->description()));
