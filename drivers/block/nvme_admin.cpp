@@ -157,7 +157,7 @@ Expected<void> Admin::reset() {
     Progress progress = poll_reset();
     for (; progress == Progress::pending; progress = poll_reset())
         machine::pause();
-    if (progress == Progress::unruly)
+    if (progress != Progress::done)
         return Unexpected{Error::timed_out};
     return {};
 }

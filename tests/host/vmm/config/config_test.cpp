@@ -1,42 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "catch.hpp"
 #include "vmm/base/address.hpp"
-#include "vmm/config/config.hpp"
+#include "vmm/config/config_fixture.hpp"
 
 #include <set>
-#include <string>
-#include <vector>
 
 using namespace hv;
 using namespace hv::config;
+using namespace hv::test;
 
 namespace {
-
-ConfigResult parse(std::string_view text, const ConfigLimits& limits = {}) {
-    // A copy that dies at once: the result must not point into the text it was read from.
-    const std::string copy{text};
-    return std::move(*parse_config(copy, limits));
-}
-
-std::vector<std::string> errors_of(std::string_view text, const ConfigLimits& limits = {}) {
-    std::vector<std::string> all;
-    const ConfigResult result = parse(text, limits);
-    for (const ConfigError& error : result.errors)
-        all.push_back(std::to_string(error.line) + ": " + std::string{error.message.view()});
-    return all;
-}
-
-/// The one error of a VM that is right but for `lines`, which start in line 5.
-std::string vm_error(const std::string& lines, const ConfigLimits& limits = {}) {
-    const auto errors =
-        errors_of("[switch.lan]\n[[vm]]\nname='a'\nmemory='64M'\n" + lines + "\nkernel='k'\n", limits);
-    return errors.size() == 1 ? errors[0] : std::to_string(errors.size()) + " errors";
-}
-
-std::string device_error(const std::string& lines) {
-    const auto errors = errors_of("[switch.lan]\n[[vm]]\nname='a'\nmemory='64M'\nkernel='k'\n" + lines);
-    return errors.size() == 1 ? errors[0] : std::to_string(errors.size()) + " errors";
-}
 
 class Files final : public FileIndex {
 public:
@@ -330,100 +302,6 @@ TEST_CASE("a disk that one VM writes is its own", "[config]") {
     CHECK(two("ro", "cow") == 0);
     CHECK(two("rw", "ro") == 1);
     CHECK(two("cow", "rw") == 1);
-}
-
-TEST_CASE("NICs name a switch and have an address of their own", "[config]") {
-    const auto nic = [](const std::string& lines) { return device_error("[[vm.nic]]\n" + lines); };
-    CHECK(nic("switch='wan'") == "7: switch: \"wan\" is not defined; there is \"lan\"");
-    CHECK(nic("vlan=1") == "6: [[vm.nic]] lacks the key switch");
-    CHECK(nic("switch='lan'\nvlan=4095") == "8: vlan: 4095 is out of range; allowed: 1 to 4094");
-    CHECK(nic("switch='lan'\nrate='100'").find("8: rate: \"100\" is not possible") == 0);
-    CHECK(nic("switch='lan'\nrate='0kbit'").find("8: rate") == 0);
-    CHECK(nic("switch='lan'\nmtu=67") == "8: mtu: 67 is out of range; allowed: 68 to 65535");
-    CHECK(nic("switch='lan'\nmtu=65536").find("8: mtu") == 0);
-    CHECK(nic("switch='lan'\nmtu='1500'").find("8: mtu") == 0);
-    CHECK(nic("switch='lan'\nqueues=0") == "8: queues: 0 is out of range; allowed: 1 to 8");
-    CHECK(nic("switch='lan'\nqueues=9").find("8: queues") == 0);
-    CHECK(nic("switch='lan'\nmac='53:54:00:00:00:01'").find("8: mac") == 0);
-    CHECK(nic("switch='lan'\nrate_in='fast'").find("8: rate_in: \"fast\" is not possible") == 0);
-    CHECK(nic("switch='lan'\ntrunk=[0]") == "8: trunk: 0 is out of range; allowed: 1 to 4094");
-    CHECK(nic("switch='lan'\ntrunk=[]") == "8: trunk: there is no VLAN in it; allowed: VLANs as in [10, 20]");
-    CHECK(nic("switch='lan'\ntrunk=10") ==
-          "8: trunk: an integer is not allowed; allowed: VLANs as in [10, 20]");
-    CHECK(nic("switch='lan'\ntrunk=[7,10]\nvlan=10") ==
-          "8: trunk: 10 is the NIC's vlan, whose frames have no tag; allowed: other VLANs");
-    CHECK(
-        nic("switch='lan'\naddresses=['10.0.0.256']").find("8: addresses: \"10.0.0.256\" is no IP address") ==
-        0);
-    CHECK(nic("switch='lan'\naddresses=[1]").find("8: addresses: an integer is not allowed") == 0);
-    CHECK(nic("switch='lan'\naddresses=[]").find("8: addresses: there is none") == 0);
-    CHECK(nic("switch='lan'\naddresses='10.0.0.2'").find("8: addresses: a string is not allowed") == 0);
-    CHECK(nic("switch='lan'\naddresses=['::1','::2','::3','::4','::5','::6','::7','::8','::9']") ==
-          "8: addresses: there are more than 8; allowed: at most so many");
-    CHECK(nic("switch='lan'\nmac='x'").find("8: mac: \"x\" is not possible; allowed: six bytes") == 0);
-    CHECK(device_error("[[vm.nic]]\nswitch='lan'\nmac='52:54:00:00:00:01'\n"
-                       "[[vm.nic]]\nswitch='lan'\nmac='52:54:00:00:00:01'\n")
-              .find("11: mac: \"52:54:00:00:00:01\" is the address of another NIC") == 0);
-    CHECK(errors_of("[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='x'\n") ==
-          std::vector<std::string>{"6: switch: \"x\" is not defined; there is no [switch.NAME] at all"});
-}
-
-TEST_CASE("a NIC has a pair of queues for each CPU, up to four, unless it is told", "[config]") {
-    const auto queues = [](unsigned cpus, const std::string& nic) {
-        return parse("[switch.s]\n[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\nnic=[{switch='s'" + nic +
-                     "}]\ncpus=" + std::to_string(cpus) + "\n")
-            .config.vms[0]
-            .nics[0]
-            .queues;
-    };
-    CHECK(queues(1, "") == 1);
-    CHECK(queues(3, "") == 3);
-    CHECK(queues(64, "") == 4);
-    CHECK(queues(1, ",queues=5") == 5);
-    CHECK(queues(64, ",queues=1") == 1);
-}
-
-TEST_CASE("a derived address avoids those that are written down", "[config]") {
-    const std::string vm = "[switch.s]\n[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='s'\n";
-    const MacAddress derived = parse(vm).config.vms[0].nics[0].mac;
-    char text[18];
-    std::snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", derived[0], derived[1], derived[2],
-                  derived[3], derived[4], derived[5]);
-    const ConfigResult both =
-        parse(vm + "[[vm]]\nname='b'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='s'\nmac='" + text + "'\n");
-    REQUIRE(both.errors.empty());
-    CHECK(both.config.vms[1].nics[0].mac == derived);
-    CHECK(both.config.vms[0].nics[0].mac != derived);
-}
-
-TEST_CASE("a switch with errors leads nowhere, and no VM is on it", "[config]") {
-    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='lan'\n";
-    for (const char* wrong : {"uplink_vlans=10", "uplink_vlans=[4095]", "storm_limit=-1", "uplink_vlans ="}) {
-        const ConfigResult read =
-            parse(vm + "[switch.lan]\nuplink='nic0'\n" + wrong + "\n[switch.other]\nuplink='nic1'\n");
-        REQUIRE(read.config.switches.size() == 2);
-        CHECK_FALSE(read.config.switches[0].valid);
-        CHECK(read.config.switches[0].uplink.empty());
-        CHECK(read.config.switches[1].valid);
-        CHECK(read.config.switches[1].uplink == "nic1");
-        CHECK_FALSE(read.config.vms[0].valid);
-    }
-    CHECK(errors_of(vm + "[switch.lan]\nstorm_limit=-1\n").front() ==
-          "6: switch: \"lan\" has errors of its own");
-}
-
-TEST_CASE("switches have plain names and an uplink of their own", "[config]") {
-    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n";
-    CHECK(errors_of(vm + "[switch.a]\nuplink='nic0'\n[switch.b]\nuplink='nic0'\n") ==
-          std::vector<std::string>{"8: uplink: \"nic0\" is the uplink of switch \"a\" already"});
-    CHECK(errors_of(vm + "[switch.\"a b\"]\n").size() == 1);
-    CHECK(errors_of(vm + "[switch.a]\nuplink_vlans=[4095]\n") ==
-          std::vector<std::string>{"6: uplink_vlans: 4095 is out of range; allowed: 0 to 4094"});
-    CHECK(errors_of(vm + "[switch.a]\nstorm_limit=-1\n") ==
-          std::vector<std::string>{"6: storm_limit: -1 is out of range; allowed: 0 to 1000000"});
-    CHECK(errors_of(vm + "[switch]\nuplink='nic0'\n") ==
-          std::vector<std::string>{"6: uplink: a string is not allowed; allowed: [switch.NAME]"});
-    CHECK(errors_of(vm + "[[switch]]\n").size() == 1);
 }
 
 TEST_CASE("a VM has a CID of its own", "[config]") {

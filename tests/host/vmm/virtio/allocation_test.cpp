@@ -3,6 +3,7 @@
 #include "catch.hpp"
 #include "fakes/virtio_driver.hpp"
 #include "vmm/net/switch.hpp"
+#include "vmm/virtio/idle_backends.hpp"
 #include "vmm/virtio/virtio_balloon.hpp"
 #include "vmm/virtio/virtio_blk.hpp"
 #include "vmm/virtio/virtio_console.hpp"
@@ -30,28 +31,14 @@ namespace {
 
 using namespace hv;
 using namespace hv::virtio;
+using test::NoEntropy;
+using test::NoTaker;
+using test::NoText;
 
 class NoDisk final : public BlockDevice {
 public:
     [[nodiscard]] BlockGeometry geometry() const override { return {64, 512, false, false}; }
     void submit(BlockRequest& request) override { request.complete(request, BlockStatus::ok); }
-};
-
-class NoEntropy final : public EntropySource {
-public:
-    void fill(std::span<std::byte>) override {}
-};
-
-class NoTaker final : public BalloonMemory {
-public:
-    Release release(Gpa) override { return Release::refused; }
-    bool reclaim(Gpa) override { return false; }
-    void cancel() override {}
-};
-
-class NoText final : public CharSink {
-public:
-    void put(std::string_view) override {}
 };
 
 /// Calls `create` with more and more memory; returns how many allocations it takes.

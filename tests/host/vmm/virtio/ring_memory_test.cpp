@@ -2,6 +2,7 @@
 // The memory of rings, which are looked up once and used for long: it stays as long as a queue is in use.
 #include "catch.hpp"
 #include "fakes/virtio_driver.hpp"
+#include "vmm/virtio/idle_backends.hpp"
 #include "vmm/virtio/virtio_balloon.hpp"
 #include "vmm/virtio/virtio_blk.hpp"
 #include "vmm/virtio/virtio_console.hpp"
@@ -21,6 +22,9 @@ namespace {
 
 using namespace hv;
 using namespace hv::virtio;
+using test::NoEntropy;
+using test::NoTaker;
+using test::NoText;
 
 constexpr std::uint64_t kGranule = GuestMemory::kGranule;
 /// Each area in a granule of its own, and one granule without.
@@ -53,23 +57,6 @@ public:
     [[nodiscard]] BlockGeometry geometry() const override { return {64, 512, false, false}; }
     void submit(BlockRequest& request) override { waiting = &request; }
     BlockRequest* waiting{nullptr};
-};
-
-class NoEntropy final : public EntropySource {
-public:
-    void fill(std::span<std::byte>) override {}
-};
-
-class NoTaker final : public BalloonMemory {
-public:
-    Release release(Gpa) override { return Release::refused; }
-    bool reclaim(Gpa) override { return false; }
-    void cancel() override {}
-};
-
-class NoText final : public CharSink {
-public:
-    void put(std::string_view) override {}
 };
 
 /// Whether a device keeps its rings' memory until it is reset, twice, and no longer.
