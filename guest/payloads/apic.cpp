@@ -235,9 +235,11 @@ void registers() {
     CHECK(get(0x320) == (kMasked | 0x55));
     put(0x3e0, 0xb);
     CHECK(get(0x3e0) == 0xb);
-    put(0x380, 1'000'000);
-    CHECK(get(0x380) == 1'000'000);
-    CHECK(get(0x390) != 0 && get(0x390) <= 1'000'000);
+    // Seconds: what emulates the machine may be kept from its CPU for longer than a short count takes.
+    constexpr std::uint32_t kLongCount = 0xffff'fff0;
+    put(0x380, kLongCount);
+    CHECK(get(0x380) == kLongCount);
+    CHECK(get(0x390) != 0 && get(0x390) <= kLongCount);
     put(0x380, 0);
     CHECK(get(0x380) == 0 && get(0x390) == 0);
     if (apic::in_x2apic_mode())
