@@ -76,7 +76,7 @@ void HostDevices::start(const pci::Function& function) {
         return;
     const std::size_t disks_before = found_.size();
     const auto attempt = [&]() -> Expected<void> {
-        HV_TRY(driven_.push(HV_TRY(make<Driven>(config_, function, clock_))));
+        HV_TRY(driven_.push(HV_TRY(make<Driven>(*this, function))));
         HV_TRY(driven_.back()->pci.open());
         return (this->*driver)(*driven_.back());
     };
@@ -99,6 +99,8 @@ Expected<block::CommandEngine*> HostDevices::add_engine(Driven& driven, block::C
     Name& name = *driven.names.back();
     name.append("%.*s", width(options.name), options.name.data());
     options.name = name.view();
+    options.resized = resized;
+    options.context = &driven;
     auto engine = HV_TRY(block::CommandEngine::create(hardware, clock_, pool_, options));
     HV_TRY(driven.engines.push(std::move(engine)));
     return driven.engines.back().get();
@@ -115,9 +117,7 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
     block::CommandEngine::Options options{driven.name.view(), nvme.channels(), nvme.slots(),
                                           vectors < nvme.channels()};
     options.cut_off = cut_off;
-    options.context = &driven;
     block::CommandEngine& engine = *HV_TRY(add_engine(driven, nvme, options));
-    driven.engine.store(&engine, std::memory_order_release);
     unsigned number = 0;
     for (const block::DiskDescription& disk : nvme.disks()) {
         Name name;
@@ -126,6 +126,7 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
             name.append("n%u", ++number);
         HV_TRY(add_disk(name, engine, disk));
     }
+    driven.engine.store(&engine, std::memory_order_release);
     return {};
 }
 
@@ -139,10 +140,10 @@ Expected<void> HostDevices::start_ahci(Driven& driven) {
     for (const auto& port : ahci.ports()) {
         Name name;
         name.append("ahci%u", ahci_count_++);
-        block::CommandEngine& engine = *HV_TRY(add_engine(
-            driven, *port, {name.view(), 1, port->slots(), true, kSataTimeoutNs, cut_off, &driven}));
-        ahci.set_engine(*port, engine);
+        block::CommandEngine& engine = *HV_TRY(
+            add_engine(driven, *port, {name.view(), 1, port->slots(), true, kSataTimeoutNs, cut_off}));
         HV_TRY(add_disk(name, engine, port->description()));
+        ahci.set_engine(*port, engine);
     }
     if (ahci.ports().empty())
         return {};
@@ -165,13 +166,19 @@ Expected<void> HostDevices::start_virtio_blk(Driven& driven) {
     block::VirtioBlkDriver& disk = *driven.virtio;
     block::CommandEngine& engine = *HV_TRY(add_engine(
         driven, disk, {driven.name.view(), disk.channels(), disk.slots(), disk.shared_interrupt()}));
+    HV_TRY(add_disk(driven.name, engine, disk.disk()));
     driven.engine.store(&engine, std::memory_order_release);
-    return add_disk(driven.name, engine, disk.disk());
+    return {};
 }
 
 /// The disks of one HBA are cut off together.
 void HostDevices::cut_off(void* driven) {
     static_cast<Driven*>(driven)->pci.close();
+}
+
+void HostDevices::resized(void* driven) {
+    const HostDevices& self = static_cast<Driven*>(driven)->host;
+    self.resized_(self.context_);
 }
 
 /// An interrupt may come before there is an engine, and to a CPU that is not making it.

@@ -33,9 +33,12 @@ public:
         std::unique_ptr<NetDevice> device;
     };
 
-    /// Both outlive this. `memory_end` is the end of RAM.
-    HostDevices(FrameSource& frames, Clock& clock, Hpa memory_end)
-        : pool_{frames}, clock_{clock}, memory_end_{memory_end} {}
+    /// Called when disks have other sizes now, on any CPU, under locks.
+    using Resized = void (*)(void* context);
+
+    /// All outlive this. `memory_end` is the end of RAM.
+    HostDevices(FrameSource& frames, Clock& clock, Hpa memory_end, Resized on_resize, void* context)
+        : pool_{frames}, clock_{clock}, memory_end_{memory_end}, resized_{on_resize}, context_{context} {}
 
     /// Finds and starts them all, and reads the disks' partition tables, which may take seconds.
     void discover();
@@ -47,8 +50,9 @@ public:
 private:
     /// A function in its driver's hands, for as long as the host runs; what it is not stays empty.
     struct Driven {
-        Driven(pci::PciConfig& config, const pci::Function& function, Clock& clock)
-            : pci{config, function, clock} {}
+        Driven(HostDevices& its_host, const pci::Function& function)
+            : host{its_host}, pci{its_host.config_, function, its_host.clock_} {}
+        HostDevices& host;
         PciDevice pci;
         Name name{};
         std::unique_ptr<block::NvmeController> nvme;
@@ -69,6 +73,7 @@ private:
     Expected<block::CommandEngine*> add_engine(Driven& driven, block::CommandHardware& hardware,
                                                block::CommandEngine::Options options);
     static void cut_off(void* driven);
+    static void resized(void* driven);
     static void service_engine(void* driven);
     Expected<void> add_disk(const Name& name, block::CommandEngine& engine,
                             const block::DiskDescription& description);
@@ -79,6 +84,8 @@ private:
     DmaPool pool_;
     Clock& clock_;
     const Hpa memory_end_;
+    const Resized resized_;
+    void* const context_;
     pci::PortConfig<HostPorts> config_;
     HostInterrupts interrupts_;
     Vec<std::unique_ptr<Driven>> driven_;

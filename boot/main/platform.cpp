@@ -203,7 +203,8 @@ private:
     std::unique_ptr<net::Capture> capture_;
     std::optional<CaptureStream> captures_;
     std::optional<SwitchView> network_;
-    std::atomic<bool> console_due_{false};  ///< the serial line raised an interrupt
+    std::atomic<std::uint32_t> due_{0};  ///< what interrupts asked for:
+    static constexpr std::uint32_t kConsole = 1, kDiskSizes = 2;
     std::optional<config::WhenIdle> asked_for_;
 };
 
@@ -239,7 +240,7 @@ void Platform::start_console() {
         return;
     cpu::set_interrupt_handler(
         kCom1Vector,
-        [](void* self) { static_cast<Platform*>(self)->console_due_.store(true, std::memory_order_relaxed); },
+        [](void* self) { static_cast<Platform*>(self)->due_.fetch_or(kConsole, std::memory_order_relaxed); },
         this);
     if (const auto routed = machine_.route_isa(kCom1Irq, kCom1Vector); !routed)
         log::warning(Topic::boot, "no interrupts from COM1: %s", to_string(routed.error()));
@@ -305,7 +306,13 @@ void Platform::find_devices() {
         if (range.type == MemoryType::usable)
             end = std::max(end, range.start + range.length);
     }
-    devices_.emplace(frames_, *clock_, end);
+    devices_.emplace(
+        frames_, *clock_, end,
+        [](void* self) {
+            static_cast<Platform*>(self)->due_.fetch_or(kDiskSizes, std::memory_order_release);
+            machine::kick_cpu(0);
+        },
+        this);
     devices_->discover();
 }
 
@@ -415,13 +422,15 @@ HostInfo::Cpu Platform::cpu(std::uint32_t index) const {
 }
 
 bool Platform::pending() const {
-    return console_due_.load(std::memory_order_relaxed) || mux_->has_work() || manager_->has_work() ||
+    return due_.load(std::memory_order_relaxed) != 0 || mux_->has_work() || manager_->has_work() ||
            (captures_ && captures_->has_work());
 }
 
 void Platform::service() {
-    console_due_.store(false, std::memory_order_relaxed);
+    const std::uint32_t due = due_.exchange(0, std::memory_order_acquire);
     mux_->service();
+    if ((due & kDiskSizes) != 0)
+        manager_->update_disks();
     if (captures_)
         captures_->service();
     if (!manager_->has_work())

@@ -234,6 +234,11 @@ CommandEngine::Channel::Watch CommandEngine::Channel::look(std::uint64_t now) {
     return watch;
 }
 
+bool CommandEngine::Channel::look_at_sizes() {
+    const LockGuard guard{lock_};
+    return engine_.working() && engine_.hardware_.look_at_sizes(engine_.disks_.span());
+}
+
 void CommandEngine::Channel::resume() {
     RequestList ended;
     {

@@ -33,6 +33,8 @@ public:
         bool overdue;
     };
     Watch look(std::uint64_t now);
+    /// As CommandHardware::look_at_sizes(), of a device that is not being reset.
+    bool look_at_sizes();
     /// Returns once no CPU is at the hardware's queue. After the engine's state has changed.
     void fence() { const LockGuard guard{lock_}; }
     /// After a reset: issues anew what was interrupted.

@@ -14,8 +14,7 @@ namespace {
 using log::Topic;
 using Operation = BlockRequest::Operation;
 
-constexpr std::uint64_t kWatchNs = 1'000'000'000;
-constexpr std::uint64_t kResetPollNs = 1'000'000;
+constexpr std::uint64_t kPollNs = 1'000'000;
 
 constinit log::RateLimit reset_log;
 
@@ -56,6 +55,12 @@ void HardwareDisk::submit(BlockRequest& request) {
     if (const auto status = answer_at_once(request, description_, geometry()))
         return request.complete(request, *status);
     engine_.submit(request, unit_);
+}
+
+void HardwareDisk::set_blocks(std::uint64_t blocks) {
+    const std::uint64_t before = blocks_.exchange(blocks, std::memory_order_relaxed);
+    if (before != blocks)
+        engine_.note_size(unit_, before, blocks);
 }
 
 CommandEngine::CommandEngine(CommandHardware& hardware, Clock& clock, const Options& options)
@@ -114,15 +119,18 @@ void CommandEngine::service() {
     } else {
         found = channels_[machine::cpu_index() % channels_.size()]->service();
     }
+    // It may have had something else to say.
+    if (!found)
+        start_watch();
     // A device's register is far away: a device that ends commands has not stopped.
     using Look = CommandHardware::Look;
     if (works_in(epoch) && hardware_.needs_reset(found ? Look::memory : Look::device))
         begin_reset(epoch, "it stopped");
 }
 
-void CommandEngine::start_watch() {
+void CommandEngine::start_watch(std::uint64_t delay_ns) {
     if (!watching_.load(std::memory_order_relaxed) && !watching_.exchange(true))
-        clock_.arm_after(*this, kWatchNs);
+        clock_.arm_after(*this, delay_ns);
 }
 
 void CommandEngine::fire() {
@@ -141,8 +149,21 @@ void CommandEngine::fire() {
         begin_reset(epoch, "it stopped");
     else if (works_in(epoch) && overdue)
         begin_reset(epoch, "a command took too long");
-    if (busy)
+    if (channels_[0]->look_at_sizes())
+        start_watch(kPollNs);
+    else if (busy)
         start_watch();
+}
+
+void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t now) {
+    TextBuffer<8> number;
+    if (disks_.size() > 1)
+        number.append("n%u", unit + 1);
+    log::info(Topic::block, "%.*s%.*s has %llu blocks now, it had %llu", width(name()), name().data(),
+              width(number.view()), number.view().data(), static_cast<unsigned long long>(now),
+              static_cast<unsigned long long>(before));
+    if (options_.resized != nullptr)
+        options_.resized(options_.context);
 }
 
 // --- reset
@@ -157,12 +178,12 @@ void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
     for (auto& channel : channels_)
         channel->fence();
     hardware_.begin_reset();
-    clock_.arm_after(reset_poll_, kResetPollNs);
+    clock_.arm_after(reset_poll_, kPollNs);
 }
 
 void CommandEngine::continue_reset() {
     switch (hardware_.poll_reset()) {
-    case CommandHardware::ResetProgress::pending: clock_.arm_after(reset_poll_, kResetPollNs); return;
+    case CommandHardware::ResetProgress::pending: clock_.arm_after(reset_poll_, kPollNs); return;
     case CommandHardware::ResetProgress::unruly:
         if (options_.cut_off != nullptr)
             options_.cut_off(options_.context);
@@ -173,6 +194,8 @@ void CommandEngine::continue_reset() {
     ++epoch_;
     for (auto& channel : channels_)
         channel->resume();
+    // What it had to say meanwhile is lost.
+    start_watch();
 }
 
 void CommandEngine::give_up() {

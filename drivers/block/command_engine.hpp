@@ -44,11 +44,14 @@ struct BlockCommand {
 struct DiskDescription {
     TextBuffer<48> model;
     TextBuffer<32> serial;
-    std::uint64_t blocks;  ///< capacity
+    std::uint64_t blocks;  ///< capacity, when it was found
     std::uint32_t logical_block_size;
     bool read_only;
     CommandLimits limits;
 };
+
+class CommandEngine;
+class HardwareDisk;
 
 /// A controller, or a port of one, below the engine. The engine calls it with at most one CPU at a time in
 /// each channel, under that channel's lock of Rank::block; begin_reset() and poll_reset() while no channel is
@@ -89,31 +92,38 @@ public:
     /// itself, so it is not tried again.
     [[nodiscard]] virtual bool failed_by_itself(unsigned /*channel*/, unsigned /*slot*/) { return false; }
 
+    /// Goes a step on with learning which disks, by unit, have another size now, and tells them. Must not
+    /// wait. While no reset is under way, under the lock of channel 0: each second in which commands are with
+    /// the device, and in the second after an interrupt for which reap() found nothing. True: it is to be
+    /// called again in a millisecond.
+    virtual bool look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>> /*disks*/) { return false; }
+
 protected:
     ~CommandHardware() = default;
 };
-
-class CommandEngine;
 
 /// One disk behind an engine.
 class HardwareDisk final : public BlockDevice {
 public:
     HardwareDisk(CommandEngine& engine, unsigned unit, const DiskDescription& description)
-        : engine_{engine}, unit_{unit}, description_{description} {}
+        : engine_{engine}, unit_{unit}, description_{description}, blocks_{description.blocks} {}
 
     [[nodiscard]] BlockGeometry geometry() const override {
         const DiskDescription& d = description_;
-        return {d.blocks * (d.logical_block_size / kSectorSize), d.logical_block_size, d.read_only,
-                d.limits.can_discard};
+        return {blocks_.load(std::memory_order_relaxed) * (d.logical_block_size / kSectorSize),
+                d.logical_block_size, d.read_only, d.limits.can_discard};
     }
     [[nodiscard]] bool gone() const override;
     void submit(BlockRequest& request) override;
     [[nodiscard]] const DiskDescription& description() const { return description_; }
+    /// The device says that the disk has so many blocks now. Any CPU.
+    void set_blocks(std::uint64_t blocks);
 
 private:
     CommandEngine& engine_;
     const unsigned unit_;
-    const DiskDescription description_;
+    const DiskDescription description_;  ///< but for the size:
+    std::atomic<std::uint64_t> blocks_;
 };
 
 class CommandEngine final : private Timer {
@@ -127,6 +137,8 @@ public:
         std::uint64_t timeout_ns = 10'000'000'000;  ///< a command that takes longer makes the device be reset
         /// Called once if ResetProgress::unruly, before the device's requests end: cuts it off from memory.
         void (*cut_off)(void* context) = nullptr;
+        /// A disk has another size now. Any CPU, under a lock of Rank::block.
+        void (*resized)(void* context) = nullptr;
         void* context = nullptr;
     };
     static constexpr unsigned kMaxChannels = 64;
@@ -156,6 +168,7 @@ private:
     friend class HardwareDisk;
     class Channel;
     static constexpr std::uint64_t kGone = ~std::uint64_t{0};
+    static constexpr std::uint64_t kWatchNs = 1'000'000'000;
     static constexpr bool works_in(std::uint64_t epoch) { return epoch % 2 == 0; }
 
     CommandEngine(CommandHardware& hardware, Clock& clock, const Options& options);
@@ -164,7 +177,8 @@ private:
     [[nodiscard]] bool working() const { return works_in(epoch()); }
     /// The watch: looks at all channels for what is too long with the device, and what it forgot to say.
     void fire() override;
-    void start_watch();
+    void start_watch(std::uint64_t delay_ns = kWatchNs);
+    void note_size(unsigned unit, std::uint64_t before, std::uint64_t now);
     /// For what was seen in `epoch`: nothing happens if a reset has begun since.
     void begin_reset(std::uint64_t epoch, const char* why);
     void continue_reset();

@@ -13,7 +13,10 @@ namespace {
 
 using log::Topic;
 
-constexpr unsigned kEntries = 4;  ///< one command at a time
+constexpr unsigned kEntries = 4;  ///< one command at a time, beside the one for events
+// Command identifiers: below these two, those of commands one after the other.
+constexpr std::uint16_t kEventCommand = 0x8000;
+constexpr std::uint16_t kNoCommand = 0xffff;  ///< in the controller's logs too
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kCommandTimeout = 10 * kSecond;
 
@@ -107,6 +110,8 @@ void Admin::disable() {
 // [nvme2 3.5.1 Memory-based Transport Controller Initialization (PCIe)]
 void Admin::enable() {
     queue_.clear();
+    awaits_event_ = false;
+    event_.reset();
     registers_.write32(kAdminQueueAttributes, (kEntries - 1) << 16 | (kEntries - 1));
     registers_.write64(kAdminSubmissions, queue_.submissions().raw);
     registers_.write64(kAdminCompletions, queue_.completions().raw);
@@ -163,8 +168,7 @@ Expected<void> Admin::reset() {
 }
 
 void Admin::begin_command(Submission command) {
-    // FFFFh stands for no command in the controller's logs.
-    command_ = static_cast<std::uint16_t>((command_ + 1) & 0x7fff);
+    command_ = static_cast<std::uint16_t>((command_ + 1) % kEventCommand);
     opcode_ = command.opcode;
     command.command = command_;
     queue_.push(command);
@@ -172,33 +176,64 @@ void Admin::begin_command(Submission command) {
     wait_at_most(kCommandTimeout);
 }
 
-std::optional<Expected<std::uint32_t>> Admin::poll_command() {
+std::optional<Completion> Admin::take(std::uint16_t command) {
     for (unsigned seen = 0; seen < queue_.entries(); ++seen) {
         const std::optional<Completion> completion = queue_.take();
         if (!completion)
             break;
         queue_.release();
-        if (Completion::Command::get(completion->state) != command_ ||
-            Completion::SubmissionQueue::get(completion->queue) != 0) {
-            if (stray_limit_.admit())
-                log::warning(Topic::block, "%.*s: it completes administrative commands that it was not given",
-                             width(name_), name_.data());
-            continue;
+        const auto identifier = Completion::Command::get(completion->state);
+        const bool ours = Completion::SubmissionQueue::get(completion->queue) == 0;
+        if (ours && identifier == command)
+            return completion;
+        if (ours && identifier == kEventCommand && awaits_event_) {
+            awaits_event_ = false;
+            event_ = completion;
+        } else if (stray_limit_.admit()) {
+            log::warning(Topic::block, "%.*s: it completes administrative commands that it was not given",
+                         width(name_), name_.data());
         }
-        if (Completion::StatusCodeAndType::get(completion->state) == kSuccess)
-            return Expected<std::uint32_t>{completion->result};
-        log::warning(Topic::block,
-                     "%.*s: administrative command 0x%x failed with status type 0x%x, code 0x%x",
-                     width(name_), name_.data(), opcode_,
-                     static_cast<unsigned>(Completion::StatusCodeType::get(completion->state)),
-                     static_cast<unsigned>(Completion::StatusCode::get(completion->state)));
-        return Unexpected{Error::io_error};
     }
+    return std::nullopt;
+}
+
+Expected<std::uint32_t> Admin::answer_of(const Completion& completion, std::uint8_t opcode) const {
+    if (Completion::StatusCodeAndType::get(completion.state) == kSuccess)
+        return completion.result;
+    log::warning(Topic::block, "%.*s: administrative command 0x%x failed with status type 0x%x, code 0x%x",
+                 width(name_), name_.data(), opcode,
+                 static_cast<unsigned>(Completion::StatusCodeType::get(completion.state)),
+                 static_cast<unsigned>(Completion::StatusCode::get(completion.state)));
+    return Unexpected{Error::io_error};
+}
+
+std::optional<Expected<std::uint32_t>> Admin::poll_command() {
+    if (const auto completion = take(command_))
+        return answer_of(*completion, opcode_);
     if (!late() && !has_failed())
         return std::nullopt;
     log::error(Topic::block, "%.*s: administrative command 0x%x is not answered", width(name_), name_.data(),
                opcode_);
     return Unexpected{Error::timed_out};
+}
+
+void Admin::await_event() {
+    HV_ASSERT(!awaits_event_ && !event_);
+    awaits_event_ = true;
+    Submission command{};
+    command.opcode = kAsynchronousEventRequest;
+    command.command = kEventCommand;
+    queue_.push(command);
+    queue_.commit();
+}
+
+std::optional<Expected<std::uint32_t>> Admin::poll_event() {
+    if (!event_)
+        static_cast<void>(take(kNoCommand));  // there is none
+    if (!event_)
+        return std::nullopt;
+    const Completion completion = *std::exchange(event_, std::nullopt);
+    return answer_of(completion, kAsynchronousEventRequest);
 }
 
 Expected<std::uint32_t> Admin::run(const Submission& command) {

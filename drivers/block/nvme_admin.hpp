@@ -44,6 +44,13 @@ public:
     /// nothing, and the device is to be reset or disabled.
     [[nodiscard]] std::optional<Expected<std::uint32_t>> poll_command();
     Expected<std::uint32_t> run(const Submission& command);
+
+    /// Asks to be told of what happens without a command; the device keeps that for as long as it likes. Once
+    /// until poll_event() has its answer. [nvme2 5.2 Asynchronous Event Request command]
+    void await_event();
+    /// What has happened, once, as Event lays it out; Error::io_error: the device does not tell. With no
+    /// command under way.
+    [[nodiscard]] std::optional<Expected<std::uint32_t>> poll_event();
     /// The page that Identify writes to.
     [[nodiscard]] const DmaBuffer& data() const { return data_; }
 
@@ -67,6 +74,9 @@ private:
     void enable();
     void enter(Step step);
     Progress fail(const char* why);
+    /// The completion of this command, if it is there; sees to all others.
+    std::optional<Completion> take(std::uint16_t command);
+    Expected<std::uint32_t> answer_of(const Completion& completion, std::uint8_t opcode) const;
     void wait_at_most(std::uint64_t nanoseconds);
     [[nodiscard]] bool late() const { return clock_.now() >= deadline_; }
 
@@ -83,6 +93,8 @@ private:
     std::uint64_t deadline_{0};
     std::uint16_t command_{0};  ///< identifies the one begun last
     std::uint8_t opcode_{0};
+    bool awaits_event_{false};
+    std::optional<Completion> event_;
     log::RateLimit stray_limit_;
 };
 

@@ -205,6 +205,8 @@ nvme::Submission NvmeController::set_up_command(unsigned step) {
 }
 
 void NvmeController::begin_reset() {
+    watch_.stop();
+    silent_.store(false, std::memory_order_relaxed);
     ready_ = false;
     step_ = 0;
     admin_->begin_reset();
@@ -224,8 +226,10 @@ CommandHardware::ResetProgress NvmeController::poll_reset() {
             admin_->disable();
             return ResetProgress::unruly;
         }
-        if (step_++ == last_step())
+        if (step_++ == last_step()) {
+            start_watch();
             return ResetProgress::done;
+        }
     }
     admin_->begin_command(set_up_command(step_));
     return ResetProgress::pending;
@@ -238,15 +242,9 @@ void NvmeController::shut_down() {
 // --- what disks there are
 // ----------------------------------------------------------------------------------------------
 
-// [nvme2 5.17 Identify command]
-nvme::Submission NvmeController::identify(nvme::IdentifyStructure structure,
-                                          std::uint32_t namespace_id) const {
-    nvme::Submission command{};
-    command.opcode = nvme::kIdentify;
-    command.namespace_id = namespace_id;
-    command.prp1 = admin_->data().address().raw;
-    command.cdw10 = structure;
-    return command;
+Expected<void> NvmeController::identify(nvme::IdentifyStructure structure, std::uint32_t namespace_id) {
+    HV_TRY(admin_->run(nvme::identify(structure, namespace_id, admin_->data().address())));
+    return {};
 }
 
 nvme::IdentifyPage NvmeController::identified() const {
@@ -254,17 +252,18 @@ nvme::IdentifyPage NvmeController::identified() const {
 }
 
 Expected<void> NvmeController::find_disks() {
-    HV_TRY(admin_->run(identify(nvme::kIdentifyController, 0)));
-    nvme::ControllerIdentity identity = nvme::read_controller(identified());
+    HV_TRY(identify(nvme::kIdentifyController));
+    identity_ = nvme::read_controller(identified());
     // As long as the controller says, but that may be nothing, or nonsense.
-    shutdown_ns_ = std::clamp<std::uint64_t>(identity.shutdown_us, 5'000'000, 60'000'000) * 1000;
-    if (admin_->version() >= nvme::kVersion20 && admin_->run(identify(nvme::kIdentifyCommandSet, 0)))
-        nvme::read_command_set(identified(), identity);
-    for (const std::uint32_t id : HV_TRY(list_namespaces(identity.namespaces)))
-        HV_TRY(add_disk(id, identity));
+    shutdown_ns_ = std::clamp<std::uint64_t>(identity_.shutdown_us, 5'000'000, 60'000'000) * 1000;
+    if (admin_->version() >= nvme::kVersion20 && identify(nvme::kIdentifyCommandSet))
+        nvme::read_command_set(identified(), identity_);
+    for (const std::uint32_t id : HV_TRY(list_namespaces(identity_.namespaces)))
+        HV_TRY(add_disk(id));
     log::info(Topic::block, "%.*s: %.*s, controller %u, %u queue(s) of %u, %zu disk(s)", width(name()),
-              name().data(), width(identity.model.view()), identity.model.view().data(), identity.id,
+              name().data(), width(identity_.model.view()), identity_.model.view().data(), identity_.id,
               channel_count_, entries_, disks_.size());
+    start_watch();
     return {};
 }
 
@@ -272,7 +271,7 @@ Expected<void> NvmeController::find_disks() {
 Expected<Vec<std::uint32_t>> NvmeController::list_namespaces(std::uint32_t highest) {
     Vec<std::uint32_t> ids;
     // [nvme2 5.17.2.2 Active Namespace ID list (CNS 02h)]: ascending, then zeroes. New in 1.1.
-    if (admin_->version() >= nvme::kVersion11 && admin_->run(identify(nvme::kActiveNamespaces, 0))) {
+    if (admin_->version() >= nvme::kVersion11 && identify(nvme::kActiveNamespaces)) {
         std::uint32_t previous = 0;
         for (std::size_t at = 0; at < nvme::kIdentifySize && ids.size() < kMaxDisks; at += sizeof previous) {
             const auto id = load<std::uint32_t>(identified().subspan(at).data());
@@ -288,13 +287,10 @@ Expected<Vec<std::uint32_t>> NvmeController::list_namespaces(std::uint32_t highe
     return ids;
 }
 
-Expected<void> NvmeController::add_disk(std::uint32_t namespace_id,
-                                        const nvme::ControllerIdentity& identity) {
-    const auto answer = admin_->run(identify(nvme::kIdentifyNamespace, namespace_id));
-    if (!answer)
-        return answer.error() == Error::timed_out ? Expected<void>{Unexpected{answer.error()}}
-                                                  : Expected<void>{};
-    auto disk = nvme::read_namespace(identified(), identity);
+Expected<void> NvmeController::add_disk(std::uint32_t namespace_id) {
+    if (const auto answer = identify(nvme::kIdentifyNamespace, namespace_id); !answer)
+        return answer.error() == Error::timed_out ? answer : Expected<void>{};
+    auto disk = nvme::read_namespace(identified(), identity_);
     if (!disk) {
         if (disk.error() != Error::not_found)
             log::warning(Topic::block, "%.*s: namespace %u is left out: %s", width(name()), name().data(),
@@ -303,6 +299,30 @@ Expected<void> NvmeController::add_disk(std::uint32_t namespace_id,
     }
     HV_TRY(disks_.push(*disk));
     return namespace_ids_.push(namespace_id);
+}
+
+void NvmeController::start_watch() {
+    if (identity_.tells_of_namespaces && !disks_.empty())
+        watch_.start();
+}
+
+bool NvmeController::look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>> disks) {
+    const auto seen = watch_.poll(namespace_ids_.span());
+    if (!seen) {
+        // Until it is reset, it may still write its answer. It is not asked again.
+        silent_.store(true, std::memory_order_relaxed);
+        identity_.tells_of_namespaces = false;
+        return true;
+    }
+    if (const auto& space = *seen)
+        disks[space->unit]->set_blocks(space->succeeded ? blocks_now(space->unit) : 0);
+    return watch_.hurries();
+}
+
+/// 0: there is nothing any more that the disk's users could go on with.
+std::uint64_t NvmeController::blocks_now(unsigned unit) const {
+    const auto disk = nvme::read_namespace(identified(), identity_);
+    return disk && disk->logical_block_size == disks_[unit].logical_block_size ? disk->blocks : 0;
 }
 
 }  // namespace hv::block

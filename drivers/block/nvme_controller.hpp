@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // An NVMe controller on PCI Express, versions 1.0 to 2.x, with the NVM command set: its namespaces are disks.
-// Each channel is a pair of queues with an interrupt. Left out: what disks do without being told to
-// (asynchronous events: a namespace that changes its size keeps the old one here), namespaces with metadata,
-// host memory buffers, queues in the controller's memory.
+// Each channel is a pair of queues with an interrupt. Left out: namespaces that come while the host runs,
+// those with metadata, host memory buffers, queues in the controller's memory.
 #pragma once
 
 #include "drivers/block/command_engine.hpp"
 #include "drivers/block/nvme_admin.hpp"
 #include "drivers/block/nvme_identify.hpp"
+#include "drivers/block/nvme_namespace_watch.hpp"
 #include "drivers/block/nvme_queue.hpp"
 #include "vmm/base/device_registers.hpp"
 #include "vmm/base/expected.hpp"
@@ -59,10 +59,11 @@ public:
     void commit(unsigned channel) override { channels_[channel]->queue.commit(); }
     std::size_t reap(unsigned channel, std::span<Completion> out) override;
     [[nodiscard]] bool needs_reset(Look look) override {
-        return look == Look::device && admin_->has_failed();
+        return silent_.load(std::memory_order_relaxed) || (look == Look::device && admin_->has_failed());
     }
     void begin_reset() override;
     ResetProgress poll_reset() override;
+    bool look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>> disks) override;
 
 private:
     static constexpr unsigned kMaxSlots = nvme::Queue::kMaxEntries - 1;
@@ -87,15 +88,16 @@ private:
         std::array<Slot, kMaxSlots> slots{};
     };
 
-    explicit NvmeController(std::unique_ptr<nvme::Admin> admin) : admin_{std::move(admin)} {}
+    explicit NvmeController(std::unique_ptr<nvme::Admin> admin) : admin_{std::move(admin)}, watch_{*admin_} {}
     Expected<void> initialize(DeviceRegisters& registers, DmaPool& pool, const Options& options);
     [[nodiscard]] nvme::Submission set_up_command(unsigned step);
     [[nodiscard]] unsigned last_step() const { return 2 * channel_count_; }
     Expected<void> find_disks();
     Expected<Vec<std::uint32_t>> list_namespaces(std::uint32_t highest);
-    Expected<void> add_disk(std::uint32_t namespace_id, const nvme::ControllerIdentity& identity);
-    [[nodiscard]] nvme::Submission identify(nvme::IdentifyStructure structure,
-                                            std::uint32_t namespace_id) const;
+    Expected<void> add_disk(std::uint32_t namespace_id);
+    Expected<void> identify(nvme::IdentifyStructure structure, std::uint32_t namespace_id = 0);
+    void start_watch();
+    [[nodiscard]] std::uint64_t blocks_now(unsigned unit) const;
     [[nodiscard]] nvme::IdentifyPage identified() const;
     std::optional<Completion> end(Channel& channel, const nvme::Completion& completion);
     [[nodiscard]] BlockStatus status_of(const Slot& slot, const nvme::Completion& completion);
@@ -105,6 +107,9 @@ private:
     Vec<std::uint32_t> namespace_ids_;  ///< of the disks
     // Dies first, and with it what the device does.
     std::unique_ptr<nvme::Admin> admin_;
+    nvme::NamespaceWatch watch_;
+    std::atomic<bool> silent_{false};  ///< an administrative command got no answer
+    nvme::ControllerIdentity identity_{};
     unsigned channel_count_{0};
     unsigned entries_{0};  ///< of each queue
     unsigned vectors_{0};

@@ -105,11 +105,27 @@ enum StatusCode : std::uint16_t {
 /// [nvme2 5 Admin Command Set]
 enum AdminOpcode : std::uint8_t {
     kCreateSubmissionQueue = 0x01,
+    kGetLogPage = 0x02,
     kCreateCompletionQueue = 0x05,
     kIdentify = 0x06,
     kSetFeatures = 0x09,
+    kAsynchronousEventRequest = 0x0c,
 };
-inline constexpr std::uint32_t kNumberOfQueues = 0x07;  ///< the feature
+// Features, CDW10.
+inline constexpr std::uint32_t kNumberOfQueues = 0x07;
+inline constexpr std::uint32_t kAsynchronousEvents = 0x0b;
+/// In CDW11 of that feature, and in OAES of the controller: changes of namespaces are told.
+using NamespaceNotices = Bits<8>;
+/// CDW10 of Get Log Page for a whole list: 1024 dwords, less one, of log 04h.
+inline constexpr std::uint32_t kChangedNamespaces = 1023 << 16 | 0x04;
+inline constexpr std::uint32_t kAllNamespaces = 0xffff'ffff;
+/// What an asynchronous event answers [nvme2 5.2.1 Command Completion].
+struct Event {
+    using Type = Bits<2, 0>;
+    using Information = Bits<15, 8>;
+    static constexpr std::uint32_t kNotice = 2;
+    static constexpr std::uint32_t kNamespacesChanged = 0;  ///< information of a notice
+};
 /// CDW11 of the commands that create queues.
 inline constexpr std::uint32_t kContiguous = 1;
 inline constexpr std::uint32_t kInterruptsEnabled = 2;

@@ -34,6 +34,15 @@ std::uint64_t size_limit(std::uint8_t exponent, std::uint64_t most) {
 
 }  // namespace
 
+Submission identify(IdentifyStructure structure, std::uint32_t namespace_id, Hpa to) {
+    Submission command{};
+    command.opcode = kIdentify;
+    command.namespace_id = namespace_id;
+    command.prp1 = to.raw;
+    command.cdw10 = structure;
+    return command;
+}
+
 // [nvme2 5.17.2.1 Identify Controller data structure (CNS 01h)]
 ControllerIdentity read_controller(IdentifyPage page) {
     ControllerIdentity controller{};
@@ -43,6 +52,7 @@ ControllerIdentity read_controller(IdentifyPage page) {
         static_cast<std::uint32_t>(size_limit(get<std::uint8_t>(page, 77), kMaxTransfer));
     controller.id = get<std::uint16_t>(page, 78);
     controller.shutdown_us = get<std::uint32_t>(page, 88);
+    controller.tells_of_namespaces = NamespaceNotices::test(get<std::uint32_t>(page, 92));
     controller.namespaces = get<std::uint32_t>(page, 516);
     const auto optional_commands = get<std::uint16_t>(page, 520);
     controller.can_discard = Bits<2>::test(optional_commands);

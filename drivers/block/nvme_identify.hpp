@@ -5,6 +5,7 @@
 
 #include "drivers/block/command_engine.hpp"
 #include "drivers/block/nvme_defs.hpp"
+#include "vmm/base/address.hpp"
 #include "vmm/base/expected.hpp"
 #include "vmm/base/text.hpp"
 
@@ -26,9 +27,13 @@ struct ControllerIdentity {
     bool has_write_cache;
     bool can_discard;
     bool can_write_zeroes;
+    bool tells_of_namespaces;                     ///< that they have changed
     std::uint64_t max_zeroes{~std::uint64_t{0}};  ///< bytes of a Write Zeroes
     std::uint64_t max_range_blocks{kMaxBlocks};   ///< of a discard
 };
+
+/// Identify, to the page at `to`. [nvme2 5.17 Identify command]
+Submission identify(IdentifyStructure structure, std::uint32_t namespace_id, Hpa to);
 
 ControllerIdentity read_controller(IdentifyPage page);
 /// Adds the limits that controllers tell since version 2.0.

@@ -150,6 +150,7 @@ Expected<void> VirtioBlkDriver::enable_queues() {
         channels_[i]->doorbell = HV_TRY(transport_.enable_queue(
             static_cast<std::uint16_t>(i), channels_[i]->queue, static_cast<std::uint16_t>(vector)));
     }
+    transport_.set_config_vector(options_.vectors == 0 ? VIRTIO_MSI_NO_VECTOR : std::uint16_t{0});
     transport_.set_driver_ok();
     return {};
 }
@@ -283,6 +284,19 @@ CommandHardware::ResetProgress VirtioBlkDriver::poll_reset() {
     }
     transport_.shut_down();
     return ResetProgress::gone;
+}
+
+// --- size
+// ------------------------------------------------------------------------------------------------------------
+
+bool VirtioBlkDriver::look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>> disks) {
+    std::uint64_t sectors = 0;
+    const auto read =
+        transport_.read_config([&] { sectors = transport_.config64(offsetof(BlkConfig, capacity)); });
+    // A device that is not there any more, or does not work, has no size.
+    if (read && !transport_.needs_reset())
+        disks.front()->set_blocks(sectors / (disk_.logical_block_size / kSectorSize));
+    return false;
 }
 
 }  // namespace hv::block

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The driver of virtio disks of the machine that the host runs on, below a command engine: each of its queues
 // is a channel, each command a chain of header, data and status. [virtio1.2 5.2 Block Device] Left out:
-// changes of capacity, secure erase, zoned disks, lifetime information.
+// secure erase, zoned disks, lifetime information.
 #pragma once
 
 #include "drivers/block/command_engine.hpp"
@@ -55,6 +55,7 @@ public:
     [[nodiscard]] bool needs_reset(Look look) override;
     void begin_reset() override;
     ResetProgress poll_reset() override;
+    bool look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>> disks) override;
 
 private:
     static constexpr std::uint16_t kQueueSize = 128;

@@ -211,6 +211,10 @@ Expected<Doorbell> PciTransport::enable_queue(std::uint16_t index, const DriverQ
     return Doorbell{*notify_.registers, notify_.offset + static_cast<std::size_t>(doorbell), index};
 }
 
+void PciTransport::set_config_vector(std::uint16_t vector) {
+    common_.registers->write16(common(offsetof(CommonConfig, config_msix_vector)), vector);
+}
+
 // --- device configuration space
 // -----------------------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ public:
     /// doorbell cannot be.
     Expected<Doorbell> enable_queue(std::uint16_t index, const DriverQueue& queue, std::uint16_t vector);
 
+    /// Entry `vector` of the MSI-X table tells of changes of the configuration space. A device that has no
+    /// room for it tells of none. [virtio1.2 4.1.5.1.2 MSI-X Vector Configuration]
+    void set_config_vector(std::uint16_t vector);
+
     // --- device configuration space
     // -------------------------------------------------------------------------------------
     // Fields are read with their own width, 64 bits as halves [virtio1.2 4.1.3.1 Driver Requirements: PCI

@@ -19,10 +19,9 @@ Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& confi
     if (disk == nullptr)
         return Unexpected{Error::no_memory};
     HV_TRY(disk->open(services, vm));
-    BlockDevice& contents = disk->overlay_ != nullptr ? *disk->overlay_ : *disk->source_;
     static_assert(config::kMaxDiskQueues <= virtio::VirtioBlk::kMaxQueues);
     disk->device_ =
-        HV_TRY(virtio::VirtioBlk::create(contents, memory, services.clock,
+        HV_TRY(virtio::VirtioBlk::create(disk->contents(), memory, services.clock,
                                          {.queues = config.queues,
                                           .serial = config.serial.empty() ? config.name : config.serial,
                                           .bytes_per_second = config.rate,

@@ -28,11 +28,14 @@ public:
     bool settle() { return transport_->settle(); }
     /// The platform's reset; the contents stay.
     void reset() { transport_->reset(); }
+    /// Tells the guest if the disk has another size now. No lock held.
+    void update_size() { device_->capacity_changed(contents().geometry().sectors); }
     [[nodiscard]] const config::DiskConfig& config() const { return config_; }
     [[nodiscard]] const virtio::VirtioBlk& device() const { return *device_; }
 
 private:
     explicit VmDisk(const config::DiskConfig& config) : config_{config} {}
+    [[nodiscard]] BlockDevice& contents() const { return overlay_ != nullptr ? *overlay_ : *source_; }
     Expected<void> open(const VmServices& services, std::string_view vm);
 
     const config::DiskConfig& config_;

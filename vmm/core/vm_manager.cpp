@@ -143,6 +143,15 @@ Expected<void> VmManager::set_balloon(Entry& entry, std::uint64_t bytes) {
     return {};
 }
 
+void VmManager::update_disks() {
+    for (const Entry& entry : entries_) {
+        if (entry.vm == nullptr)
+            continue;
+        for (const auto& disk : entry.vm->disks())
+            disk->update_size();
+    }
+}
+
 void VmManager::shut_down() {
     shutting_down_ = true;
     for (Entry& entry : entries_)

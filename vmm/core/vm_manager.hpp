@@ -79,6 +79,8 @@ public:
     /// Asks the VM's guest to have so many bytes, cut to whole pages, in its balloon. Error::not_found: it
     /// does not run; Error::unsupported: it has no balloon; Error::out_of_range: more than its RAM.
     Expected<void> set_balloon(Entry& entry, std::uint64_t bytes);
+    /// Disks of the host have other sizes now: tells the VMs that have them.
+    void update_disks();
     /// Stops all VMs and lets none start again.
     void shut_down();
 

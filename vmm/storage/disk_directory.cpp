@@ -28,16 +28,17 @@ Unexpected not_found(std::string_view user, const char* what, std::string_view n
 /// A range of a disk for as long as somebody holds it.
 class DiskDirectory::ClaimedDisk final : public BlockDevice {
 public:
-    ClaimedDisk(Claims& claims, std::unique_ptr<BlockDevice> range, const Claim& claim)
+    ClaimedDisk(Claims& claims, std::unique_ptr<BlockDevice> part, const Claim& claim)
         : claims_{claims},
-          range_{std::move(range)},
+          part_{std::move(part)},
+          range_{part_ != nullptr ? *part_ : *claim.disk->device},
           claim_{claim.disk, claim.first, claim.sectors, claim.writes, claim.user} {
         claims_.push_back(claim_);
     }
     ~ClaimedDisk() override { claims_.remove(claim_); }
 
     [[nodiscard]] BlockGeometry geometry() const override {
-        BlockGeometry geometry = range_->geometry();
+        BlockGeometry geometry = range_.geometry();
         geometry.read_only = geometry.read_only || !claim_.writes;
         return geometry;
     }
@@ -46,12 +47,13 @@ public:
         const bool changes = request.operation != Operation::read && request.operation != Operation::flush;
         if (changes && !claim_.writes)
             return request.complete(request, BlockStatus::io_error);
-        range_->submit(request);
+        range_.submit(request);
     }
 
 private:
     Claims& claims_;
-    std::unique_ptr<BlockDevice> range_;
+    std::unique_ptr<BlockDevice> part_;  ///< nullptr: it is the whole disk
+    BlockDevice& range_;
     Claim claim_;
 };
 
@@ -71,7 +73,9 @@ Expected<std::unique_ptr<BlockDevice>> DiskDirectory::open(const config::DiskCon
                    width(other->user), other->user.data());
         return Unexpected{Error::busy};
     }
-    auto part = HV_TRY(hv::Partition::create(*range.disk->device, range.first, range.sectors));
+    std::unique_ptr<BlockDevice> part;
+    if (!range.whole)
+        part = HV_TRY(hv::Partition::create(*range.disk->device, range.first, range.sectors));
     std::unique_ptr<BlockDevice> disk{new (std::nothrow) ClaimedDisk{
         claims_, std::move(part), {range.disk, range.first, range.sectors, writes, user}}};
     if (disk == nullptr)
@@ -99,7 +103,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label,
             if (partition.label.view() != label)
                 continue;
             ++matches;
-            found = {&disk, partition.first, partition.sectors};
+            found = {&disk, partition.first, partition.sectors, false};
             TextBuffer<24> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
             list(same, place.view());
@@ -121,12 +125,12 @@ Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, s
     for (const Disk& disk : disks_) {
         list(known, disk.name.view());
         if (name == disk.name.view())
-            return Range{&disk, 0, disk.device->geometry().sectors};
+            return Range{&disk, 0, disk.device->geometry().sectors, true};
         for (const Partition& partition : disk.partitions) {
             TextBuffer<24> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
             if (name == place.view())
-                return Range{&disk, partition.first, partition.sectors};
+                return Range{&disk, partition.first, partition.sectors, false};
         }
     }
     const Disk* found = nullptr;
@@ -144,7 +148,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, s
     }
     if (found == nullptr)
         return not_found(user, "disk", name, known);
-    return Range{found, 0, found->device->geometry().sectors};
+    return Range{found, 0, found->device->geometry().sectors, true};
 }
 
 const DiskDirectory::Claim* DiskDirectory::rival(const Range& range, bool writes) {

@@ -50,9 +50,10 @@ public:
 
     /// `name` of DiskSource::disk: a disk by its name, or a partition by its disk's name and its number,
     /// "nvme0p2", or a disk by its serial number, which may be anything; of DiskSource::partition: a label.
-    /// The disk is `user`'s until it is destroyed; it takes writes only with DiskMode::read_write. `user`
-    /// outlives it. The log says what is wrong: Error::not_found; Error::already_exists: several have that
-    /// label or serial; Error::busy: somebody else writes it, or uses what is to be written;
+    /// The disk is `user`'s until it is destroyed; it takes writes only with DiskMode::read_write. A whole
+    /// disk has the size that the physical one has at the time, a partition the one that the table said.
+    /// `user` outlives it. The log says what is wrong: Error::not_found; Error::already_exists: several have
+    /// that label or serial; Error::busy: somebody else writes it, or uses what is to be written;
     /// Error::unsupported: the disk itself is read-only; Error::no_memory.
     Expected<std::unique_ptr<BlockDevice>> open(const config::DiskConfig& config, std::string_view user);
 
@@ -62,6 +63,7 @@ private:
         const Disk* disk;
         std::uint64_t first;
         std::uint64_t sectors;
+        bool whole;
     };
     [[nodiscard]] Expected<Range> find(const config::DiskConfig& config, std::string_view user) const;
     [[nodiscard]] Expected<Range> find_label(std::string_view label, std::string_view user) const;

@@ -36,6 +36,20 @@ step_writes() {
     ok "$((size / 2)) KiB in blocks of $block, both ends hold ${data_sum%% *}"
 }
 
+# larger_than DISK SECTORS
+larger_than() {
+    read -r size <"/sys/block/$1/size"
+    [ "$size" -gt "$2" ]
+}
+
+# step_grows DISK NAME: waits until the disk is made larger, and goes on as step_writes does.
+step_grows() {
+    read -r before <"/sys/block/$1/size"
+    echo "test: $2: make it larger"
+    wait_until "$patience" larger_than "$1" "$before" || fail "it still has $before sectors"
+    step_writes "$1" "$2"
+}
+
 # step_reads_only DISK NAME: says what the disk holds; it takes no writes.
 step_reads_only() {
     begin "$2"

@@ -113,6 +113,8 @@ void NvmeController::configure(std::uint32_t value) {
     completions_.clear();
     waiting.clear();
     granted_ = 0;
+    notices_wanted_ = notice_due_ = notice_given_ = false;
+    event_command_.reset();
     fatal = shut_down_ = false;
     if (!is)
         return;
@@ -176,6 +178,12 @@ void NvmeController::finish_all() {
 void NvmeController::execute(const Command& command) {
     std::uint32_t result = 0;
     std::optional<std::uint16_t> status = verdict ? verdict(command) : std::nullopt;
+    if (!status && command.queue == 0 && command.entry.opcode == kAsynchronousEventRequest) {
+        if (event_command_)
+            violation("more requests for events than allowed");
+        event_command_ = command.entry.command;
+        return tell_of_namespaces();
+    }
     if (!status)
         status = command.queue == 0 ? administer(command.entry, result) : transfer(command.entry);
     post(command.queue, command.queue, command.entry.command, *status, result);
@@ -203,16 +211,62 @@ void NvmeController::post(std::uint16_t id, std::uint16_t submission_queue, std:
 std::uint16_t NvmeController::administer(const Submission& entry, std::uint32_t& result) {
     switch (entry.opcode) {
     case kIdentify: return identify(entry);
-    case kSetFeatures:
-        if (entry.cdw10 != kNumberOfQueues || submissions_.size() > 1)
-            return kInvalidField;
-        granted_ = std::min({queues, (entry.cdw11 & 0xffff) + 1, (entry.cdw11 >> 16) + 1});
-        result = (granted_ - 1) << 16 | (queues - 1);
-        return kSuccess;
+    case kSetFeatures: return set_feature(entry, result);
+    case kGetLogPage: return read_log(entry);
     case kCreateCompletionQueue:
     case kCreateSubmissionQueue: return create_queue(entry);
     default: return kInvalidOpcode;
     }
+}
+
+std::uint16_t NvmeController::set_feature(const Submission& entry, std::uint32_t& result) {
+    if (entry.cdw10 == kAsynchronousEvents && tells_of_namespaces) {
+        notices_wanted_ = NamespaceNotices::test(entry.cdw11);
+        return kSuccess;
+    }
+    if (entry.cdw10 != kNumberOfQueues || submissions_.size() > 1)
+        return kInvalidField;
+    granted_ = std::min({queues, (entry.cdw11 & 0xffff) + 1, (entry.cdw11 >> 16) + 1});
+    result = (granted_ - 1) << 16 | (queues - 1);
+    return kSuccess;
+}
+
+// --- events
+// ------------------------------------------------------------------------------------------------------------
+
+void NvmeController::resize(std::uint32_t id, std::uint64_t blocks) {
+    Namespace& space = namespaces.at(id);
+    space.contents.resize(blocks << space.block_shift);
+    changed_.push_back(id);
+    notice_due_ = true;
+    tell_of_namespaces();
+}
+
+void NvmeController::tell_of_namespaces() {
+    if (!notice_due_ || notice_given_ || !notices_wanted_ || !event_command_)
+        return;
+    notice_due_ = false;
+    notice_given_ = true;
+    tell(0x04'0002);
+}
+
+void NvmeController::tell(std::uint32_t event) {
+    const std::uint16_t command = event_command_.value();
+    event_command_.reset();
+    post(0, 0, command, kSuccess, event);
+}
+
+std::uint16_t NvmeController::read_log(const Submission& entry) {
+    if (entry.cdw10 != kChangedNamespaces || entry.cdw11 != 0)
+        return kInvalidField;
+    std::array<std::byte, 4096> page{};
+    for (std::size_t i = 0; i < changed_.size(); ++i)
+        store(&page[4 * i], changed_[i]);
+    std::memcpy(walk(entry, page.size()).at(0).data(), page.data(), page.size());
+    changed_.clear();
+    notice_given_ = false;
+    tell_of_namespaces();
+    return kSuccess;
 }
 
 std::uint16_t NvmeController::create_queue(const Submission& entry) {
@@ -248,6 +302,7 @@ std::uint16_t NvmeController::identify(const Submission& entry) {
         put(77, max_transfer);
         put(78, std::uint16_t{5});
         put(88, shutdown_latency_us);
+        put(92, static_cast<std::uint32_t>(NamespaceNotices::make(tells_of_namespaces)));
         put(516, namespaces.empty() ? 0 : namespaces.rbegin()->first + 1);
         put(520, optional_commands);
         put(525, write_cache);

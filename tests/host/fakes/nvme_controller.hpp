@@ -49,6 +49,7 @@ public:
     std::uint32_t shutdown_latency_us{0};
     std::uint8_t zeroes_limit{0};
     std::uint32_t discard_limit{0};
+    bool tells_of_namespaces{false};
     std::map<std::uint32_t, Namespace> namespaces;
     std::size_t window{0x4000};
 
@@ -69,6 +70,11 @@ public:
     /// Ends the `index`th of the commands that wait.
     void finish(std::size_t index = 0);
     void finish_all();
+    /// A namespace gets another size, of which a driver that asked for it is told.
+    void resize(std::uint32_t id, std::uint64_t blocks);
+    /// An asynchronous event, for which somebody waits.
+    void tell(std::uint32_t event);
+    [[nodiscard]] bool event_awaited() const { return event_command_.has_value(); }
     /// Puts any completion into the completion queue of submission queue `queue`.
     void post(std::uint16_t queue, std::uint16_t submission_queue, std::uint16_t command,
               std::uint16_t status = 0, std::uint32_t result = 0);
@@ -120,6 +126,9 @@ private:
     void fetch(std::uint16_t queue, unsigned tail);
     void execute(const Command& command);
     std::uint16_t administer(const block::nvme::Submission& entry, std::uint32_t& result);
+    std::uint16_t set_feature(const block::nvme::Submission& entry, std::uint32_t& result);
+    std::uint16_t read_log(const block::nvme::Submission& entry);
+    void tell_of_namespaces();
     std::uint16_t identify(const block::nvme::Submission& entry);
     std::uint16_t create_queue(const block::nvme::Submission& entry);
     std::uint16_t transfer(const block::nvme::Submission& entry);
@@ -134,6 +143,11 @@ private:
     unsigned polls_left_{0};
     unsigned granted_{0};
     bool shut_down_{false};
+    bool notices_wanted_{false};
+    bool notice_due_{false};    ///< namespaces have changed
+    bool notice_given_{false};  ///< and were not read since
+    std::vector<std::uint32_t> changed_;
+    std::optional<std::uint16_t> event_command_;
 };
 
 }  // namespace hv::fake

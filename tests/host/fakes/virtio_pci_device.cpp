@@ -108,6 +108,7 @@ std::uint32_t VirtioPciDevice::read_common(std::size_t at, unsigned size) {
     expect(kWidths.contains(at) && kWidths.at(at) == size, "a field is read with another width");
     CommonConfig common{};
     common.device_feature = static_cast<std::uint32_t>(features_ >> (32 * device_half_));
+    common.config_msix_vector = config_vector;
     common.num_queues = static_cast<std::uint16_t>(queues.size());
     common.device_status = status;
     common.config_generation = unsteady_config ? generation_++ : generation_;
@@ -148,6 +149,9 @@ void VirtioPciDevice::write_common(std::size_t at, std::uint32_t value) {
         expect((status & FEATURES_OK) == 0, "features after FEATURES_OK");
         driver_features &= ~(std::uint64_t{0xffff'ffff} << (32 * driver_half_));
         driver_features |= std::uint64_t{value} << (32 * driver_half_);
+        return;
+    case offsetof(CommonConfig, config_msix_vector):
+        config_vector = value < vectors_ ? static_cast<std::uint16_t>(value) : VIRTIO_MSI_NO_VECTOR;
         return;
     case offsetof(CommonConfig, queue_select): selected_ = static_cast<std::uint16_t>(value); return;
     default: write_queue(at, value);
@@ -201,6 +205,7 @@ void VirtioPciDevice::reset() {
         return;
     status = 0;
     driver_features = 0;
+    config_vector = VIRTIO_MSI_NO_VECTOR;
     for (Queue& queue : queues)
         queue = {.size = queue.max_size, .max_size = queue.max_size};
 }

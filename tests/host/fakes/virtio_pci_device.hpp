@@ -57,6 +57,7 @@ public:
     std::uint64_t driver_features{0};
     std::vector<unsigned> doorbells;  ///< queues that were notified
     unsigned resets{0};
+    std::uint16_t config_vector{virtio::VIRTIO_MSI_NO_VECTOR};
 
     // --- rings
     // -------------------------------------------------------------------------------------------------------

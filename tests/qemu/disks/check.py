@@ -23,7 +23,10 @@ _KINDS = [
     ("serial", 'source = "disk:disk3"\nmode = "rw"'),
     ("covered", 'source = "gpt:covered"\nmode = "cow"'),
     ("readable", 'source = "gpt:readable"\nmode = "ro"'),
+    ("grows", 'source = "disk:virtio1"\nmode = "rw"'),
 ]
+_GROWN = 12 * MIB
+_grown = False
 _partitions: dict[str, disk_images.Partition] = {}
 
 
@@ -40,7 +43,7 @@ def prepare(folder, case) -> None:
     with (folder / "large.img").open("r+b") as image:
         image.seek(_partitions["readable"].first)
         image.write(b"readable" * (MIB // 8))
-    for name in ("second", "whole", "serial"):
+    for name in ("second", "whole", "serial", "grows"):
         with (folder / f"{name}.img").open("wb") as image:
             image.truncate(8 * MIB)
     (folder / case.config).write_text(vm("kinds", "kinds", disks=tuple(keys for _, keys in _KINDS)))
@@ -51,6 +54,10 @@ def _load_vms(words: str) -> str:
 
 
 def during(session, _lines) -> list[str]:
+    global _grown
+    if not _grown and said(session, "kinds", "test: grows: make it larger"):
+        _grown = True
+        session.monitor(f"block_resize disk4 {_GROWN}B")
     if session.case.name == "disks/load" and all(said(session, name, "test: load: ok") for name in _LOAD):
         session.finish()
     return []
@@ -74,7 +81,7 @@ def _second_run(session) -> list[str]:
 
 def _kinds(session) -> list[str]:
     """What the guest wrote is in the images, what it must not write is as it was."""
-    contents = {name: (session.files / f"{name}.img").read_bytes() for name in ("second", "whole", "serial")}
+    contents = {name: (session.files / f"{name}.img").read_bytes() for name in ("second", "whole", "serial", "grows")}
     contents |= {name: where.read(session.files / "large.img") for name, where in _partitions.items()}
     problems = []
     for name, _ in _KINDS:
@@ -86,6 +93,8 @@ def _kinds(session) -> list[str]:
                 problems.append("what was written to the overlay is on the disk below")
         elif match is None or match[1] not in holds:
             problems.append(f"{name}: the image does not hold what the guest says: {match and match[0]}")
+    if not said(session, "kinds", f"test: grows: ok {_GROWN // 1024} KiB in blocks of 512"):
+        problems.append("the guest does not see the disk's new size")
     if not said(session, "kinds", "test: large: ok 8192 KiB in blocks of 4096"):
         problems.append("the guest does not see blocks of 4 KiB")
     return problems

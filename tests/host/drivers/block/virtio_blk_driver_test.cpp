@@ -1,153 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "catch.hpp"
-#include "drivers/block/virtio_blk_driver.hpp"
-#include "fakes/arena_frames.hpp"
-#include "fakes/step_clock.hpp"
-#include "fakes/virtio_pci_device.hpp"
-#include "vmm/storage/disk_fixture.hpp"
-
-#include <algorithm>
-#include <cstring>
-#include <deque>
-#include <random>
+#include "drivers/block/virtio_blk_fixture.hpp"
 
 using namespace hv;
-using namespace hv::block;
-using namespace hv::virtio;
-using hv::test::Request;
-using Operation = BlockRequest::Operation;
-
-namespace {
-
-constexpr std::uint64_t kSectors = 8192;
-constexpr std::uint64_t kRings = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
-constexpr std::uint64_t kAll = kRings | VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE |
-                               VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_MQ | VIRTIO_BLK_F_DISCARD |
-                               VIRTIO_BLK_F_WRITE_ZEROES;
-
-BlkConfig usual_config() {
-    BlkConfig config{};
-    config.capacity = kSectors;
-    config.size_max = 64 * 1024;
-    config.seg_max = 16;
-    config.blk_size = 512;
-    config.num_queues = 4;
-    config.max_discard_sectors = 1000;
-    config.max_discard_seg = 1;
-    config.max_write_zeroes_sectors = 500;
-    config.max_write_zeroes_seg = 1;
-    return config;
-}
-
-/// A disk behind a virtio device, whose requests stay until the test answers them.
-struct Disk {
-    explicit Disk(std::uint64_t features = kAll, const BlkConfig& config = usual_config(),
-                  std::vector<std::uint16_t> queues = {256, 64, 64, 64})
-        : device{{.type = VIRTIO_ID_BLOCK,
-                  .features = features,
-                  .queue_sizes = std::move(queues),
-                  .config = {reinterpret_cast<const std::byte*>(&config),
-                             reinterpret_cast<const std::byte*>(&config + 1)}}} {
-        device.on_read = [this](std::size_t) { clock.skip(clock.hz() / 1000); };
-        device.on_notify = [this](unsigned queue) {
-            while (auto chain = device.pop(queue))
-                waiting.push_back({queue, std::move(*chain)});
-            if (!waiting.empty() && header(waiting.back()).type == VIRTIO_BLK_T_GET_ID)
-                answer(waiting.size() - 1);
-        };
-    }
-    struct Waiting {
-        unsigned queue;
-        fake::VirtioPciDevice::Chain chain;
-    };
-    static BlkHeader header(const Waiting& request) { return request.chain.read<BlkHeader>(); }
-    std::uint8_t carry_out(const Waiting& request) {
-        const auto [type, reserved, sector] = header(request);
-        REQUIRE(request.chain.readable[0].size() == sizeof(BlkHeader));
-        const std::size_t room = request.chain.writable_size() - 1;
-        const auto in = request.chain.bytes();
-        switch (type) {
-        case VIRTIO_BLK_T_IN:
-            request.chain.write(0, std::span{sectors}.subspan(sector * 512, room));
-            return VIRTIO_BLK_S_OK;
-        case VIRTIO_BLK_T_OUT:
-            REQUIRE(sector * 512 + in.size() - 16 <= sectors.size());
-            std::copy(in.begin() + 16, in.end(), sectors.begin() + static_cast<long>(sector * 512));
-            return VIRTIO_BLK_S_OK;
-        case VIRTIO_BLK_T_DISCARD:
-        case VIRTIO_BLK_T_WRITE_ZEROES: {
-            const auto range = request.chain.read<BlkRange>(16);
-            REQUIRE(in.size() == 32);
-            REQUIRE(sector == 0);
-            REQUIRE(range.flags == 0);
-            std::fill_n(sectors.begin() + static_cast<long>(range.sector * 512), range.num_sectors * 512ULL,
-                        std::byte{0});
-            largest_range = std::max(largest_range, range.num_sectors);
-            return VIRTIO_BLK_S_OK;
-        }
-        case VIRTIO_BLK_T_GET_ID:
-            REQUIRE(room == kBlkIdSize);
-            request.chain.write(0, std::as_bytes(std::span{id}));
-            return id_status;
-        default: return VIRTIO_BLK_S_OK;
-        }
-    }
-    void answer(std::size_t index, std::optional<std::uint8_t> other_status = {}) {
-        const Waiting request = std::move(waiting[index]);
-        waiting.erase(waiting.begin() + static_cast<long>(index));
-        if (silent)
-            return;
-        const std::uint8_t status = other_status ? *other_status : carry_out(request);
-        request.chain.write(request.chain.writable_size() - 1, std::as_bytes(std::span{&status, 1}));
-        device.push(request.queue, request.chain.head,
-                    static_cast<std::uint32_t>(request.chain.writable_size()));
-    }
-    auto create(unsigned max_queues = 2, unsigned vectors = 2) {
-        return VirtioBlkDriver::create(device.transport(), pool, clock, {"vd0", max_queues, vectors});
-    }
-
-    fake::ArenaFrames frames;
-    DmaPool pool{frames};
-    fake::StepClock clock;
-    fake::VirtioPciDevice device;
-    std::vector<std::byte> sectors = std::vector<std::byte>(kSectors * 512);
-    std::deque<Waiting> waiting;
-    std::array<char, kBlkIdSize> id{'A', 'B', ' ', '1', '\n', '\0', 'x'};
-    std::uint8_t id_status{VIRTIO_BLK_S_OK};
-    std::uint32_t largest_range{0};
-    bool silent{false};
-};
-
-/// With an engine above it.
-struct Bench : Disk {
-    explicit Bench(std::uint64_t features = kAll, const BlkConfig& config = usual_config())
-        : Disk{features, config}, driver{std::move(*create())} {
-        engine = std::move(
-            *CommandEngine::create(*driver, clock, pool, {"vd0", driver->channels(), driver->slots()}));
-        disk = *engine->add_disk(driver->disk());
-    }
-    ~Bench() { fake::set_cpu(0); }
-    void finish_all() {
-        while (!waiting.empty()) {
-            answer(random() % waiting.size());
-            engine->service();
-        }
-    }
-    void run(Request& request) {
-        request.run(*disk);
-        finish_all();
-    }
-
-    std::unique_ptr<VirtioBlkDriver> driver;
-    std::unique_ptr<CommandEngine> engine;
-    HardwareDisk* disk{};
-    std::mt19937 random{3};
-};
-
-}  // namespace
+using namespace hv::test;
 
 TEST_CASE("a disk is described as its device's configuration says", "[block]") {
-    Disk d;
+    VirtioDisk d;
     const auto driver = std::move(*d.create());
     const DiskDescription& disk = driver->disk();
     CHECK(disk.model.view() == "virtio-blk");
@@ -175,7 +33,7 @@ TEST_CASE("a disk is described as its device's configuration says", "[block]") {
 TEST_CASE("a plain device has one queue, and does what the features say", "[block]") {
     BlkConfig config = usual_config();
     config.blk_size = 4096;
-    Disk d{VIRTIO_F_VERSION_1 | VIRTIO_BLK_F_RO | VIRTIO_BLK_F_BLK_SIZE, config};
+    VirtioDisk d{VIRTIO_F_VERSION_1 | VIRTIO_BLK_F_RO | VIRTIO_BLK_F_BLK_SIZE, config};
     d.id_status = VIRTIO_BLK_S_UNSUPP;
     const auto driver = std::move(*d.create(4, 0));
     CHECK(driver->disk().serial.view().empty());
@@ -192,7 +50,7 @@ TEST_CASE("a plain device has one queue, and does what the features say", "[bloc
 }
 
 TEST_CASE("too few vectors are shared by all queues", "[block]") {
-    Disk d;
+    VirtioDisk d;
     const auto driver = std::move(*d.create(4, 3));
     CHECK(driver->channels() == 4);
     CHECK(driver->shared_interrupt());
@@ -224,7 +82,7 @@ TEST_CASE("a device that makes no sense is refused, and has no way to memory", "
         config.num_queues = 8;
         expected = Error::unsupported;
     }
-    Disk d{kAll, config};
+    VirtioDisk d{kAll, config};
     CHECK(d.create(8).error() == expected);
     CHECK(d.device.status == 0);
     CHECK_FALSE(d.device.masters_bus());
@@ -232,7 +90,7 @@ TEST_CASE("a device that makes no sense is refused, and has no way to memory", "
 }
 
 TEST_CASE("a device that does not answer at boot is given up", "[block]") {
-    Disk d;
+    VirtioDisk d;
     SECTION("stuck in a reset") {
         d.device.status = DRIVER;
         d.device.stuck = true;
@@ -258,7 +116,7 @@ TEST_CASE("a device that does not answer at boot is given up", "[block]") {
 }
 
 TEST_CASE("a device that ends at boot what it was not asked for is given up at once", "[block]") {
-    Disk d;
+    VirtioDisk d;
     d.device.on_notify = [&](unsigned queue) { d.device.push(queue, 99, 1); };
     CHECK(d.create().error() == Error::io_error);
     CHECK_FALSE(d.device.masters_bus());
@@ -267,7 +125,7 @@ TEST_CASE("a device that ends at boot what it was not asked for is given up at o
 
 TEST_CASE("without memory there is no driver, and nothing is lost", "[block]") {
     for (std::uint64_t allowed = 0; allowed < 6; ++allowed) {
-        Disk d;
+        VirtioDisk d;
         d.frames.limit(allowed);
         CHECK(d.create().error() == Error::no_memory);
         CHECK(d.frames.outstanding() == 0);
@@ -276,7 +134,7 @@ TEST_CASE("without memory there is no driver, and nothing is lost", "[block]") {
 
 TEST_CASE("data goes to a virtio disk and back", "[block]") {
     for (const std::uint64_t without : {std::uint64_t{0}, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX}) {
-        Bench bench{kAll & ~without};
+        VirtioDiskBench bench{kAll & ~without};
         for (unsigned round = 0; round < 40; ++round) {
             const std::uint64_t sector = bench.random() % (kSectors - 800);
             const std::uint64_t count = 1 + bench.random() % 800;
@@ -295,11 +153,11 @@ TEST_CASE("data goes to a virtio disk and back", "[block]") {
 TEST_CASE("sectors are 512 bytes to a virtio disk, whatever its blocks are", "[block]") {
     BlkConfig config = usual_config();
     config.blk_size = 4096;
-    Bench bench{kAll, config};
+    VirtioDiskBench bench{kAll, config};
     Request write{Operation::write, 64, 8, test::random_bytes(bench.random, 4096)};
     write.run(*bench.disk);
     REQUIRE(bench.waiting.size() == 1);
-    CHECK(Disk::header(bench.waiting[0]).sector == 64);
+    CHECK(VirtioDisk::header(bench.waiting[0]).sector == 64);
     bench.finish_all();
     CHECK(write.status == BlockStatus::ok);
     Request zero{Operation::write_zeroes, 64, 8};
@@ -310,19 +168,19 @@ TEST_CASE("sectors are 512 bytes to a virtio disk, whatever its blocks are", "[b
 }
 
 TEST_CASE("flush, discard and zeroes reach the device as such, in ranges that it takes", "[block]") {
-    Bench bench;
+    VirtioDiskBench bench;
     std::fill(bench.sectors.begin(), bench.sectors.end(), std::byte{7});
     Request flush{Operation::flush, 0, 0};
     flush.run(*bench.disk);
     REQUIRE(bench.waiting.size() == 1);
-    CHECK(Disk::header(bench.waiting[0]).type == VIRTIO_BLK_T_FLUSH);
+    CHECK(VirtioDisk::header(bench.waiting[0]).type == VIRTIO_BLK_T_FLUSH);
     CHECK(bench.waiting[0].chain.bytes().size() == sizeof(BlkHeader));
     bench.finish_all();
     CHECK(flush.status == BlockStatus::ok);
     Request discard{Operation::discard, 10, 1200};
     discard.run(*bench.disk);
     REQUIRE(bench.waiting.size() == 3);
-    CHECK(Disk::header(bench.waiting[0]).type == VIRTIO_BLK_T_DISCARD);
+    CHECK(VirtioDisk::header(bench.waiting[0]).type == VIRTIO_BLK_T_DISCARD);
     bench.finish_all();
     CHECK(discard.status == BlockStatus::ok);
     CHECK(bench.largest_range == 500);
@@ -333,13 +191,13 @@ TEST_CASE("flush, discard and zeroes reach the device as such, in ranges that it
     Request zero{Operation::write_zeroes, 2000, 16};
     zero.run(*bench.disk);
     REQUIRE(bench.waiting.size() == 1);
-    CHECK(Disk::header(bench.waiting[0]).type == VIRTIO_BLK_T_WRITE_ZEROES);
+    CHECK(VirtioDisk::header(bench.waiting[0]).type == VIRTIO_BLK_T_WRITE_ZEROES);
     bench.finish_all();
     CHECK(bench.sectors[2015 * 512] == std::byte{0});
 }
 
 TEST_CASE("what the device says of a request becomes its status", "[block]") {
-    Bench bench;
+    VirtioDiskBench bench;
     const std::array<std::pair<std::uint8_t, BlockStatus>, 4> all{
         {{VIRTIO_BLK_S_OK, BlockStatus::ok},
          {VIRTIO_BLK_S_IOERR, BlockStatus::io_error},
@@ -362,7 +220,7 @@ TEST_CASE("what the device says of a request becomes its status", "[block]") {
 }
 
 TEST_CASE("each CPU has a queue and its interrupt", "[block]") {
-    Bench bench;
+    VirtioDiskBench bench;
     fake::set_cpu(1);
     Request read{Operation::read, 0, 8};
     read.run(*bench.disk);
@@ -382,7 +240,7 @@ TEST_CASE("each CPU has a queue and its interrupt", "[block]") {
 }
 
 TEST_CASE("more requests than the queue holds wait for their turn", "[block]") {
-    Bench bench;
+    VirtioDiskBench bench;
     std::deque<Request> requests;
     for (unsigned i = 0; i < 200; ++i) {
         requests.emplace_back(Operation::read, i * 8, 8);
@@ -395,7 +253,7 @@ TEST_CASE("more requests than the queue holds wait for their turn", "[block]") {
 }
 
 TEST_CASE("a device that needs a reset gets one, and what it had begun is asked for again", "[block]") {
-    Bench bench;
+    VirtioDiskBench bench;
     std::mt19937 random{9};
     Request write{Operation::write, 40, 8, test::random_bytes(random, 8 * 512)};
     write.run(*bench.disk);
@@ -423,7 +281,7 @@ TEST_CASE("a device that needs a reset gets one, and what it had begun is asked 
 }
 
 TEST_CASE("a reset is not waited for, but not for ever either", "[block]") {
-    Bench bench;
+    VirtioDiskBench bench;
     Request read{Operation::read, 0, 8};
     read.run(*bench.disk);
     bench.waiting.clear();
@@ -454,7 +312,7 @@ TEST_CASE("a reset is not waited for, but not for ever either", "[block]") {
 }
 
 TEST_CASE("a device that was pulled is gone, and its requests fail", "[block]") {
-    Bench bench;
+    VirtioDiskBench bench;
     Request read{Operation::read, 0, 8};
     read.run(*bench.disk);
     bench.waiting.clear();

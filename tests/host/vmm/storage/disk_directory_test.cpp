@@ -17,12 +17,13 @@ namespace {
 class NotedDisk final : public BlockDevice {
 public:
     explicit NotedDisk(bool read_only) : read_only_{read_only} {}
-    [[nodiscard]] BlockGeometry geometry() const override { return {1000, kSectorSize, read_only_, true}; }
+    [[nodiscard]] BlockGeometry geometry() const override { return {sectors, kSectorSize, read_only_, true}; }
     void submit(BlockRequest& request) override {
         sector = request.sector;
         ++submitted;
         request.complete(request, BlockStatus::ok);
     }
+    std::uint64_t sectors{1000};
     std::uint64_t sector{0};
     unsigned submitted{0};
 
@@ -117,6 +118,20 @@ TEST_CASE("who writes a range has it alone, until he lets go of it", "[storage]"
     auto reader = std::move(*f.open(DiskSource::disk, "nvme0", DiskMode::read_only));
     auto other = std::move(*f.open(DiskSource::partition, "alpha", DiskMode::copy_on_write));
     CHECK(f.open(DiskSource::disk, "nvme0p1").error() == Error::busy);
+}
+
+TEST_CASE("a whole disk has the size that it has now, a partition its own", "[storage]") {
+    Fixture fixture;
+    const auto whole = std::move(*fixture.open(DiskSource::disk, "nvme0"));
+    const auto part = std::move(*fixture.open(DiskSource::disk, "ahci0p1"));
+    fixture.first.sectors = fixture.second.sectors = 5000;
+    CHECK(whole->geometry().sectors == 5000);
+    CHECK(part->geometry().sectors == 100);
+    Request request{Operation::read, 4999, 1};
+    request.run(*whole);
+    CHECK(request.status == BlockStatus::ok);
+    CHECK(fixture.first.sector == 4999);
+    CHECK(fixture.open(DiskSource::disk, "nvme0p2").error() == Error::busy);
 }
 
 TEST_CASE("what is opened to be read takes no writes", "[storage]") {
