@@ -65,7 +65,8 @@ def _disk(disk: str | dict, files: Path) -> Disk:
     if isinstance(disk, str):
         kind, _, name = disk.partition(":")
         return Disk.parse(f"{kind}:{files / name}")
-    return Disk(disk["kind"], files / disk["file"], disk.get("device", ""), disk.get("drive", "").replace("FOLDER", str(files)))
+    drive = disk.get("drive", "").replace("FOLDER", str(files))
+    return Disk(disk["kind"], files / disk["file"], disk.get("device", ""), drive, disk.get("port", False))
 
 
 def _nic(text: str) -> Nic:

@@ -113,6 +113,8 @@ def _disks(hardware: Hardware) -> list:
     controller = ""  # of the last NVMe disk
     for number, disk in enumerate(hardware.disks):
         words += ["-drive", f"if=none,id=disk{number},{disk.drive or f'format=raw,file={disk.file}'}"]
+        if disk.port:
+            words += ["-device", f"pcie-root-port,id=port{number},chassis={number}"]
         match disk.kind:
             case "nvme":
                 controller = f"nvme{number}"
@@ -124,7 +126,9 @@ def _disks(hardware: Hardware) -> list:
                 ports += 1
             case _:
                 device = f"virtio-blk-pci,disable-legacy=on,serial=disk{number}"
-        words += ["-device", f"{device},drive=disk{number}{',' if disk.device else ''}{disk.device}"]
+        more = [disk.device] if disk.device else []
+        more += [f"bus=port{number}"] if disk.port else []
+        words += ["-device", ",".join([f"{device},drive=disk{number}", *more])]
     return words
 
 

@@ -36,6 +36,31 @@ step_writes() {
     ok "$((size / 2)) KiB in blocks of $block, both ends hold ${data_sum%% *}"
 }
 
+# step_discards DISK NAME: of the third 2 MiB, zeroes the second quarter and discards the third. What lies beside them stays.
+# BusyBox has a blkdiscard of its own, which cannot zero.
+step_discards() {
+    begin "$2-discard"
+    need_data
+    half=524288
+    at=$((8 * half))
+    dd if=/tmp/data of="/dev/$1" bs=256k seek=16 conv=notrunc,fsync 2>/dev/null || fail "cannot write"
+    /sbin/blkdiscard -z -o $((at + half)) -l $half "/dev/$1" || fail "cannot zero"
+    /sbin/blkdiscard -o $((at + 2 * half)) -l $half "/dev/$1" || fail "cannot discard"
+    echo 3 >/proc/sys/vm/drop_caches
+    same_part /tmp/data 0 "/dev/$1" 8 || fail "what was before is gone"
+    same_part /dev/zero 0 "/dev/$1" 9 || fail "not zeroes"
+    same_part /tmp/data 3 "/dev/$1" 11 || fail "what was behind is gone"
+    ok "512 KiB zeroed, 512 KiB discarded"
+}
+
+# part_sum FILE N: of its Nth 512 KiB. same_part FILE N OTHER M: whether they have the same.
+part_sum() {
+    dd if="$1" bs=512k skip="$2" count=1 2>/dev/null | md5sum
+}
+same_part() {
+    [ "$(part_sum "$1" "$2")" = "$(part_sum "$3" "$4")" ]
+}
+
 # larger_than DISK SECTORS
 larger_than() {
     read -r size <"/sys/block/$1/size"

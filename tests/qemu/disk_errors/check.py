@@ -11,7 +11,7 @@ from linux_vm import said, vm
 _DISKS = {
     "tables": {"primary": (("healed",), ("primary header",)), "both": (("lost",), ("primary array", "backup header")),
                "backup": (("twice", "sound"), ("backup array",)), "twice": (("twice",), ()), "shared": (("shared",), ())},
-    "broken": {"hurt": (("hurt",), ()), "gone": (("gone",), ()), "well": (("well",), ())},
+    "broken": {name: ((name,), ()) for name in ("hurt", "gone", "well", "pulled")},
 }
 _SIZE, _PARTITION = 32 * MIB, 8 * MIB
 
@@ -37,11 +37,19 @@ _SAID = {
     "broken": [
         r"^\[hurt\] test: bad-sector: ok",
         r"^\[gone\] test: vanish: ok",
+        r"^\[pulled\] test: vanish: ok",
         r"^\[well\] test: load: ok",
-        *(rf"^\[cairn\] vm: {name} ended: powered off" for name in ("hurt", "gone", "well")),
+        r"^\[cairn\] warning: block: nvme0: read at block 6144 of namespace 1 failed with status type 0x2, code 0x81",
+        r"^\[cairn\] warning: block: ahci@\S+ port 0: the disk reports an error",
+        r"^\[cairn\] error: block: nvme1: the controller (is not there any more|does not become ready)",
+        r"^\[cairn\] error: block: nvme1 is gone: what its disks are asked for fails from now on",
+        *(rf"^\[cairn\] vm: {name} ended: powered off" for name in ("hurt", "gone", "well", "pulled")),
     ],
 }
-_took = False
+# VM: what QEMU's monitor is told to take its disk away. A device leaves its slot when ACPI's registers eject it: of the first
+# bus that they know (0xcd0), slot 0 (0xcc8) [QEMU docs/specs/acpi_pci_hotplug].
+_TAKEN = {"gone": ("drive_del disk1",), "pulled": ("device_del nvme3", "o /w 0xcd0 0", "o /w 0xcc8 1")}
+_taken: set[str] = set()
 
 
 def _variant(case) -> str:
@@ -54,7 +62,7 @@ def prepare(folder, case) -> None:
     if _variant(case) == "tables":
         (folder / case.config).write_text("\n".join(_payload(name, *disk) for name, disk in _TABLE_VMS.items()))
         return
-    roles = {"hurt": "bad-sector", "gone": "vanish", "well": "load"}
+    roles = {"hurt": "bad-sector", "gone": "vanish", "well": "load", "pulled": "vanish"}
     (folder / case.config).write_text("\n".join(
         vm(name, role, disks=(f'source = "gpt:{name}"\nmode = "rw"',)) for name, role in roles.items()))
 
@@ -65,10 +73,11 @@ def _payload(name: str, source: str, mode: str) -> str:
 
 
 def during(session, _lines) -> list[str]:
-    global _took
-    if not _took and said(session, "gone", "test: vanish: take it"):
-        _took = True
-        session.monitor("drive_del disk1")
+    for name, how in _TAKEN.items():
+        if name not in _taken and said(session, name, "test: vanish: take it"):
+            _taken.add(name)
+            for command in how:
+                session.monitor(command)
     return []
 
 
