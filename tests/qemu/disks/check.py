@@ -50,7 +50,8 @@ def prepare(folder, case) -> None:
 
 
 def _load_vms(words: str) -> str:
-    return "\n".join(vm(name, "load", words, (f'source = "gpt:data-{name}"\nmode = "rw"',)) for name in _LOAD)
+    vms = (vm(name, "load", words, (f'source = "gpt:data-{name}"\nmode = "rw"',), ('switch = "lan"',)) for name in _LOAD)
+    return "\n".join(['[switch.lan]\nuplink = "nic0"\n', *vms])
 
 
 def during(session, _lines) -> list[str]:
