@@ -47,13 +47,25 @@ private:
 }  // namespace
 
 void HostDevices::discover() {
-    pci::enumerate(config_, 0, 255, [&](const pci::Function& function) { start(function); });
+    for (const pci::Function& function : silence_all())
+        start(function);
     for (DiskDirectory::Disk& disk : found_) {
         read_partitions(disk);
         if (!disks_.add(std::move(disk)))
             log::error(Topic::block, "no memory for the list of disks");
     }
     found_.clear();
+}
+
+/// Before a driver listens to a wire, nobody is left on it who has none.
+Vec<pci::Function> HostDevices::silence_all() {
+    Vec<pci::Function> driven;
+    pci::enumerate(config_, 0, 255, [&](const pci::Function& function) {
+        pci::silence(config_, function);
+        if (driver_of(function) != nullptr && !driven.push(function))
+            leave_out(function, Error::no_memory);
+    });
+    return driven;
 }
 
 HostDevices::Start HostDevices::driver_of(const pci::Function& function) {
@@ -72,8 +84,6 @@ HostDevices::Start HostDevices::driver_of(const pci::Function& function) {
 
 void HostDevices::start(const pci::Function& function) {
     const Start driver = driver_of(function);
-    if (driver == nullptr)
-        return;
     const std::size_t disks_before = found_.size();
     const auto attempt = [&]() -> Expected<void> {
         HV_TRY(driven_.push(HV_TRY(make<Driven>(*this, function))));
@@ -81,13 +91,17 @@ void HostDevices::start(const pci::Function& function) {
         return (this->*driver)(*driven_.back());
     };
     if (const auto done = attempt(); !done) {
-        const pci::Bdf& at = function.address;
-        log::error(Topic::device, "PCI %02x:%02x.%x (%04x:%04x) is left out: %s", at.bus, at.device,
-                   at.function, function.vendor, function.device, to_string(done.error()));
-        pci::disable(config_, function);
+        leave_out(function, done.error());
         while (found_.size() > disks_before)
             found_.pop_back();
     }
+}
+
+void HostDevices::leave_out(const pci::Function& function, Error why) {
+    const pci::Bdf& at = function.address;
+    log::error(Topic::device, "PCI %02x:%02x.%x (%04x:%04x) is left out: %s", at.bus, at.device, at.function,
+               function.vendor, function.device, to_string(why));
+    pci::disable(config_, function);
 }
 
 // --- disks

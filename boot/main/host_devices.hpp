@@ -65,8 +65,11 @@ private:
     };
     using Start = Expected<void> (HostDevices::*)(Driven&);
 
+    /// Those that have a driver.
+    Vec<pci::Function> silence_all();
     static Start driver_of(const pci::Function& function);
     void start(const pci::Function& function);
+    void leave_out(const pci::Function& function, Error why);
     Expected<void> start_nvme(Driven& driven);
     Expected<void> start_ahci(Driven& driven);
     Expected<void> start_virtio_blk(Driven& driven);

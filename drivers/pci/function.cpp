@@ -122,6 +122,12 @@ void allow_intx(PciConfig& config, const Function& function, bool allowed) {
                    allowed ? std::uint16_t{0} : kCommandNoIntx);
 }
 
+void silence(PciConfig& config, const Function& function) {
+    // [pci3 6.2.2 Device Control]: bit 10 holds back this function's interrupts and nothing else.
+    if ((function.header_type & kLayout) == 0)
+        allow_intx(config, function, false);
+}
+
 IntxRouting intx_routing(PciConfig& config, const Function& function) {
     return {config.read8(function.address, kInterruptPin), config.read8(function.address, kInterruptLine)};
 }

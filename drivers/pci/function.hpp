@@ -80,6 +80,10 @@ struct MsiMessage {
 
 /// Lets the function raise its INTx pin, or not.
 void allow_intx(PciConfig& config, const Function& function, bool allowed);
+/// Keeps a function from pulling its INTx pin until it has a driver, or for good: nobody would answer, on a
+/// wire that others may share. Nothing else is taken from it, for firmware may go on using it. A bridge is
+/// left alone.
+void silence(PciConfig& config, const Function& function);
 /// The pin that it has, 1 for INTA# to 4; 0: none. And the line that firmware wired it to for 8259s, which is
 /// the GSI of the same number on chipsets that route both ways.
 struct IntxRouting {

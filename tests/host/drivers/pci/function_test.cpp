@@ -237,6 +237,21 @@ TEST_CASE("a function is turned on without INTx, and off without DMA", "[pci]") 
     CHECK(d.config.read16({0, 1, 0}, 4) == 0x400);
 }
 
+TEST_CASE("a function without a driver is kept from its wire and from nothing else, a bridge from nothing",
+          "[pci]") {
+    FakeConfig config;
+    const auto command_after = [&](std::uint8_t header, std::uint32_t before) {
+        put32(config.add({0, 5, 0}, 0x8086, 0x0c'0320, header), 4, before);
+        silence(config, *probe(config, {0, 5, 0}));
+        return config.read32({0, 5, 0}, 4);
+    };
+    CHECK(command_after(0x00, 0x0000'0007) == 0x0407);
+    CHECK(command_after(0x80, 0x0000'0006) == 0x0406);
+    CHECK(command_after(0x00, 0x0000'0000) == 0x0400);
+    CHECK(command_after(0x01, 0x0000'0007) == 0x0007);
+    CHECK(command_after(0x81, 0x0000'0007) == 0x0007);
+}
+
 TEST_CASE("a function's interrupts can be held back, whichever kind they are", "[pci]") {
     Device d;
     REQUIRE(enable_msi(d.config, d.function, {0xfee0'1000, 0x51}));
