@@ -29,24 +29,26 @@ Expected<pci::MsiMessage> HostInterrupts::message_to(std::uint32_t cpu, std::uin
     return pci::MsiMessage{0xfee0'0000 | std::uint64_t{apic_id} << 12, vector};
 }
 
-Expected<void> HostInterrupts::share_wire(std::uint32_t gsi, pci::InterruptGate& gate) {
+void HostInterrupts::Wire::mask(bool masked) {
+    irq::mask_gsi(gsi_, masked);
+}
+
+Expected<pci::SharedWire*> HostInterrupts::share_wire(std::uint32_t gsi, pci::InterruptGate& gate) {
     for (const auto& wire : wires_) {
-        if (wire->gsi == gsi)
-            return wire->gates.push(&gate);
+        if (wire->gsi() == gsi) {
+            HV_TRY(wire->add(gate));
+            return wire.get();
+        }
     }
-    auto made = HV_TRY(make<Wire>(gsi, Vec<pci::InterruptGate*>{}));
-    HV_TRY(made->gates.push(&gate));
+    auto made = HV_TRY(make<Wire>(gsi));
+    HV_TRY(made->add(gate));
     HV_TRY(wires_.push(std::move(made)));
-    const auto vector = take_vector(
-        [](void* wire) {
-            for (pci::InterruptGate* each : static_cast<Wire*>(wire)->gates)
-                each->raise();
-        },
-        wires_.back().get());
-    if (!vector)
-        return Unexpected{vector.error()};
-    return irq::route_gsi(gsi, *vector, cpu::this_cpu().apic_id, irq::Polarity::active_low,
-                          irq::Trigger::level);
+    Wire* const wire = wires_.back().get();
+    const std::uint8_t vector =
+        HV_TRY(take_vector([](void* pulled) { static_cast<Wire*>(pulled)->raise(); }, wire));
+    HV_TRY(
+        irq::route_gsi(gsi, vector, cpu::this_cpu().apic_id, irq::Polarity::active_low, irq::Trigger::level));
+    return wire;
 }
 
 }  // namespace hv::boot

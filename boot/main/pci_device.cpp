@@ -100,13 +100,15 @@ Expected<void> PciDevice::connect_wire(HostInterrupts& interrupts) {
     const pci::IntxRouting routing = pci::intx_routing(config_, function_);
     if (routing.pin == 0)
         return Unexpected{Error::unsupported};
-    if (const auto shared = interrupts.share_wire(routing.line, *gate_); !shared) {
+    const auto wire = interrupts.share_wire(routing.line, *gate_);
+    if (!wire) {
         const pci::Bdf& at = function_.address;
         log::warning(log::Topic::device, "PCI %02x:%02x.%x: no interrupts from its wire %u: %s; it is polled",
-                     at.bus, at.device, at.function, routing.line, to_string(shared.error()));
+                     at.bus, at.device, at.function, routing.line, to_string(wire.error()));
         return {};
     }
     kind_ = Kind::intx;
+    wire_ = *wire;
     pci::allow_intx(config_, function_, true);
     return {};
 }
@@ -116,7 +118,7 @@ void PciDevice::mask(bool masked) {
     case Kind::none: break;
     case Kind::msix: pci::mask_msix(config_, function_, msix_, masked); break;
     case Kind::msi: pci::mask_msi(config_, function_, masked); break;
-    case Kind::intx: pci::allow_intx(config_, function_, !masked); break;
+    case Kind::intx: wire_->mask(masked); break;
     }
 }
 

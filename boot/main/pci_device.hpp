@@ -63,6 +63,7 @@ private:
     Bars bars_{};
     Kind kind_{Kind::none};
     pci::MsixTable msix_{};
+    pci::SharedWire* wire_{nullptr};
     std::optional<pci::InterruptGate> gate_;
 };
 

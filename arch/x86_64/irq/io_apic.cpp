@@ -32,6 +32,18 @@ struct Chip {
 struct Chips {
     std::array<Chip, 16> chip{};
     std::size_t count{0};
+
+    /// Calls `use(chip, index)` with the low half of the input's entry. Error::not_found: nobody has it.
+    template <class Use>
+    Expected<void> with_entry(std::uint32_t gsi, Use&& use) const {
+        for (std::size_t i = 0; i < count; ++i) {
+            if (gsi - chip[i].first_gsi < chip[i].inputs) {
+                use(chip[i], kRedirection + 2 * (gsi - chip[i].first_gsi));
+                return {};
+            }
+        }
+        return Unexpected{Error::not_found};
+    }
 };
 constinit Guarded<Chips, Rank::leaf> chips;
 
@@ -53,19 +65,22 @@ Expected<void> add_io_apic(Hpa registers, std::uint32_t first_gsi) {
 
 Expected<void> route_gsi(std::uint32_t gsi, std::uint8_t vector, std::uint32_t apic_id, Polarity polarity,
                          Trigger trigger) {
-    return chips.with([&](Chips& all) -> Expected<void> {
-        for (std::size_t i = 0; i < all.count; ++i) {
-            const Chip& chip = all.chip[i];
-            if (gsi < chip.first_gsi || gsi - chip.first_gsi >= chip.inputs)
-                continue;
-            const std::uint32_t index = kRedirection + 2 * (gsi - chip.first_gsi);
+    return chips.with([&](const Chips& all) {
+        return all.with_entry(gsi, [&](const Chip& chip, std::uint32_t index) {
             chip.write(index + 1, apic_id << 24);
             chip.write(index, vector | (polarity == Polarity::active_low ? 1U << 13 : 0) |
                                   (trigger == Trigger::level ? 1U << 15 : 0));
-            return {};
-        }
-        return Unexpected{Error::not_found};
+        });
     });
+}
+
+void mask_gsi(std::uint32_t gsi, bool masked) {
+    static_cast<void>(chips.with([&](const Chips& all) {
+        return all.with_entry(gsi, [&](const Chip& chip, std::uint32_t index) {
+            const std::uint32_t entry = chip.read(index);
+            chip.write(index, masked ? entry | kMasked : entry & ~kMasked);
+        });
+    }));
 }
 
 void silence_legacy_pics() {

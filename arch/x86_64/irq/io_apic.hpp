@@ -18,6 +18,8 @@ Expected<void> add_io_apic(Hpa registers, std::uint32_t first_gsi);
 /// Sends `gsi` to `apic_id` as `vector`, unmasked. Error::not_found: no I/O APIC has that input.
 Expected<void> route_gsi(std::uint32_t gsi, std::uint8_t vector, std::uint32_t apic_id, Polarity polarity,
                          Trigger trigger);
+/// Holds a level-triggered input that was routed back, or lets it go on: it then comes if it is still pulled.
+void mask_gsi(std::uint32_t gsi, bool masked);
 /// Masks the two 8259s, which are not used.
 void silence_legacy_pics();
 
