@@ -13,6 +13,9 @@ namespace {
 constexpr unsigned kStopTime = 500, kHbaResetTime = 1'000, kComresetTime = 1;
 constexpr unsigned kClearTime = 100;
 constexpr unsigned kLogTime = 2'000;
+/// A device that is ready may still spin up before it says who it is: each question has twice the last one's
+/// time.
+constexpr unsigned kIdentifyTime = 5'000, kMostQuestions = 3;
 
 /// Where the queries of a reset are put: the port has no other commands then.
 constexpr unsigned kQuerySlot = 0;
@@ -30,8 +33,7 @@ const char* what_is(std::uint32_t signature) {
 void AhciReset::begin(Kind kind, const Patience& patience) {
     kind_ = is_overtaken() ? Kind::link : kind;
     patience_ = patience;
-    rounds_ = patience.rounds;
-    lost_ = false;
+    begin_count();
     hba_was_reset_ = false;
     failed_tag_.reset();
     hba_resets_ = io_.hba().reset_count();
@@ -43,8 +45,7 @@ AhciReset::Progress AhciReset::poll() {
         if (is_overtaken()) {
             hba_resets_ = io_.hba().reset_count();
             kind_ = Kind::link;
-            rounds_ = patience_.rounds;
-            lost_ = false;
+            begin_count();
             enter(Stage::hba, kHbaResetTime);
         }
         step();
@@ -55,6 +56,12 @@ AhciReset::Progress AhciReset::poll() {
     case Stage::unruly: return Progress::unruly;
     default: return Progress::pending;
     }
+}
+
+void AhciReset::begin_count() {
+    rounds_ = patience_.rounds;
+    questions_ = 0;
+    lost_ = false;
 }
 
 void AhciReset::enter(Stage stage, unsigned milliseconds) {
@@ -183,9 +190,7 @@ void AhciReset::start() {
         return enter(Stage::asking_log, kLogTime);
     case Kind::link:
         query(ata::make_fis(ata::Command::IDENTIFY_DEVICE));
-        stage_ = Stage::asking_who;
-        deadline_ = ready_deadline_;
-        return;
+        return enter(Stage::asking_who, kIdentifyTime << questions_);
     }
 }
 
@@ -199,11 +204,8 @@ void AhciReset::take_log() {
     const auto progress = io_.progress(kQuerySlot);
     if (progress == AhciPortIo::Progress::pending && !expired())
         return;
-    if (progress != AhciPortIo::Progress::ok) {
-        kind_ = Kind::link;
-        io_.clear_command_bits(ahci::CMD_ST);
-        return enter(Stage::stopping, kStopTime);
-    }
+    if (progress != AhciPortIo::Progress::ok)
+        return reset_link();
     const auto log = io_.own_data(kQuerySlot);
     std::uint8_t sum = 0;
     for (const std::byte b : log)
@@ -221,12 +223,12 @@ void AhciReset::take_identity() {
     if (progress == AhciPortIo::Progress::pending && !expired())
         return;
     if (progress != AhciPortIo::Progress::ok)
-        return retry("the device does not identify itself");
+        return ask_again("the device does not identify itself");
     const auto identity = AtaIdentity::parse(io_.own_data(kQuerySlot));
     if (!identity && identity.error() == Error::unsupported)
         return lose("a disk without 48-bit addresses, or of odd blocks, left out");
     if (!identity)
-        return retry("the device says nonsense of itself");
+        return ask_again("the device says nonsense of itself");
     if (identity_ && !identity_->is_same_disk(*identity))
         return lose("another disk than before");
     identity_ = *identity;
@@ -260,8 +262,14 @@ void AhciReset::give_up_hba(const char* why) {
 }
 
 void AhciReset::retry(const char* why) {
-    if (--rounds_ == 0)
-        return lose(why);
+    --rounds_ == 0 ? lose(why) : reset_link();
+}
+
+void AhciReset::ask_again(const char* why) {
+    ++questions_ == kMostQuestions ? lose(why) : reset_link();
+}
+
+void AhciReset::reset_link() {
     kind_ = Kind::link;
     io_.clear_command_bits(ahci::CMD_ST);
     enter(Stage::stopping, kStopTime);

@@ -31,7 +31,8 @@ public:
     struct Patience {
         unsigned absent;  ///< with a link that shows no device
         unsigned ready;   ///< until a device that is there takes commands
-        /// Of link resets before a device is given up, each with twice the time of the last.
+        /// Of link resets before a device that does not get ready is given up, each with twice the time of
+        /// the last.
         unsigned rounds;
     };
 
@@ -66,6 +67,7 @@ private:
         unruly,
     };
 
+    void begin_count();
     void enter(Stage stage, unsigned milliseconds);
     /// A device that is slow to come back must not be reset on its way again and again.
     [[nodiscard]] unsigned grown(unsigned milliseconds) const {
@@ -88,8 +90,11 @@ private:
     void reset_hba();
     /// The port does not stop, whatever is done to it.
     void give_up_hba(const char* why);
-    /// Resets the link once more, or gives the device up.
+    /// Resets the link once more, or gives up a device that does not get ready,
     void retry(const char* why);
+    /// or one that does not say who it is.
+    void ask_again(const char* why);
+    void reset_link();
     /// Gives the device up: the port is stopped for good.
     void lose(const char* why);
 
@@ -97,7 +102,8 @@ private:
     Stage stage_{Stage::gone};
     Kind kind_{Kind::link};
     Patience patience_{};
-    unsigned rounds_{0};  ///< that are left
+    unsigned rounds_{0};     ///< that are left
+    unsigned questions_{0};  ///< who the device is, that led to nothing
     std::uint64_t deadline_{0};
     std::uint64_t ready_deadline_{0};
     std::atomic<std::uint32_t> hba_resets_{0};  ///< is_overtaken() may be asked while begin() and poll() run

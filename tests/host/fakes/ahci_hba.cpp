@@ -363,6 +363,10 @@ void AhciHba::accept(unsigned number, unsigned slot) {
         --device.fails_identify;
         return fail(number, command);
     }
+    if (table.cfis.command == Command::IDENTIFY_DEVICE && device.ignores_identify > 0) {
+        --device.ignores_identify;
+        return;
+    }
     device.active.push_back(command);
     if (command.queued())
         port.ci &= ~(1u << slot);

@@ -47,6 +47,7 @@ struct SataDevice {
     bool deaf{false};              ///< ends nothing at all
     unsigned fails_identify{0};    ///< so many times
     unsigned garbles_identity{0};  ///< likewise
+    unsigned ignores_identify{0};  ///< likewise: no answer comes
 
     // What it saw:
     std::vector<block::ata::RegisterFis> seen;

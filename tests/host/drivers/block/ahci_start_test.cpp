@@ -83,13 +83,63 @@ TEST_CASE("a disk that identifies itself badly is left out", "[block][ahci]") {
     SECTION("odd blocks") {
         bench.device().block_size = 520;
     }
-    SECTION("no answer") {
-        bench.device().deaf = true;
-    }
     bench.start();
     CHECK(bench.controller->ports().empty());
     CHECK(bench.is_quiet(0));
     CHECK(bench.frames.outstanding() == 0);
+}
+
+TEST_CASE("a disk that does not identify itself at first is asked again, after a reset of its link",
+          "[block][ahci]") {
+    AhciBench bench;
+    const std::uint64_t begin = bench.clock.now();
+    const unsigned times = GENERATE(1u, 2u);
+    std::uint64_t most = kSecond;
+    SECTION("it fails") {
+        bench.device().fails_identify = times;
+    }
+    SECTION("it says nonsense") {
+        bench.device().garbles_identity = times;
+    }
+    SECTION("it does not answer") {
+        bench.device().ignores_identify = times;
+        most = 16 * kSecond;
+    }
+    bench.start();
+    REQUIRE(bench.controller->ports().size() == 1);
+    CHECK(bench.device().count(ata::Command::IDENTIFY_DEVICE) == 1 + times);
+    CHECK(bench.device().comresets == 1 + times);
+    CHECK(bench.clock.now() - begin < most);
+    write_and_read_back(bench, 8);
+}
+
+TEST_CASE("a disk that does not identify itself three times is left out", "[block][ahci]") {
+    AhciBench bench;
+    bench.hba.add_disk(2, kBlocks);
+    const std::uint64_t begin = bench.clock.now();
+    std::uint64_t most = kSecond;
+    SECTION("it fails") {
+        bench.device().fails_identify = 3;
+    }
+    SECTION("it says nonsense") {
+        bench.device().garbles_identity = 3;
+    }
+    SECTION("it does not answer") {
+        bench.device().deaf = true;
+        most = 37 * kSecond;
+    }
+    SECTION("it does each in turn") {
+        bench.device().fails_identify = bench.device().garbles_identity = 1;
+        bench.device().ignores_identify = 1;
+        most = 21 * kSecond;
+    }
+    bench.start();
+    REQUIRE(bench.controller->ports().size() == 1);
+    CHECK(bench.controller->ports()[0]->number() == 2);
+    CHECK(bench.device().comresets == 3);
+    CHECK(bench.clock.now() - begin < most);
+    CHECK(bench.is_quiet(0));
+    CHECK_FALSE(bench.hba.misused);
 }
 
 TEST_CASE("firmware is asked to let go of the HBA, and waited for within bounds", "[block][ahci]") {
