@@ -39,6 +39,7 @@ struct HostMemory {
     alignas(Table) std::array<std::byte, sizeof(Table)> storage{};
     std::uintptr_t next_device{kDeviceWindow};
     std::uintptr_t next_stack{kStackWindow};
+    Hpa trampoline_root{};  ///< a frame below 4 GiB: CPUs load it in 32-bit mode
 };
 
 constinit SwitchableFrames frames;
@@ -91,6 +92,7 @@ Expected<void> init_host_memory(FrameSource& early_frames, std::span<const Physi
             const std::uint64_t last = align_up(range.start.raw + range.length, kPageSize);
             HV_TRY(memory.table->map(kDirectMap + first, Hpa{first}, last - first, kReadWrite));
         }
+        memory.trampoline_root = HV_TRY(frames.allocate(0));
         return {};
     });
 }
@@ -155,13 +157,11 @@ Hpa host_root() {
 
 Expected<Hpa> create_trampoline_root(Hpa page) {
     // Four tables by hand: a RadixTable would own, and free, the upper half that it shares with the host.
-    Hpa tables[4];
-    for (Hpa& table : tables) {
-        table = HV_TRY(frames.allocate(0));
+    Hpa tables[4] = {host.with([](HostMemory& memory) { return memory.trampoline_root; })};
+    for (unsigned i = 1; i < 4; ++i)
+        tables[i] = HV_TRY(frames.allocate(0));
+    for (const Hpa table : tables)
         std::memset(machine::hva(table), 0, kPageSize);
-    }
-    if (tables[0].raw >= 4 * kGiB)
-        return Unexpected{Error::out_of_range};
     const auto* source = machine::hva<std::uint64_t>(host_root());
     auto* root = machine::hva<std::uint64_t>(tables[0]);
     std::memcpy(root + 256, source + 256, kPageSize / 2);
@@ -175,8 +175,9 @@ Expected<Hpa> create_trampoline_root(Hpa page) {
 }
 
 void destroy_trampoline_root(Hpa root) {
-    Hpa table = root;
-    for (unsigned level = 4; level > 0; --level) {
+    // The root's own frame stays for the next one.
+    Hpa table = HostFormat::address(4, machine::hva<std::uint64_t>(root)[0]);
+    for (unsigned level = 3; level > 0; --level) {
         const std::uint64_t entry = machine::hva<std::uint64_t>(table)[0];
         frames.free(table, 0);
         table = HostFormat::address(level, entry);

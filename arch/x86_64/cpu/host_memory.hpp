@@ -51,7 +51,7 @@ bool map_firmware(Hpa start, std::uint64_t length);
 Expected<std::uintptr_t> map_stack(std::uint64_t size);
 
 /// A root for starting application processors: the host's upper half plus an identity mapping, executable, of
-/// `page` alone. It lies below 4 GiB.
+/// `page` alone. It lies below 4 GiB, and there is one at a time. Error::no_memory.
 Expected<Hpa> create_trampoline_root(Hpa page);
 void destroy_trampoline_root(Hpa root);
 

@@ -75,7 +75,7 @@ bool wake(std::uint32_t apic_id, Hpa page, const std::atomic<bool>& arrived) {
 void start_cpus(std::span<const std::uint32_t> apic_ids, Hpa page, void (*main)()) {
     auto root = cpu::create_trampoline_root(page);
     if (!root) {
-        log::error(log::Topic::cpu, "no memory below 4 GiB to start other CPUs with; running on one");
+        log::error(log::Topic::cpu, "no memory to start other CPUs with; running on one");
         return;
     }
     auto* code = machine::hva<char>(page);
