@@ -11,6 +11,10 @@
 namespace hv {
 namespace {
 
+/// What 32 bits address ends here; a multiple of the largest block.
+constexpr Hpa kLowEnd{4 * kGiB};
+static_assert(kLowEnd.aligned(kPageSize << FrameAllocator::kMaxOrder));
+
 constexpr std::uint64_t frame_number(Hpa address) {
     return address.raw >> kPageShift;
 }
@@ -123,11 +127,17 @@ Expected<Hpa> FrameAllocator::allocate(unsigned order) {
     if (order > kMaxOrder)
         return Unexpected{Error::invalid_argument};
     LockGuard guard{lock_};
-    const std::uint32_t enough = nonempty_ >> order << order;
-    if (enough == 0)
-        return Unexpected{Error::no_memory};
+    for (Zone* zone : {&high_, &low_}) {
+        if (const std::uint32_t enough = zone->nonempty >> order << order; enough != 0)
+            return take(*zone, order, enough);
+    }
+    return Unexpected{Error::no_memory};
+}
+
+/// Takes the smallest block of the orders in `enough`, and gives back what is more than asked for.
+Hpa FrameAllocator::take(Zone& zone, unsigned order, std::uint32_t enough) {
     auto found = static_cast<unsigned>(std::countr_zero(enough));
-    const std::uint64_t frame = frame_number(machine::hpa(free_[found]));
+    const std::uint64_t frame = frame_number(machine::hpa(zone.free[found]));
     unlink(frame, found);
     while (found > order) {  // the upper halves stay free
         --found;
@@ -159,8 +169,8 @@ std::optional<unsigned> FrameAllocator::allocated_order(Hpa address) const {
 FrameStatistics FrameAllocator::statistics() const {
     LockGuard guard{lock_};
     FrameStatistics statistics{total_frames_ * kPageSize, free_frames_ * kPageSize, std::nullopt};
-    if (nonempty_ != 0)
-        statistics.largest_free_order = static_cast<unsigned>(std::bit_width(nonempty_)) - 1;
+    if (const std::uint32_t nonempty = low_.nonempty | high_.nonempty; nonempty != 0)
+        statistics.largest_free_order = static_cast<unsigned>(std::bit_width(nonempty)) - 1;
     return statistics;
 }
 
@@ -178,24 +188,30 @@ std::uint8_t& FrameAllocator::state_of(std::uint64_t frame) const {
     return region->state[frame - region->first];
 }
 
+FrameAllocator::Zone& FrameAllocator::zone_of(std::uint64_t frame) {
+    return frame < frame_number(kLowEnd) ? low_ : high_;
+}
+
 void FrameAllocator::link(std::uint64_t frame, unsigned order) {
+    Zone& zone = zone_of(frame);
     auto* block = machine::hva<FreeBlock>(frame_address(frame));
-    block->next = free_[order];
+    block->next = zone.free[order];
     block->previous = nullptr;
     if (block->next != nullptr)
         block->next->previous = block;
-    free_[order] = block;
-    nonempty_ |= std::uint32_t{1} << order;
+    zone.free[order] = block;
+    zone.nonempty |= std::uint32_t{1} << order;
     state_of(frame) = static_cast<std::uint8_t>(kFree | order);
 }
 
 void FrameAllocator::unlink(std::uint64_t frame, unsigned order) {
+    Zone& zone = zone_of(frame);
     const auto* block = machine::hva<FreeBlock>(frame_address(frame));
     if (block->next != nullptr)
         block->next->previous = block->previous;
-    (block->previous != nullptr ? block->previous->next : free_[order]) = block->next;
-    if (free_[order] == nullptr)
-        nonempty_ &= ~(std::uint32_t{1} << order);
+    (block->previous != nullptr ? block->previous->next : zone.free[order]) = block->next;
+    if (zone.free[order] == nullptr)
+        zone.nonempty &= ~(std::uint32_t{1} << order);
     state_of(frame) = kInside;
 }
 

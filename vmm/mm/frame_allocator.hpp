@@ -2,7 +2,8 @@
 // The host's physical memory: a buddy allocator over blocks of 4 KiB to 1 GiB. Free blocks are linked through
 // their own first bytes, in the direct map; one byte for each frame says what begins there, so that a double
 // free, a free with the wrong order and a foreign address are caught in every build. Contents are the
-// caller's: who held secrets (a guest's RAM) zeroes before it frees.
+// caller's: who held secrets (a guest's RAM) zeroes before it frees. Memory below 4 GiB, which is all that
+// some devices reach, is handed out when there is no other.
 #pragma once
 
 #include "vmm/base/guarded.hpp"
@@ -64,6 +65,11 @@ private:
         std::uint64_t frames;
         std::uint8_t* state;  ///< one byte for each frame
     };
+    /// Free blocks on one side of 4 GiB, which no block crosses.
+    struct Zone {
+        std::array<FreeBlock*, kMaxOrder + 1> free{};
+        std::uint32_t nonempty{0};  ///< bit `order`: free[order] has blocks
+    };
     // A frame's state: the order of the block that begins there and what it is, or kInside (a block, or
     // reserved).
     static constexpr std::uint8_t kInside = 0;
@@ -73,6 +79,8 @@ private:
     FrameAllocator() = default;
     [[nodiscard]] const Region* region_of(std::uint64_t frame) const;
     [[nodiscard]] std::uint8_t& state_of(std::uint64_t frame) const;
+    [[nodiscard]] Zone& zone_of(std::uint64_t frame);
+    Hpa take(Zone& zone, unsigned order, std::uint32_t enough);
     void link(std::uint64_t frame, unsigned order);
     void unlink(std::uint64_t frame, unsigned order);
     void release(std::uint64_t frame, unsigned order);
@@ -81,8 +89,7 @@ private:
     mutable Spinlock lock_{Rank::frames};
     std::array<Region, kMaxRegions> regions_{};
     std::size_t region_count_{0};
-    std::array<FreeBlock*, kMaxOrder + 1> free_{};
-    std::uint32_t nonempty_{0};  ///< bit `order`: free_[order] has blocks
+    Zone low_, high_;
     std::uint64_t total_frames_{0};
     std::uint64_t free_frames_{0};
 };

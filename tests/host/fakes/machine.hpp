@@ -8,7 +8,7 @@
 namespace hv::fake {
 
 /// Size of the arena behind host physical addresses [0, kPhysicalMemory); pages appear when touched.
-inline constexpr std::uint64_t kPhysicalMemory = std::uint64_t{4} << 30;
+inline constexpr std::uint64_t kPhysicalMemory = std::uint64_t{5} << 30;
 
 /// The calling thread acts as this CPU from now on.
 void set_cpu(std::uint32_t index);

@@ -25,7 +25,7 @@ inline constexpr std::uint64_t kMillisecond = 1'000'000, kSecond = 1'000'000'000
 
 struct AhciBench {
     AhciBench() { hba.add_disk(0, kBlocks); }
-    Expected<std::unique_ptr<AhciController>> create(Hpa memory_end = Hpa{fake::kPhysicalMemory}) {
+    Expected<std::unique_ptr<AhciController>> create(Hpa memory_end = Hpa{4 * kGiB}) {
         return AhciController::create(hba, pool, clock, "ahci0", memory_end);
     }
     void start() {

@@ -186,7 +186,7 @@ TEST_CASE("an HBA whose ports do not stop is reset at boot, one that then hangs 
 TEST_CASE("an HBA of 32-bit addresses is used only where all memory is within its reach", "[block][ahci]") {
     AhciBench bench;
     bench.hba.capabilities &= ~static_cast<std::uint32_t>(ahci::CAP_S64A::kMask);
-    CHECK(bench.create(Hpa{fake::kPhysicalMemory + 1}).error() == Error::unsupported);
+    CHECK(bench.create(Hpa{4 * kGiB + 1}).error() == Error::unsupported);
     bench.start();
     CHECK(bench.controller->ports().size() == 1);
     CHECK_FALSE(bench.hba.misused);  // no upper halves

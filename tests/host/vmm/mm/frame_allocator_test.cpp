@@ -5,6 +5,7 @@
 #include "vmm/mm/aborts.hpp"
 #include "vmm/mm/frame_allocator.hpp"
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <thread>
@@ -81,6 +82,30 @@ TEST_CASE("a 1 GiB block is found where one is whole", "[mm]") {
     CHECK(frames.allocate(FrameAllocator::kMaxOrder).value() == Hpa{kPage1G});
     CHECK(frames.allocate(FrameAllocator::kMaxOrder).error() == Error::no_memory);
     CHECK(frames.allocate(FrameAllocator::kMaxOrder + 1).error() == Error::invalid_argument);
+}
+
+TEST_CASE("memory below 4 GiB is handed out when there is no other", "[mm]") {
+    const Hpa low_end{4 * kGiB};
+    // One range lies on both sides.
+    FrameAllocator& frames = make_allocator(
+        {{low_end + 64 * kMiB, 16 * kMiB}, {Hpa{64 * kMiB}, 8 * kMiB}, {low_end - 5 * kMiB, 9 * kMiB}});
+    const auto before = frames.statistics();
+    const auto is_high = [&](Hpa frame) { return frame >= low_end; };
+    const auto taken = drain(frames);
+    CHECK(taken.size() * kPageSize == before.total_bytes);
+    CHECK(std::ranges::is_partitioned(taken, is_high));
+    CHECK(is_high(taken.front()));
+    CHECK_FALSE(is_high(taken.back()));
+    for (const Hpa frame : taken)
+        frames.free(frame, 0);
+    CHECK(frames.statistics().largest_free_order == before.largest_free_order);
+    constexpr unsigned kOrder4M = 10;
+    std::vector<Hpa> large;
+    while (const auto block = frames.allocate(kOrder4M))
+        large.push_back(*block);
+    CHECK(std::ranges::is_partitioned(large, is_high));
+    CHECK_FALSE(is_high(large.back()));
+    CHECK(is_high(frames.allocate(0).value()));  // what was too small
 }
 
 TEST_CASE("what has no room is refused", "[mm]") {
