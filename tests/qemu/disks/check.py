@@ -2,7 +2,10 @@
 """Disks of each kind, and what they hold when the machine is off."""
 
 import hashlib
+import os
 import re
+import threading
+from pathlib import Path
 
 import disk_images
 from disk_images import MIB
@@ -13,6 +16,10 @@ from cairn import config, run
 _LOAD = {"a": "nvme", "b": "ahci", "c": "virtio"}
 _SIZE = 64 * MIB
 _WRITTEN = 2 * MIB  # at either end, by step_writes
+_PAGE = 4096
+_HIGH = 1 << 32  # QEMU's q35 has 2 GiB of RAM below, and from here on what is beyond
+_HIGH_SIZE = 1 << 30  # of it, in `kinds`
+_PATIENCE = 30  # seconds
 _SECOND_RUN = 120  # seconds
 
 # One behind the other in the VM `kinds`, from vdb on: what it is, and the source's keys.
@@ -54,14 +61,37 @@ def _load_vms(words: str) -> str:
     return "\n".join(['[switch.lan]\nuplink = "nic0"\n', *vms])
 
 
-def during(session, _lines) -> list[str]:
+def during(session, lines) -> list[str]:
     global _grown
     if not _grown and said(session, "kinds", "test: grows: make it larger"):
         _grown = True
         session.monitor(f"block_resize disk4 {_GROWN}B")
     if session.case.name == "disks/load" and all(said(session, name, "test: load: ok") for name in _LOAD):
         session.finish()
+    if any(line.startswith("[kinds] test: large: ok") for line in lines):
+        return _look_into_memory(session)
     return []
+
+
+def _look_into_memory(session) -> list[str]:
+    """What the guest has just written to the disk, and read from it, lies in host memory above 4 GiB."""
+    written = _partitions["large"].read(session.files / "large.img")[:_WRITTEN]
+    missing = {written[at:at + _PAGE] for at in range(0, _WRITTEN, _PAGE)}
+    pipe = session.files / "high-memory"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=_take_out, args=(pipe, missing), daemon=True)
+    reader.start()
+    answer = session.monitor(f'pmemsave {_HIGH:#x} {_HIGH_SIZE:#x} "{pipe}"')
+    reader.join(_PATIENCE)
+    if reader.is_alive():
+        return [f"QEMU does not show its memory: {answer}"]
+    return [f"{len(missing)} pages of what is on the disk are not in memory above 4 GiB"] if missing else []
+
+
+def _take_out(memory: Path, pages: set[bytes]) -> None:
+    with memory.open("rb", buffering=MIB) as pipe:
+        while page := pipe.read(_PAGE):
+            pages.discard(page)
 
 
 def check(session) -> list[str]:
