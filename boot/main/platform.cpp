@@ -143,10 +143,12 @@ private:
     void collect_files();
     void read_config();
     void make_cpu_loops();
-    void find_devices();
+    void prepare_devices();
     void make_switches();
+    void make_vms();
+    /// To the network card of the switch's configuration, if it has one.
     void connect_uplink(std::size_t index);
-    void start_vms();
+    void begin();
     [[noreturn]] static void run_this_cpu();
     void start_monitor();
     /// What the monitor needs to show and capture what passes the switches.
@@ -220,9 +222,17 @@ void Platform::run() {
     extension_ = find_extension(frames_, options_.apicv);
     must(extension_->enable_on_this_cpu(), "the virtualization extension cannot be turned on");
     make_cpu_loops();
-    find_devices();
+    prepare_devices();
     make_switches();
-    start_vms();
+    make_vms();
+    // A device that answers slowly, or not at all, keeps those waiting that need one, and nobody else: other
+    // CPUs run by now.
+    manager_->autostart(VmManager::Needs::nothing);
+    devices_->discover();
+    for (std::size_t i = 0; i < config_.switches.size(); ++i)
+        connect_uplink(i);
+    manager_->autostart(VmManager::Needs::devices);
+    begin();
     loops_[0]->run();
 }
 
@@ -300,7 +310,7 @@ void Platform::run_this_cpu() {
     platform->loops_[cpu::this_cpu().index]->run();
 }
 
-void Platform::find_devices() {
+void Platform::prepare_devices() {
     Hpa end{};
     for (const MemoryRange& range : info_.memory) {
         if (range.type == MemoryType::usable)
@@ -313,20 +323,19 @@ void Platform::find_devices() {
             machine::kick_cpu(0);
         },
         this);
-    devices_->discover();
 }
 
 void Platform::make_switches() {
     for (std::size_t i = 0; i < config_.switches.size(); ++i) {
         auto made = net::Switch::create(*clock_, {config_.switches[i].storm_limit});
         must(switches_.push(must(std::move(made), "no memory for a switch")), "no memory for a switch");
-        if (!config_.switches[i].uplink.empty())
-            connect_uplink(i);
     }
 }
 
 void Platform::connect_uplink(std::size_t index) {
     const config::SwitchConfig& config = config_.switches[index];
+    if (config.uplink.empty())
+        return;
     TextBuffer<120> known;
     for (const HostDevices::Nic& nic : devices_->nics()) {
         if (nic.name.view() != config.uplink) {
@@ -352,7 +361,7 @@ void Platform::connect_uplink(std::size_t index) {
                known.view().empty() ? " none" : known.view().data());
 }
 
-void Platform::start_vms() {
+void Platform::make_vms() {
     ChaChaKey seed{};
     cpu::gather_seed(seed);
     entropy_.emplace(seed);
@@ -372,6 +381,9 @@ void Platform::start_vms() {
     consoles_ = must(VmConsoleSet::create(*mux_, config_), "no memory for the VMs' consoles");
     manager_.emplace(config_, services, *consoles_);
     must(manager_->init(), "no memory for the list of VMs");
+}
+
+void Platform::begin() {
     // On one CPU, the first guest runs now; others may have begun with the first VM while the rest were
     // built.
     log::info(Topic::boot, "first guest entry after %llu ticks",

@@ -4,6 +4,8 @@
 #include "vmm/base/log.hpp"
 #include "vmm/base/machine.hpp"
 
+#include <algorithm>
+
 namespace hv {
 
 using log::Topic;
@@ -52,12 +54,26 @@ Expected<void> VmManager::init() {
         entry.config = &vm;
         HV_TRY(entries_.push(std::move(entry)));
     }
-    for (Entry& entry : entries_) {
-        if (!entry.config->autostart)
-            continue;
-        static_cast<void>(start(entry));  // said in the log, and all_ended_well() knows
-    }
     return {};
+}
+
+VmManager::Needs VmManager::needs_of(const config::VmConfig& vm) const {
+    using config::DiskSource;
+    const bool disks = std::any_of(vm.disks.begin(), vm.disks.end(), [](const config::DiskConfig& disk) {
+        return disk.source == DiskSource::disk || disk.source == DiskSource::partition;
+    });
+    const bool uplinks = std::any_of(vm.nics.begin(), vm.nics.end(), [&](const config::NicConfig& nic) {
+        return nic.switch_index < config_.switches.size() &&
+               !config_.switches[nic.switch_index].uplink.empty();
+    });
+    return disks || uplinks ? Needs::devices : Needs::nothing;
+}
+
+void VmManager::autostart(Needs needs) {
+    for (Entry& entry : entries_) {
+        if (entry.config->autostart && needs_of(*entry.config) == needs)
+            static_cast<void>(start(entry));  // said in the log, and all_ended_well() knows
+    }
 }
 
 VmManager::Entry* VmManager::find(std::string_view name) {

@@ -57,8 +57,12 @@ public:
     VmManager(const config::Config& config, VmServices services, VmConsoles& consoles);
     ~VmManager() { services_.clock.disarm(retry_); }
 
-    /// Starts what has `autostart`. Error::no_memory: the list itself could not be made.
+    /// Makes the list. Error::no_memory.
     Expected<void> init();
+    /// What VMs with `autostart` need of the host's own devices.
+    enum class Needs : std::uint8_t { nothing, devices };
+    /// Starts those that need this.
+    void autostart(Needs needs);
     [[nodiscard]] std::span<Entry> entries() { return entries_.span(); }
     [[nodiscard]] const VmServices& services() const { return services_; }
     /// nullptr: there is no VM of that name.
@@ -107,6 +111,7 @@ private:
     static void note_work(void* self);
     void finish(Entry& entry);
     void end(Entry& entry, VmStop reason);
+    [[nodiscard]] Needs needs_of(const config::VmConfig& vm) const;
     [[nodiscard]] bool wants_restart(const Entry& entry) const;
 
     const config::Config& config_;

@@ -8,10 +8,15 @@ namespace {
 
 struct Fixture : VmFixture {
     /// After the VMs have been added.
-    void boot() {
+    void prepare() {
         manager.emplace(config, services(), consoles);
         jobs.manager = &*manager;
         manager->init().value();
+    }
+    void boot() {
+        prepare();
+        manager->autostart(VmManager::Needs::nothing);
+        manager->autostart(VmManager::Needs::devices);
     }
     ~Fixture() {
         if (!manager)
@@ -42,6 +47,31 @@ struct Fixture : VmFixture {
 };
 
 }  // namespace
+
+TEST_CASE("a VM that needs nothing of the host's devices starts before they are found", "[core]") {
+    Fixture f;
+    f.add("memory");
+    f.add("disk").disks[0].source = config::DiskSource::disk;
+    f.add("partition").disks[0].source = config::DiskSource::partition;
+    f.add("uplink");
+    f.add("later").autostart = false;
+    f.config.switches.push({}).value();
+    f.config.switches.push({.name = "outside", .uplink = "nic0"}).value();
+    f.switches.push(net::Switch::create(f.clock).value()).value();
+    f.config.vms[3].nics[0].switch_index = 1;
+    f.prepare();
+    const auto started = [&] {
+        std::string names;
+        for (const VmManager::Entry& entry : f.manager->entries())
+            names += entry.vm != nullptr || entry.failed_to_start ? entry.config->name.substr(0, 1) : ".";
+        return names;
+    };
+    CHECK(started() == ".....");
+    f.manager->autostart(VmManager::Needs::nothing);
+    CHECK(started() == "m....");
+    f.manager->autostart(VmManager::Needs::devices);
+    CHECK(started() == "mdpu.");  // the fixture has no disk: those two failed
+}
 
 TEST_CASE("a guest's power-off ends its VM well", "[core]") {
     Fixture f;
