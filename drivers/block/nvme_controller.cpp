@@ -205,7 +205,6 @@ nvme::Submission NvmeController::set_up_command(unsigned step) {
 }
 
 void NvmeController::begin_reset() {
-    watch_.stop();
     silent_.store(false, std::memory_order_relaxed);
     ready_ = false;
     step_ = 0;

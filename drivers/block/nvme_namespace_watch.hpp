@@ -18,13 +18,12 @@ namespace hv::block::nvme {
 
 class NamespaceWatch {
 public:
-    /// Outlives the watch, and takes commands from it alone between start() and stop().
+    /// Outlives the watch, and takes commands from it alone from start() to the next reset.
     explicit NamespaceWatch(Admin& admin) : admin_{admin} {}
 
-    /// Asks for notices. Whatever changed before is lost, so all namespaces are looked at first.
+    /// After each reset: asks for notices. Whatever changed before is lost, so all namespaces are looked at
+    /// first.
     void start();
-    /// The controller is about to be reset.
-    void stop() { step_ = Step::off; }
 
     struct Identified {
         unsigned unit;   ///< index into `ids`
@@ -39,6 +38,7 @@ public:
 private:
     enum class Step : std::uint8_t { off, configuring, listening, clearing, identifying, between };
 
+    void stop() { step_ = Step::off; }
     void begin(Step step, const Submission& command);
     void go_on(std::span<const std::uint32_t> ids);
     void hear();

@@ -178,6 +178,22 @@ TEST_CASE("a namespace that is not what it was has no blocks for its users", "[b
     CHECK(bench.sectors() == 4096);
 }
 
+TEST_CASE("one namespace that the controller does not tell of is not taken for another", "[block]") {
+    NvmeSizes bench;
+    bench.device.add_namespace(7, 100);
+    bench.begin();
+    bench.hear();
+    bench.device.verdict = [](const fake::NvmeController::Command& command) {
+        return command.entry.opcode == nvme::kIdentify && command.entry.namespace_id == 7
+                   ? std::optional<std::uint16_t>{nvme::kInvalidNamespace}
+                   : std::optional<std::uint16_t>{};
+    };
+    bench.device.resize(1, 5000);
+    bench.hear();
+    CHECK(bench.sectors(0) == 5000);
+    CHECK(bench.sectors(1) == 0);
+}
+
 TEST_CASE("what changed during a reset is seen after it, and notices go on", "[block]") {
     NvmeSizes bench;
     bench.begin();
@@ -281,6 +297,16 @@ TEST_CASE("a virtio disk tells of its size by the interrupt of its first queue",
         bench.clock.run_seconds(10);
         CHECK(bench.engine->gone());
         CHECK(bench.disk->geometry().sectors == 100);
+    }
+    SECTION("nor one that has gone just now, since the device was last looked at") {
+        bench.engine->service();
+        bench.clock.run_for(995 * kMs);
+        bench.engine->service();
+        bench.device.vanished = true;
+        bench.clock.run_for(6 * kMs);
+        CHECK_FALSE(bench.engine->gone());
+        CHECK(bench.disk->geometry().sectors == 100);
+        bench.clock.run_seconds(10);
     }
     SECTION("one that changes while it is read keeps what it had") {
         bench.device.unsteady_config = true;
