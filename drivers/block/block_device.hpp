@@ -13,6 +13,8 @@
 namespace hv {
 
 inline constexpr std::uint32_t kSectorSize = 512;
+/// Numbers of those who share a physical disk, see BlockRequest::user.
+inline constexpr unsigned kBlockUsers = 32;
 
 struct BlockSegment {
     std::byte* data;  ///< in the direct map
@@ -33,6 +35,9 @@ struct BlockRequest {
     /// afterwards.
     void (*complete)(BlockRequest& request, BlockStatus status){};
     void* context{};
+    /// Who asks, less than kBlockUsers: a physical disk serves those whose requests wait in turn. Set by who
+    /// hands the disk out.
+    std::uint8_t user{};
 
     // The device's own, while it has the request:
     ListLink link{};

@@ -32,7 +32,8 @@ bool CommandEngine::Channel::accept(BlockRequest& request) {
         const LockGuard guard{lock_};
         if (engine_.gone())
             return false;
-        waiting_.push_back(request);
+        waiting_[request.user].push_back(request);
+        waiting_users_ |= std::uint32_t{1} << request.user;
         if (engine_.working())
             pump();
     }
@@ -42,15 +43,36 @@ bool CommandEngine::Channel::accept(BlockRequest& request) {
 
 void CommandEngine::Channel::pump() {
     bool issued = false;
-    while (BlockRequest* request = waiting_.front()) {
+    std::uint32_t without_page = 0;  // users who have to wait for the bounce page
+    while (const std::uint32_t users = waiting_users_ & ~without_page) {
         Slot* slot = free_slot();
-        if (slot == nullptr || !begin(*slot, *request))
+        if (slot == nullptr)
             break;
+        const unsigned user = next_of(users);
+        if (!begin(*slot, *waiting_[user].front())) {
+            without_page |= std::uint32_t{1} << user;
+            continue;
+        }
+        served_ = user;
         issue(*slot);
         issued = true;
     }
     if (issued)
         engine_.hardware_.commit(index_);
+}
+
+unsigned CommandEngine::Channel::next_of(std::uint32_t users) const {
+    static_assert(kBlockUsers == 32);
+    const unsigned first = served_ + 1;
+    const int ahead = std::countr_zero(std::rotr(users, static_cast<int>(first)));
+    return (first + static_cast<unsigned>(ahead)) % kBlockUsers;
+}
+
+void CommandEngine::Channel::remove(BlockRequest& request) {
+    RequestList& list = waiting_[request.user];
+    list.remove(request);
+    if (list.empty())
+        waiting_users_ &= ~(std::uint32_t{1} << request.user);
 }
 
 CommandEngine::Channel::Slot* CommandEngine::Channel::free_slot() {
@@ -106,7 +128,7 @@ bool CommandEngine::Channel::begin(Slot& slot, BlockRequest& request) {
     if (slot.bounced)
         bounce_in_use_ = true;
     if (request.issued == request.sector_count)
-        waiting_.remove(request);
+        remove(request);
     return true;
 }
 
@@ -198,6 +220,7 @@ void CommandEngine::Channel::finish(Slot& slot, BlockStatus status, RequestList&
     BlockRequest& request = *slot.request;
     if (slot.bounced) {
         bounce_in_use_ = false;
+        served_ = request.user;  // those who had to do without the page come next
         if (request.operation == Operation::read && status == BlockStatus::ok) {
             const std::byte* from = bounce_.bytes().data();
             advance(request.segments, slot.data, slot.sectors * kSectorSize,
@@ -214,7 +237,7 @@ void CommandEngine::Channel::finish(Slot& slot, BlockStatus status, RequestList&
         request.worst_status = status;
         // The rest is of no use to anyone.
         if (request.link.linked())
-            waiting_.remove(request);
+            remove(request);
         request.issued = request.sector_count;
     }
     if (--request.commands == 0 && request.issued == request.sector_count)
@@ -223,7 +246,7 @@ void CommandEngine::Channel::finish(Slot& slot, BlockStatus status, RequestList&
 
 CommandEngine::Channel::Watch CommandEngine::Channel::look(std::uint64_t now) {
     const LockGuard guard{lock_};
-    Watch watch{!waiting_.empty(), false};
+    Watch watch{waiting_users_ != 0, false};
     for (const Slot& slot : slots_) {
         if (slot.request == nullptr)
             continue;
@@ -284,9 +307,11 @@ void CommandEngine::Channel::give_up() {
             if (slot.request != nullptr)
                 finish(slot, BlockStatus::io_error, ended);
         }
-        while (BlockRequest* request = waiting_.pop_front()) {
-            request->worst_status = BlockStatus::io_error;
-            ended.push_back(*request);
+        while (waiting_users_ != 0) {
+            BlockRequest& request = *waiting_[next_of(waiting_users_)].front();
+            remove(request);
+            request.worst_status = BlockStatus::io_error;
+            ended.push_back(request);
         }
     }
     complete_all(ended);

@@ -63,10 +63,14 @@ private:
 
     void fire() override { service(); }
     // All under the lock:
-    /// Issues what waits, as far as there is room.
+    /// Issues what waits, as far as there is room: a command for each user in turn.
     void pump();
     /// The next command of `request`, into `slot`. False: it has to wait for the bounce page.
     bool begin(Slot& slot, BlockRequest& request);
+    /// Whose turn it is, of these.
+    [[nodiscard]] unsigned next_of(std::uint32_t users) const;
+    /// Takes `request` off its list.
+    void remove(BlockRequest& request);
     /// Gives the command in `slot` to the hardware.
     void issue(Slot& slot);
     std::span<const DmaRun> runs_of(Slot& slot, const HardwareDisk& disk);
@@ -84,7 +88,10 @@ private:
     const unsigned index_;
     Turn turn_{Turn::Initially::open};
     Spinlock lock_{Rank::block};
-    RequestList waiting_;  ///< not wholly issued
+    /// Not wholly issued, each user's in their order.
+    std::array<RequestList, kBlockUsers> waiting_;
+    std::uint32_t waiting_users_{0};  ///< a bit for each list that is not empty
+    unsigned served_{0};              ///< the user whose command was issued last
     Vec<Slot> slots_;
     std::array<std::uint64_t, kMaxSlots / 64> free_{};
     Vec<DmaRun> runs_;  ///< of the command at hand

@@ -102,6 +102,7 @@ Expected<HardwareDisk*> CommandEngine::add_disk(const DiskDescription& descripti
 }
 
 void CommandEngine::submit(BlockRequest& request, unsigned unit) {
+    HV_DEBUG_ASSERT(request.user < kBlockUsers);
     request.unit = static_cast<std::uint16_t>(unit);
     request.issued = 0;
     request.segment = request.offset = request.commands = 0;

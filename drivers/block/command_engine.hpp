@@ -7,7 +7,8 @@
 // address, or a gap within a block of the disk), that one block goes through a page of the slot's own.
 //
 // A channel is a queue of the hardware with its slots; requests go to the channel of the CPU that submits
-// them, whose interrupt comes to that CPU.
+// them, whose interrupt comes to that CPU. Requests of one user are begun in their order; where those of
+// several wait, each gets a command in turn.
 #pragma once
 
 #include "drivers/block/block_device.hpp"

@@ -4,6 +4,8 @@
 #include "vmm/base/log.hpp"
 #include "vmm/storage/partition.hpp"
 
+#include <algorithm>
+#include <array>
 #include <new>
 
 namespace hv {
@@ -32,7 +34,7 @@ public:
         : claims_{claims},
           part_{std::move(part)},
           range_{part_ != nullptr ? *part_ : *claim.disk->device},
-          claim_{claim.disk, claim.first, claim.sectors, claim.writes, claim.user} {
+          claim_{claim.disk, claim.first, claim.sectors, claim.writes, claim.user, claim.number} {
         claims_.push_back(claim_);
     }
     ~ClaimedDisk() override { claims_.remove(claim_); }
@@ -47,6 +49,7 @@ public:
         const bool changes = request.operation != Operation::read && request.operation != Operation::flush;
         if (changes && !claim_.writes)
             return request.complete(request, BlockStatus::io_error);
+        request.user = claim_.number;
         range_.submit(request);
     }
 
@@ -77,7 +80,7 @@ Expected<std::unique_ptr<BlockDevice>> DiskDirectory::open(const config::DiskCon
     if (!range.whole)
         part = HV_TRY(hv::Partition::create(*range.disk->device, range.first, range.sectors));
     std::unique_ptr<BlockDevice> disk{new (std::nothrow) ClaimedDisk{
-        claims_, std::move(part), {range.disk, range.first, range.sectors, writes, user}}};
+        claims_, std::move(part), {range.disk, range.first, range.sectors, writes, user, number_of(user)}}};
     if (disk == nullptr)
         return Unexpected{Error::no_memory};
     return disk;
@@ -159,6 +162,16 @@ const DiskDirectory::Claim* DiskDirectory::rival(const Range& range, bool writes
             return &claim;
     }
     return nullptr;
+}
+
+std::uint8_t DiskDirectory::number_of(std::string_view user) {
+    std::array<unsigned, kBlockUsers> claims{};
+    for (const Claim& claim : claims_) {
+        if (claim.user == user)
+            return claim.number;
+        ++claims[claim.number];
+    }
+    return static_cast<std::uint8_t>(std::min_element(claims.begin(), claims.end()) - claims.begin());
 }
 
 }  // namespace hv

@@ -39,6 +39,7 @@ public:
         std::uint64_t sectors;
         bool writes;
         std::string_view user;  ///< the VM's name
+        std::uint8_t number;    ///< the same for all claims of a VM, see BlockRequest::user
         ListLink link{};
     };
     using Claims = List<Claim, &Claim::link>;
@@ -70,6 +71,8 @@ private:
     [[nodiscard]] Expected<Range> find_disk(std::string_view name, std::string_view user) const;
     /// The claim that stands against using this range so.
     [[nodiscard]] const Claim* rival(const Range& range, bool writes);
+    /// The VM's number; a new one shares it with others only if there are more than kBlockUsers.
+    [[nodiscard]] std::uint8_t number_of(std::string_view user);
 
     Vec<Disk> disks_;
     Claims claims_;

@@ -121,6 +121,7 @@ struct Client {
             if (item.pending)
                 continue;
             item.pending = true;
+            item.request.user = static_cast<std::uint8_t>(random() % kBlockUsers);
             item.request.operation = random() % 4 == 0 ? Operation::flush : Operation::discard;
             item.request.sector = random() % kBlocks / 2;
             item.request.sector_count =

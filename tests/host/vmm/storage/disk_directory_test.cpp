@@ -4,6 +4,10 @@
 #include "vmm/storage/disk_fixture.hpp"
 #include "vmm/storage/sync_reader.hpp"
 
+#include <set>
+#include <string>
+#include <vector>
+
 using namespace hv;
 using config::DiskConfig;
 using config::DiskMode;
@@ -20,11 +24,13 @@ public:
     [[nodiscard]] BlockGeometry geometry() const override { return {sectors, kSectorSize, read_only_, true}; }
     void submit(BlockRequest& request) override {
         sector = request.sector;
+        user = request.user;
         ++submitted;
         request.complete(request, BlockStatus::ok);
     }
     std::uint64_t sectors{1000};
     std::uint64_t sector{0};
+    unsigned user{0};
     unsigned submitted{0};
 
 private:
@@ -150,6 +156,36 @@ TEST_CASE("a disk that is read-only itself is not opened for writing", "[storage
     Fixture f;
     CHECK(f.open(DiskSource::partition, "gamma").error() == Error::unsupported);
     CHECK(f.open(DiskSource::partition, "gamma", DiskMode::copy_on_write));
+}
+
+TEST_CASE("requests bear the number of their VM, which others have only if there are too many", "[storage]") {
+    Fixture f;
+    const auto number_of = [&](BlockDevice& disk) {
+        Request{Operation::read, 0, 1}.run(disk);
+        return f.first.user;
+    };
+    const auto open = [&](DiskSource source, std::string_view name, std::string_view user) {
+        return std::move(*f.open(source, name, DiskMode::copy_on_write, user));
+    };
+    auto web = open(DiskSource::partition, "alpha", "web");
+    auto db = open(DiskSource::partition, "alpha", "db");
+    const auto again = open(DiskSource::disk, "nvme0p2", "web");
+    CHECK(number_of(*web) != number_of(*db));
+    CHECK(number_of(*web) == number_of(*again));
+    const unsigned free = number_of(*db);
+    db.reset();
+    std::vector<std::string> names;
+    for (unsigned i = 0; i < kBlockUsers; ++i)
+        names.push_back("vm" + std::to_string(i));
+    std::vector<std::unique_ptr<BlockDevice>> disks;
+    std::set<unsigned> numbers;
+    for (const std::string& name : names) {
+        disks.push_back(open(DiskSource::partition, "alpha", name));
+        numbers.insert(number_of(*disks.back()));
+    }
+    CHECK(numbers.contains(free));
+    CHECK(numbers.size() == kBlockUsers - 1);  // web has one, so two have to share
+    CHECK(*numbers.rbegin() < kBlockUsers);
 }
 
 TEST_CASE("a partition that lies outside its disk is not opened", "[storage]") {
