@@ -16,8 +16,9 @@ using Operation = BlockRequest::Operation;
 constexpr std::uint32_t kLinkChanges = ahci::PCS | ahci::PRCS;
 constexpr std::uint32_t kInterrupts = ahci::DHRS | ahci::SDBS | kLinkChanges | ahci::kErrors;
 
-/// Of a transfer: the count of blocks has 16 bits, 0 for all [acs3 7.23 READ DMA EXT].
-constexpr std::uint32_t kMaxBlocks = 0x1'0000;
+/// Bytes of a transfer, which others who want the disk have to wait for. The count of blocks, of 16 bits,
+/// allows for more [acs3 7.23 READ DMA EXT].
+constexpr std::uint32_t kMaxTransfer = 2 * 1024 * 1024;
 
 /// At boot a disk may still have to spin up.
 constexpr AhciReset::Patience kAtBoot{50, 30'000, 1};
@@ -46,7 +47,7 @@ DiskDescription AhciPort::description() const {
             d.blocks,
             d.logical_block_size,
             false,
-            {.max_blocks = kMaxBlocks,
+            {.max_blocks = kMaxTransfer / d.logical_block_size,
              .max_range_blocks = ata::kRangesPerBlock * ata::kMaxRangeBlocks,
              .max_runs = ahci::kPrdtEntries,
              .max_run_bytes = ahci::kMaxPrdtBytes,
