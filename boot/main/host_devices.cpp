@@ -226,9 +226,7 @@ void HostDevices::read_partitions(DiskDirectory::Disk& disk) {
     PartitionReport report;
     const auto table =
         read_partition_table(reader, geometry.logical_block_size, geometry.sectors / ratio, report);
-    for (const auto& line : report.lines())
-        log::warning(Topic::block, "%.*s: %.*s", width(name), name.data(), width(line.view()),
-                     line.view().data());
+    report.say(name);
     if (!table) {
         if (table.error() == Error::unsupported)
             log::info(Topic::block,

@@ -13,15 +13,40 @@ namespace {
 
 using log::Topic;
 
-/// What a user may have meant, for a message.
-using Names = TextBuffer<160>;
-void list(Names& names, std::string_view name) {
-    names.append("%s%.*s", names.view().empty() ? "" : ", ", width(name), name.data());
-}
-Unexpected not_found(std::string_view user, const char* what, std::string_view name, const Names& known) {
+/// What a user may have meant, as far as a line of the log has room beside who he is and what he said; the
+/// others are counted.
+class Names {
+public:
+    Names(std::string_view user, std::string_view said)
+        : room_{kRoom - std::min(kRoom, user.size() + said.size())} {}
+
+    void add(std::string_view name) {
+        constexpr std::string_view kComma = ", ";
+        if (more_ != 0 || text_.view().size() + kComma.size() + name.size() > room_)
+            ++more_;
+        else
+            text_.append("%s%.*s", text_.view().empty() ? "" : kComma.data(), width(name), name.data());
+    }
+    /// What there is. After the last name.
+    std::string_view text() {
+        if (more_ != 0)
+            text_.append(text_.view().empty() ? "%zu others" : ", and %zu more", more_);
+        else if (text_.view().empty())
+            text_.append("none");
+        return text_.view();
+    }
+
+private:
+    static constexpr std::size_t kRoom = 160;
+    const std::size_t room_;
+    TextBuffer<kRoom + 32> text_;
+    std::size_t more_{0};
+};
+
+Unexpected not_found(std::string_view user, const char* what, std::string_view name, Names& known) {
+    const std::string_view text = known.text();
     log::error(Topic::block, "%.*s: there is no %s \"%.*s\"; there is %.*s", width(user), user.data(), what,
-               width(name), name.data(), known.view().empty() ? 4 : width(known.view()),
-               known.view().empty() ? "none" : known.view().data());
+               width(name), name.data(), width(text), text.data());
     return Unexpected{Error::not_found};
 }
 
@@ -95,38 +120,38 @@ Expected<DiskDirectory::Range> DiskDirectory::find(const config::DiskConfig& con
 Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label,
                                                          std::string_view user) const {
     Range found{};
-    Names known;
-    Names same;
+    Names known{user, label};
+    Names same{user, label};
     unsigned matches = 0;
     for (const Disk& disk : disks_) {
         for (const Partition& partition : disk.partitions) {
             if (partition.label.view().empty())
                 continue;
-            list(known, partition.label.view());
+            known.add(partition.label.view());
             if (partition.label.view() != label)
                 continue;
             ++matches;
             found = {&disk, partition.first, partition.sectors, false};
             TextBuffer<24> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
-            list(same, place.view());
+            same.add(place.view());
         }
     }
     if (matches == 0)
         return not_found(user, "partition labelled", label, known);
     if (matches > 1) {
+        const std::string_view places = same.text();
         log::error(Topic::block, "%.*s: the label \"%.*s\" is on %.*s; allowed: disk: and one of these",
-                   width(user), user.data(), width(label), label.data(), width(same.view()),
-                   same.view().data());
+                   width(user), user.data(), width(label), label.data(), width(places), places.data());
         return Unexpected{Error::already_exists};
     }
     return found;
 }
 
 Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, std::string_view user) const {
-    Names known;
+    Names known{user, name};
     for (const Disk& disk : disks_) {
-        list(known, disk.name.view());
+        known.add(disk.name.view());
         if (name == disk.name.view())
             return Range{&disk, 0, disk.device->geometry().sectors, true};
         for (const Partition& partition : disk.partitions) {

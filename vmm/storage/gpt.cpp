@@ -3,6 +3,7 @@
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/crc32.hpp"
+#include "vmm/base/log.hpp"
 
 #include <algorithm>
 #include <array>
@@ -322,6 +323,15 @@ void PartitionReport::add(const char* format, ...) {
     line.append("%.*s", static_cast<int>(text.size()), text.data());
     if (lines_.size() == kMaxLines || !lines_.push(line))
         ++lost_;
+}
+
+void PartitionReport::say(std::string_view disk) const {
+    for (const Line& line : lines())
+        log::warning(log::Topic::block, "%.*s: %.*s", width(disk), disk.data(), width(line.view()),
+                     line.view().data());
+    if (lost_ != 0)
+        log::warning(log::Topic::block, "%.*s: its partition table has %zu more faults", width(disk),
+                     disk.data(), lost_);
 }
 
 Expected<PartitionTable> read_partition_table(SectorReader& disk, std::uint32_t block_size,

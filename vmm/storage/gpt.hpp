@@ -58,6 +58,8 @@ public:
     using Line = TextBuffer<112>;
 
     void add(const char* format, ...) __attribute__((format(printf, 2, 3)));
+    /// Says all of it in the log.
+    void say(std::string_view disk) const;
     [[nodiscard]] std::span<const Line> lines() const { return lines_.span(); }
     /// Lines that were not kept.
     [[nodiscard]] std::size_t lost() const { return lost_; }

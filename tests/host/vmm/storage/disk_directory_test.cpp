@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
+#include "fakes/log_capture.hpp"
 #include "vmm/storage/disk_directory.hpp"
 #include "vmm/storage/disk_fixture.hpp"
 #include "vmm/storage/sync_reader.hpp"
@@ -97,6 +98,27 @@ TEST_CASE("what is not there, or there twice, is not opened", "[storage]") {
     CHECK(f.open(DiskSource::partition, "").error() == Error::not_found);
     CHECK(f.open(DiskSource::partition, "beta").error() == Error::already_exists);
     CHECK(f.directory.claims().empty());
+}
+
+TEST_CASE("who names what is not there is told what there is, and how much more", "[storage]") {
+    Fixture f;
+    const fake::LogCapture log;
+    CHECK_FALSE(f.open(DiskSource::disk, "nvme7"));
+    CHECK(log.mentions("vm: there is no disk \"nvme7\"; there is nvme0, ahci0, virtio0"));
+    CHECK_FALSE(f.open(DiskSource::partition, "beta"));
+    CHECK(log.mentions("is on nvme0p2, ahci0p1; allowed"));
+    for (unsigned i = 0; i < 40; ++i)
+        f.add("nvme8", "", f.first, {{"a partition with some name", 0, 10}});
+    CHECK_FALSE(f.open(DiskSource::partition, "delta"));
+    CHECK(log.mentions("alpha, beta, beta, gamma, a partition with some name, a partition with some name, a "
+                       "partition with some name, a partition with some name, and 36 more"));
+    CHECK_FALSE(f.open(DiskSource::partition, "a partition with some name"));
+    CHECK(log.lines.back().ends_with(", and 26 more; allowed: disk: and one of these"));
+    CHECK_FALSE(f.open(DiskSource::partition, std::string(156, 'x')));
+    CHECK(log.lines.back().ends_with("; there is 44 others"));
+    DiskDirectory nothing;
+    CHECK_FALSE(nothing.open({DiskSource::disk, "nvme0", 0, DiskMode::read_only}, "vm"));
+    CHECK(log.lines.back().ends_with("; there is none"));
 }
 
 TEST_CASE("a serial number is what its disk says: it stands for no other disk's name, nor for two",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 #include "fakes/gpt_builder.hpp"
+#include "fakes/log_capture.hpp"
 
 #include <string>
 
@@ -291,6 +292,10 @@ TEST_CASE("a report of a thousand faults stays short", "[storage]") {
     CHECK(result.table->entries.empty());
     CHECK(result.report.lines().size() == PartitionReport::kMaxLines);
     CHECK(result.report.lost() == 128 - PartitionReport::kMaxLines);
+    const fake::LogCapture log;
+    result.report.say("nvme0");
+    REQUIRE(log.lines.size() == PartitionReport::kMaxLines + 1);
+    CHECK(log.mentions("nvme0: its partition table has 112 more faults"));
 }
 
 TEST_CASE("names become UTF-8, and nothing in them disturbs who prints them", "[storage]") {

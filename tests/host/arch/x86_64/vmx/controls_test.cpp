@@ -3,7 +3,7 @@
 #include "arch/x86_64/vmx/controls.hpp"
 #include "arch/x86_64/vmx/recorded_msrs.hpp"
 #include "catch.hpp"
-#include "vmm/base/log.hpp"
+#include "fakes/log_capture.hpp"
 
 #include <string>
 #include <vector>
@@ -13,22 +13,6 @@ using namespace hv::vmx;
 using namespace hv::vmx::test;
 
 namespace {
-
-/// Lines that were logged while it lives.
-class LogCapture final : public log::Sink {
-public:
-    LogCapture() { log::set_sink(this); }
-    ~LogCapture() { log::set_sink(nullptr); }
-    void log_line(log::Level, std::string_view line) override { lines.emplace_back(line); }
-    [[nodiscard]] bool mentions(const char* text) const {
-        for (const std::string& line : lines) {
-            if (line.find(text) != std::string::npos)
-                return true;
-        }
-        return false;
-    }
-    std::vector<std::string> lines;
-};
 
 Error refusal(RecordedMsrs& msrs) {
     auto controls = negotiate(read_capabilities(msrs));
@@ -135,13 +119,13 @@ TEST_CASE("each missing requirement refuses the processor and is named", "[vmx]"
     for (const Case& missing : cases) {
         INFO(missing.name);
         RecordedMsrs msrs;
-        LogCapture log;
+        fake::LogCapture log;
         msrs.forbid(missing.capability, missing.bit);
         CHECK(refusal(msrs) == Error::unsupported);
         CHECK(log.mentions(missing.name));
     }
     RecordedMsrs msrs;
-    LogCapture log;
+    fake::LogCapture log;
     msrs.msrs[Msr::IA32_VMX_EPT_VPID_CAP] &= ~(EptVpidCap::WalkLength4::kMask | EptVpidCap::WriteBack::kMask);
     msrs.msrs[Msr::IA32_VMX_MISC] &= ~VmxMisc::StoresLma::kMask;
     CHECK(refusal(msrs) == Error::unsupported);
@@ -150,7 +134,7 @@ TEST_CASE("each missing requirement refuses the processor and is named", "[vmx]"
 
 TEST_CASE("a Lynnfield is refused for want of unrestricted guest alone", "[vmx]") {
     RecordedMsrs msrs{corpus::kBochsLynnfield};
-    LogCapture log;
+    fake::LogCapture log;
     CHECK(refusal(msrs) == Error::unsupported);
     REQUIRE(log.lines.size() == 1);
     CHECK(log.mentions("unrestricted guest"));
@@ -158,7 +142,7 @@ TEST_CASE("a Lynnfield is refused for want of unrestricted guest alone", "[vmx]"
 
 TEST_CASE("a processor without secondary controls has no secondary capability MSRs", "[vmx]") {
     RecordedMsrs msrs;
-    LogCapture log;
+    fake::LogCapture log;
     msrs.forbid(Msr::IA32_VMX_TRUE_PROCBASED_CTLS, primary::SECONDARY_CONTROLS);
     msrs.msrs.erase(Msr::IA32_VMX_PROCBASED_CTLS2);
     msrs.msrs.erase(Msr::IA32_VMX_EPT_VPID_CAP);
