@@ -55,7 +55,8 @@ DiskDescription AhciPort::description() const {
              .run_boundary = 0,
              .can_flush = d.write_cache,
              .can_discard = d.can_trim,
-             .can_write_zeroes = false}};
+             .can_write_zeroes = false},
+            d.physical_block_size};
 }
 
 // --- commands

@@ -31,6 +31,7 @@ struct BlockRequest {
     std::uint64_t sector{};                    ///< first sector, in units of 512 bytes
     std::uint64_t sector_count{};              ///< of all operations but flush
     std::span<const BlockSegment> segments{};  ///< read, write: sector_count * 512 bytes in all
+    bool may_unmap{};                          ///< write_zeroes: the disk may give the space up
     /// Called once, on any CPU, from inside submit() or later. The device does not touch the request
     /// afterwards.
     void (*complete)(BlockRequest& request, BlockStatus status){};
@@ -54,6 +55,9 @@ struct BlockGeometry {
     std::uint32_t logical_block_size;  ///< 512 or 4096: requests are multiples of it
     bool read_only;
     bool can_discard;
+    bool can_unmap_zeroes = false;  ///< it takes notice of BlockRequest::may_unmap
+    std::uint32_t physical_block_size =
+        4096;  ///< best written whole: a power of two, at least a logical block
 };
 
 /// Whether these are sectors of the disk, and whole logical blocks.

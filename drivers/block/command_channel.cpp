@@ -148,6 +148,8 @@ void CommandEngine::Channel::issue(Slot& slot) {
     else if (request.operation == Operation::write_zeroes && !disk.description().limits.can_write_zeroes) {
         command.operation = Operation::write;
         command.runs = zero_runs(slot.sectors * kSectorSize, zero_run_bytes(disk.description().limits));
+    } else if (request.operation == Operation::write_zeroes) {
+        command.may_unmap = request.may_unmap && disk.description().limits.can_unmap_zeroes;
     }
     engine_.hardware_.issue(index_, index_of(slot), command);
 }

@@ -31,7 +31,8 @@ struct CommandLimits {
     std::uint32_t run_boundary;
     bool can_flush;  ///< false: it has no volatile write cache, flushes complete at once
     bool can_discard;
-    bool can_write_zeroes;  ///< false: zeroes are written to it as data
+    bool can_write_zeroes;          ///< false: zeroes are written to it as data
+    bool can_unmap_zeroes = false;  ///< and give their space up
 };
 
 /// A place in the data of a request.

@@ -15,6 +15,7 @@ using log::Topic;
 using Operation = BlockRequest::Operation;
 
 constexpr std::uint64_t kPollNs = 1'000'000;
+constexpr std::uint32_t kMaxPhysicalBlock = 1024 * 1024;
 
 constinit log::RateLimit reset_log;
 
@@ -28,6 +29,13 @@ bool makes_sense(const DiskDescription& disk) {
            (limits.run_boundary == 0 || (std::has_single_bit(limits.run_boundary) &&
                                          limits.run_boundary >= block && limits.run_boundary <= kPageSize)) &&
            (limits.max_range_blocks > 0 || (!limits.can_discard && !limits.can_write_zeroes));
+}
+
+std::uint32_t physical_block_of(const DiskDescription& disk) {
+    const std::uint32_t block = disk.physical_block_size;
+    const bool makes_sense =
+        std::has_single_bit(block) && block >= disk.logical_block_size && block <= kMaxPhysicalBlock;
+    return makes_sense ? block : disk.logical_block_size;
 }
 
 /// How a request ends that has no use for the hardware.
@@ -96,7 +104,9 @@ Expected<HardwareDisk*> CommandEngine::add_disk(const DiskDescription& descripti
         return Unexpected{Error::invalid_argument};
     for (auto& channel : channels_)
         HV_TRY(channel->make_room(description.limits));
-    auto disk = HV_TRY(make<HardwareDisk>(*this, static_cast<unsigned>(disks_.size()), description));
+    DiskDescription checked = description;
+    checked.physical_block_size = physical_block_of(description);
+    auto disk = HV_TRY(make<HardwareDisk>(*this, static_cast<unsigned>(disks_.size()), checked));
     HV_TRY(disks_.push(std::move(disk)));
     return disks_.back().get();
 }

@@ -39,6 +39,7 @@ struct BlockCommand {
     std::uint64_t block;           ///< the first, in units of the disk's logical blocks
     std::uint64_t blocks;          ///< 0 for flush
     std::span<const DmaRun> runs;  ///< read, write: `blocks` logical blocks in all; gone after issue()
+    bool may_unmap = false;        ///< write_zeroes, of a disk that can_unmap_zeroes
 };
 
 /// A disk as its hardware describes it.
@@ -49,6 +50,8 @@ struct DiskDescription {
     std::uint32_t logical_block_size;
     bool read_only;
     CommandLimits limits;
+    /// As the device has it; what makes no sense counts as a logical block.
+    std::uint32_t physical_block_size = 0;
 };
 
 class CommandEngine;
@@ -112,7 +115,11 @@ public:
     [[nodiscard]] BlockGeometry geometry() const override {
         const DiskDescription& d = description_;
         return {blocks_.load(std::memory_order_relaxed) * (d.logical_block_size / kSectorSize),
-                d.logical_block_size, d.read_only, d.limits.can_discard};
+                d.logical_block_size,
+                d.read_only,
+                d.limits.can_discard,
+                d.limits.can_unmap_zeroes,
+                d.physical_block_size};
     }
     [[nodiscard]] bool gone() const override;
     void submit(BlockRequest& request) override;

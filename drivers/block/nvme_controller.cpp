@@ -87,6 +87,7 @@ void NvmeController::issue(unsigned index, unsigned slot_index, const BlockComma
     case Operation::write_zeroes:
         entry.opcode = nvme::kWriteZeroes;
         set_blocks(entry, command);
+        entry.cdw12 |= command.may_unmap ? nvme::kMayDeallocate : 0;
         break;
     }
     channel.queue.push(entry);

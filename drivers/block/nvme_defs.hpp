@@ -150,6 +150,20 @@ enum Opcode : std::uint8_t {
 inline constexpr std::uint32_t kDeallocate = 4;        ///< CDW11 of Dataset Management
 inline constexpr std::uint32_t kMaxBlocks = 0x1'0000;  ///< of a command whose CDW12 has the number, less one
 
+/// CDW12 of Write Zeroes: the blocks may be deallocated [nvmcmd1 3.2.8 Write Zeroes command].
+inline constexpr std::uint32_t kMayDeallocate = 1U << 25;
+
+/// Of Identify Namespace [nvmcmd1 4.1.5.1 Identify Namespace data structure (CNS 00h)].
+struct NamespaceFeatures {
+    using AtomicSizes = Bits<1>;     ///< NSABP: NAWUPF says something
+    using PreferredSizes = Bits<4>;  ///< OPTPERF: NPWG does
+};
+struct DeallocateFeatures {
+    using ReadBack = Bits<2, 0>;  ///< what deallocated blocks hold
+    static constexpr std::uint8_t kZeroes = 1;
+    using ByWriteZeroes = Bits<3>;  ///< Write Zeroes takes kMayDeallocate
+};
+
 /// [nvmcmd1 3.2.3 Dataset Management command]
 struct Range {
     std::uint32_t attributes;

@@ -32,6 +32,25 @@ std::uint64_t size_limit(std::uint8_t exponent, std::uint64_t most) {
     return exponent == 0 || exponent >= 64 - kPageShift ? most : std::min(kPageSize << exponent, most);
 }
 
+/// Logical blocks that the namespace best gets together (NPWG), as far as a loss of power leaves all of them
+/// or none (NAWUPF, or the controller's AWUPF): systems rely on that for a physical block.
+std::uint32_t physical_blocks(IdentifyPage page, const ControllerIdentity& controller) {
+    const auto features = get<std::uint8_t>(page, 24);
+    if (!NamespaceFeatures::PreferredSizes::test(features))
+        return 1;
+    const auto own =
+        NamespaceFeatures::AtomicSizes::test(features) ? get<std::uint16_t>(page, 36) : std::uint16_t{0};
+    const std::uint16_t atomic = own != 0 ? own : controller.atomic_blocks;
+    return std::uint32_t{std::min(get<std::uint16_t>(page, 64), atomic)} + 1;
+}
+
+/// Whether Write Zeroes may deallocate, after which the blocks still are zeroes.
+bool can_unmap_zeroes(IdentifyPage page) {
+    const auto features = get<std::uint8_t>(page, 33);
+    return DeallocateFeatures::ByWriteZeroes::test(features) &&
+           DeallocateFeatures::ReadBack::get(features) == DeallocateFeatures::kZeroes;
+}
+
 }  // namespace
 
 Submission identify(IdentifyStructure structure, std::uint32_t namespace_id, Hpa to) {
@@ -58,6 +77,7 @@ ControllerIdentity read_controller(IdentifyPage page) {
     controller.can_discard = Bits<2>::test(optional_commands);
     controller.can_write_zeroes = Bits<3>::test(optional_commands);
     controller.has_write_cache = Bits<0>::test(get<std::uint8_t>(page, 525));
+    controller.atomic_blocks = get<std::uint16_t>(page, 528);
     return controller;
 }
 
@@ -93,6 +113,7 @@ Expected<DiskDescription> read_namespace(IdentifyPage page, const ControllerIden
     disk.model = controller.model;
     disk.serial = controller.serial;
     disk.logical_block_size = 1U << block_shift;
+    disk.physical_block_size = physical_blocks(page, controller) << block_shift;
     disk.read_only = Bits<0>::test(get<std::uint8_t>(page, 99));
     CommandLimits& limits = disk.limits;
     limits.max_blocks = controller.max_transfer >> block_shift;
@@ -104,6 +125,7 @@ Expected<DiskDescription> read_namespace(IdentifyPage page, const ControllerIden
     limits.can_flush = controller.has_write_cache;
     limits.can_discard = controller.can_discard;
     limits.can_write_zeroes = controller.can_write_zeroes;
+    limits.can_unmap_zeroes = controller.can_write_zeroes && can_unmap_zeroes(page);
     return disk;
 }
 

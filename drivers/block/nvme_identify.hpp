@@ -28,6 +28,7 @@ struct ControllerIdentity {
     bool can_discard;
     bool can_write_zeroes;
     bool tells_of_namespaces;                     ///< that they have changed
+    std::uint16_t atomic_blocks;                  ///< AWUPF: written whole or not at all, less one
     std::uint64_t max_zeroes{~std::uint64_t{0}};  ///< bytes of a Write Zeroes
     std::uint64_t max_range_blocks{kMaxBlocks};   ///< of a discard
 };

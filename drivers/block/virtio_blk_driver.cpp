@@ -17,9 +17,9 @@ using namespace hv::virtio;
 using Operation = BlockRequest::Operation;
 
 constexpr std::uint64_t kWanted = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_RO |
-                                  VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_MQ |
-                                  VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES | VIRTIO_F_INDIRECT_DESC |
-                                  VIRTIO_F_EVENT_IDX | VIRTIO_F_ACCESS_PLATFORM;
+                                  VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_TOPOLOGY |
+                                  VIRTIO_BLK_F_MQ | VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES |
+                                  VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_ACCESS_PLATFORM;
 
 /// Each look at the device's status is an exit where it is a hypervisor's.
 constexpr std::uint64_t kLooksPerSecond = 100;
@@ -73,11 +73,13 @@ Expected<void> VirtioBlkDriver::read_config(BlkConfig& config) {
         config.size_max = transport_.config32(offsetof(BlkConfig, size_max));
         config.seg_max = transport_.config32(offsetof(BlkConfig, seg_max));
         config.blk_size = transport_.config32(offsetof(BlkConfig, blk_size));
+        config.physical_block_exp = transport_.config8(offsetof(BlkConfig, physical_block_exp));
         config.num_queues = transport_.config16(offsetof(BlkConfig, num_queues));
         config.max_discard_sectors = transport_.config32(offsetof(BlkConfig, max_discard_sectors));
         config.max_discard_seg = transport_.config32(offsetof(BlkConfig, max_discard_seg));
         config.max_write_zeroes_sectors = transport_.config32(offsetof(BlkConfig, max_write_zeroes_sectors));
         config.max_write_zeroes_seg = transport_.config32(offsetof(BlkConfig, max_write_zeroes_seg));
+        config.write_zeroes_may_unmap = transport_.config8(offsetof(BlkConfig, write_zeroes_may_unmap));
     });
 }
 
@@ -105,6 +107,9 @@ Expected<void> VirtioBlkDriver::describe(const BlkConfig& config, std::uint16_t 
     disk_.model.append("virtio-blk");
     disk_.blocks = config.capacity / (block / kSectorSize);
     disk_.logical_block_size = block;
+    // No physical block is as large as 32 bits count.
+    if (has(VIRTIO_BLK_F_TOPOLOGY) && config.physical_block_exp < std::countl_zero(block))
+        disk_.physical_block_size = block << config.physical_block_exp;
     disk_.read_only = has(VIRTIO_BLK_F_RO);
     disk_.limits.max_blocks = kMaxTransfer / block;
     disk_.limits.max_runs = std::min(seg_max, max_runs);
@@ -129,6 +134,7 @@ void VirtioBlkDriver::describe_ranges(const BlkConfig& config) {
     limits.can_discard = can(VIRTIO_BLK_F_DISCARD, config.max_discard_sectors, config.max_discard_seg);
     limits.can_write_zeroes =
         can(VIRTIO_BLK_F_WRITE_ZEROES, config.max_write_zeroes_sectors, config.max_write_zeroes_seg);
+    limits.can_unmap_zeroes = limits.can_write_zeroes && config.write_zeroes_may_unmap != 0;
 }
 
 Expected<void> VirtioBlkDriver::make_channels(DmaPool& pool, unsigned count, std::uint16_t queue_size) {
@@ -203,7 +209,8 @@ void VirtioBlkDriver::issue(unsigned index, unsigned slot, const BlockCommand& c
     channel.buffers[count++] = channel.buffer(slot, offsetof(SlotMemory, header), sizeof memory.header);
     if (is_range) {
         // Within max_range_blocks, which is 32 bits of sectors.
-        memory.range = {command.block * ratio, static_cast<std::uint32_t>(command.blocks * ratio), 0};
+        memory.range = {command.block * ratio, static_cast<std::uint32_t>(command.blocks * ratio),
+                        command.may_unmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0};
         channel.buffers[count++] = channel.buffer(slot, offsetof(SlotMemory, range), sizeof memory.range);
     }
     for (const DmaRun& run : command.runs)

@@ -68,6 +68,6 @@ struct BlkRange {
     std::uint32_t num_sectors;
     std::uint32_t flags;
 };
-inline constexpr std::uint32_t kBlkRangeUnmap = 1;  ///< BlkRange::flags, bit 0
+inline constexpr std::uint32_t VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;  ///< BlkRange::flags, bit 0
 
 }  // namespace hv::virtio

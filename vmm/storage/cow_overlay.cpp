@@ -12,6 +12,8 @@ CowOverlay::CowOverlay(BlockDevice& base, SectorStore store)
     : base_{base}, store_{std::move(store)}, geometry_{base.geometry()} {
     geometry_.read_only = false;
     geometry_.can_discard = true;
+    geometry_.can_unmap_zeroes = false;  // as SectorStore
+    geometry_.physical_block_size = std::max<std::uint32_t>(geometry_.physical_block_size, kPageSize);
     for (Split& split : splits_) {
         split.owner = this;
         split.part.operation = BlockRequest::Operation::read;

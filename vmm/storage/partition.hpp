@@ -24,6 +24,9 @@ public:
             sectors % block != 0)
             return Unexpected{Error::out_of_range};
         geometry.sectors = sectors;
+        // Physical blocks that begin before it are no help to who counts from its start.
+        while (first * kSectorSize % geometry.physical_block_size != 0)
+            geometry.physical_block_size /= 2;
         std::unique_ptr<Partition> partition{new (std::nothrow) Partition{disk, first, geometry}};
         if (partition == nullptr)
             return Unexpected{Error::no_memory};

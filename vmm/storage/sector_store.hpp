@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Sectors that were written, in memory: pages allocated on first write, found by a three-level table that
 // grows with them, and a mark for each sector whether it has been written. Zeroes take no memory. Any CPU at
-// any time, without a lock: entries only ever gain a page or marks. Two accesses to one sector at once leave
-// it with bytes of either.
+// any time, without a lock: entries only ever gain a page or marks, so what becomes zero keeps its page,
+// which others may be reading. Two accesses to one sector at once leave it with bytes of either.
 #pragma once
 
 #include "vmm/base/address.hpp"

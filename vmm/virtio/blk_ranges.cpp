@@ -10,8 +10,8 @@ namespace {
 
 /// Whether a range is allowed: VIRTIO_BLK_S_OK. [virtio1.2 5.2.6.2 Device Requirements: Device Operation]
 std::uint8_t check(const BlkRange& range, bool discard, const BlockGeometry& geometry) {
-    // Whether zeroes may be had by unmapping is a hint, and the disk's own affair.
-    const std::uint32_t flags = discard ? 0 : kBlkRangeUnmap;
+    // To a disk that does not unmap, the flag says nothing.
+    const std::uint32_t flags = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
     if ((range.flags & ~flags) != 0 || geometry.read_only || (discard && !geometry.can_discard))
         return VIRTIO_BLK_S_UNSUPP;
     return range.num_sectors <= BlkRanges::kMaxRangeSectors &&
@@ -75,6 +75,7 @@ bool BlkRanges::advance() {
         const BlkRange& range = ranges_[next_++];
         request_.sector = range.sector;
         request_.sector_count = range.num_sectors;
+        request_.may_unmap = (range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
         return true;
     }
     if (std::exchange(then_, Then::nothing) == Then::nothing)

@@ -8,12 +8,6 @@
 #include <cstring>
 
 namespace hv::virtio {
-namespace {
-
-constexpr std::uint32_t kPhysicalBlock = 4096;
-
-}  // namespace
-
 VirtioBlk::VirtioBlk(BlockDevice& disk, const BlockGeometry& geometry, const Options& options)
     : disk_{disk},
       geometry_{geometry},
@@ -66,15 +60,16 @@ std::uint64_t VirtioBlk::read_config(std::uint64_t offset, unsigned size) const 
     config.size_max = kSizeMax;
     config.seg_max = kSegMax;
     config.blk_size = geometry_.logical_block_size;
-    for (std::uint32_t block = geometry_.logical_block_size; block < kPhysicalBlock; block *= 2)
+    for (std::uint32_t block = geometry_.logical_block_size; block < geometry_.physical_block_size;
+         block *= 2)
         ++config.physical_block_exp;
     config.min_io_size = static_cast<std::uint16_t>(1u << config.physical_block_exp);
     config.writeback = writeback_ ? 1 : 0;
     config.num_queues = static_cast<std::uint16_t>(queues_.size());
     config.max_discard_sectors = config.max_write_zeroes_sectors = BlkRanges::kMaxRangeSectors;
     config.max_discard_seg = config.max_write_zeroes_seg = BlkRanges::kMaxRanges;
-    config.write_zeroes_may_unmap = geometry_.can_discard ? 1 : 0;
-    config.discard_sector_alignment = std::max(geometry_.logical_block_size, kPhysicalBlock) / kSectorSize;
+    config.write_zeroes_may_unmap = geometry_.can_unmap_zeroes ? 1 : 0;
+    config.discard_sector_alignment = geometry_.physical_block_size / kSectorSize;
     return read_bytes(std::as_bytes(std::span{&config, 1}), offset, size);
 }
 

@@ -34,8 +34,9 @@ std::array<std::byte, ata::kDataBlock> identity_of(const SataDevice& device) {
     words[83] = device.lba48 ? 0x4400 : 0x4000;
     words[85] = device.write_cache ? 0x20 : 0;
     words[87] = 0x4000;
+    words[106] = device.physical_sizes;
     if (device.block_size != 512) {
-        words[106] = 0x5000;
+        words[106] |= 0x5000;
         words[117] = static_cast<std::uint16_t>(device.block_size / 2);
     }
     words[169] = device.trim ? 1 : 0;

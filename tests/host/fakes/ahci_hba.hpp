@@ -35,6 +35,7 @@ struct SataDevice {
     std::uint32_t block_size{512};
     unsigned queue_depth{32};  ///< 0: no NCQ
     bool write_cache{true}, trim{true}, lba48{true};
+    std::uint16_t physical_sizes{0};  ///< word 106, but for what follows from block_size
     std::vector<std::byte> contents;
 
     std::uint64_t ready_after{0};        ///< ns from a COMRESET on, during which it is busy

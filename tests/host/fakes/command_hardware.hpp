@@ -26,6 +26,7 @@ public:
         BlockRequest::Operation operation;
         std::uint64_t block, blocks;
         std::vector<DmaRun> runs;
+        bool may_unmap;
     };
 
     explicit FakeCommandHardware(std::size_t blocks) : disk(blocks * kBlock) {}
@@ -37,8 +38,11 @@ public:
     void issue(unsigned channel, unsigned slot, const BlockCommand& command) override {
         const Slot key{channel, slot};
         in_use_twice = in_use_twice || active.contains(key);
-        active[key] = {
-            command.operation, command.block, command.blocks, {command.runs.begin(), command.runs.end()}};
+        active[key] = {command.operation,
+                       command.block,
+                       command.blocks,
+                       {command.runs.begin(), command.runs.end()},
+                       command.may_unmap};
         ++issued_in_all;
         uncommitted = true;
     }

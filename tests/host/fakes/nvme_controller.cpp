@@ -306,6 +306,7 @@ std::uint16_t NvmeController::identify(const Submission& entry) {
         put(516, namespaces.empty() ? 0 : namespaces.rbegin()->first + 1);
         put(520, optional_commands);
         put(525, write_cache);
+        put(528, atomic_blocks);
         break;
     }
     case kActiveNamespaces: {
@@ -326,8 +327,12 @@ std::uint16_t NvmeController::identify(const Submission& entry) {
             break;  // all zeroes: not active
         const Namespace& space = found->second;
         put(0, std::uint64_t{space.contents.size() >> space.block_shift});
+        put(24, space.features);
         put(25, space.last_format);
         put(26, space.format);
+        put(33, space.deallocation);
+        put(36, space.atomic_blocks);
+        put(64, space.preferred_blocks);
         put(99, std::uint8_t{space.write_protected});
         const unsigned format =
             (space.format & 0xfU) | (space.last_format < 16 ? 0U : (space.format >> 1) & 0x30U);
@@ -356,7 +361,8 @@ std::uint16_t NvmeController::transfer(const Submission& entry) {
     const std::uint64_t first = entry.cdw10 | std::uint64_t{entry.cdw11} << 32;
     const std::uint64_t bytes = ((entry.cdw12 & 0xffff) + std::uint64_t{1}) << on.block_shift;
     const std::uint64_t blocks = on.contents.size() >> on.block_shift;
-    if ((entry.cdw12 & ~0xffffU) != 0)
+    const bool may_deallocate = entry.opcode == kWriteZeroes && (on.deallocation & 8) != 0;
+    if ((entry.cdw12 & ~0xffffU) != (may_deallocate ? entry.cdw12 & kMayDeallocate : 0))
         return kInvalidField;
     if (first >= blocks || (bytes >> on.block_shift) > blocks - first)
         return kOutOfRange;

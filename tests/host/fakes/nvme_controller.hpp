@@ -28,6 +28,10 @@ public:
         std::uint8_t format{0};  ///< FLBAS
         std::uint8_t last_format{0};
         bool write_protected{false};
+        std::uint8_t features{0};           ///< NSFEAT
+        std::uint8_t deallocation{0};       ///< DLFEAT
+        std::uint16_t atomic_blocks{0};     ///< NAWUPF
+        std::uint16_t preferred_blocks{0};  ///< NPWG
     };
     struct Command {
         std::uint16_t queue;
@@ -49,6 +53,7 @@ public:
     std::uint32_t shutdown_latency_us{0};
     std::uint8_t zeroes_limit{0};
     std::uint32_t discard_limit{0};
+    std::uint16_t atomic_blocks{0};  ///< AWUPF
     bool tells_of_namespaces{false};
     std::map<std::uint32_t, Namespace> namespaces;
     std::size_t window{0x4000};

@@ -10,6 +10,7 @@ TEST_CASE("disks are found with what they say of themselves, other devices and e
           "[block][ahci]") {
     AhciBench bench;
     bench.device().trim = false;
+    bench.device().physical_sizes = 0x6003;  // eight logical ones
     bench.device(1).present = true;
     bench.device(1).signature = ahci::SIG_ATAPI;
     SataDevice& large = bench.hba.add_disk(3, 1024, 4096);
@@ -27,6 +28,7 @@ TEST_CASE("disks are found with what they say of themselves, other devices and e
     CHECK(a.serial.view() == "SN 1");
     CHECK(a.blocks == kBlocks);
     CHECK(a.logical_block_size == 512);
+    CHECK(a.physical_block_size == 4096);
     CHECK(a.limits.can_flush);
     CHECK_FALSE(a.limits.can_discard);
     CHECK_FALSE(a.read_only);
@@ -38,6 +40,8 @@ TEST_CASE("disks are found with what they say of themselves, other devices and e
     CHECK(b.serial.view() == "odd");
     CHECK(b.blocks == 1024);
     CHECK(b.logical_block_size == 4096);
+    CHECK(b.physical_block_size == 4096);
+    CHECK_FALSE(b.limits.can_unmap_zeroes);
     CHECK_FALSE(b.limits.can_flush);
     CHECK(b.limits.can_discard);
     CHECK(bench.is_quiet(1));

@@ -190,6 +190,34 @@ TEST_CASE("flush, discard and write zeroes reach hardware that has them", "[bloc
     CHECK(zero.status == BlockStatus::ok);
 }
 
+TEST_CASE("hardware that can unmap zeroes is told when it may", "[block]") {
+    for (const bool can : {false, true}) {
+        DiskDescription description = FakeCommandHardware::description(kBlocks);
+        description.limits.can_unmap_zeroes = can;
+        Bench bench{1, 4, description};
+        CHECK(bench.disk->geometry().can_unmap_zeroes == can);
+        Request zero{Operation::write_zeroes, 32, 8};
+        Request unmapped{Operation::write_zeroes, 40, 8};
+        unmapped.request.may_unmap = true;
+        zero.run(*bench.disk);
+        unmapped.run(*bench.disk);
+        CHECK_FALSE(bench.hardware.at(0).may_unmap);
+        CHECK(bench.hardware.at(1).may_unmap == can);
+        bench.finish_all();
+    }
+}
+
+TEST_CASE("a physical block that makes no sense is a logical one", "[block]") {
+    for (const std::uint32_t told : {0u, 512u, 2048u, 3000u, 4096u, 65536u, 1u << 20, 1u << 21}) {
+        DiskDescription description = FakeCommandHardware::description(kBlocks);
+        description.logical_block_size = 1024;
+        description.physical_block_size = told;
+        const bool makes_sense = told == 2048 || told == 4096 || told == 65536 || told == 1u << 20;
+        const Bench bench{1, 4, description};
+        CHECK(bench.disk->geometry().physical_block_size == (makes_sense ? told : 1024));
+    }
+}
+
 TEST_CASE("each CPU has its channel, whose interrupt ends what is there", "[block]") {
     Bench bench{2};
     Request first{Operation::read, 0, 8};

@@ -123,6 +123,20 @@ TEST_CASE("flush, discard and write zeroes are the controller's commands for the
     CHECK(bench.device.io(nvme::kWriteZeroes).back().cdw12 == 0xffff);  // with no hint to deallocate
 }
 
+TEST_CASE("zeroes are deallocated if they may be", "[block]") {
+    NvmeBench bench;
+    bench.device.namespaces[1].deallocation = 9;
+    REQUIRE(bench.start());
+    for (const bool may : {true, false}) {
+        bench.controller->issue(0, 0, {Operation::write_zeroes, 0, 200, 60, {}, may});
+        bench.controller->commit(0);
+        std::array<CommandHardware::Completion, 1> done{};
+        REQUIRE(bench.controller->reap(0, done) == 1);
+        CHECK(done[0].status == BlockStatus::ok);
+        CHECK(bench.device.io(nvme::kWriteZeroes).back().cdw12 == ((may ? 1U << 25 : 0) | 59));
+    }
+}
+
 TEST_CASE("failures are the command's own", "[block]") {
     NvmeBench bench;
     REQUIRE(bench.start());

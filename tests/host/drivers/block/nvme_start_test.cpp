@@ -48,6 +48,49 @@ TEST_CASE("what a controller cannot do, its disks do not offer", "[block]") {
     CHECK(disk.read_only);
 }
 
+TEST_CASE("a physical block is what is best written at once, and is when the power fails", "[block]") {
+    NvmeBench bench;
+    auto& space = bench.device.namespaces[1];
+    bench.device.atomic_blocks = 63;
+    space.preferred_blocks = 7;
+    std::uint32_t size = 0;
+    SECTION("it does not tell") {
+        size = 512;
+    }
+    SECTION("it tells what it prefers") {
+        space.features = 0x10;
+        size = 4096;
+    }
+    SECTION("what it prefers may be torn") {
+        space.features = 0x10;
+        bench.device.atomic_blocks = 0;
+        size = 512;
+    }
+    SECTION("the namespace tells another size that is not torn") {
+        space.features = 0x12;
+        space.atomic_blocks = 3;
+        size = 2048;
+    }
+    SECTION("the namespace tells the controller's") {
+        space.features = 0x12;
+        size = 4096;
+    }
+    REQUIRE(bench.start());
+    CHECK(bench.controller->disks()[0].physical_block_size == size);
+}
+
+TEST_CASE("zeroes may be unmapped where they stay zeroes", "[block]") {
+    NvmeBench bench;
+    const auto [features, can] = GENERATE(table<std::uint8_t, bool>({{std::uint8_t{0}, false},
+                                                                     {std::uint8_t{1}, false},
+                                                                     {std::uint8_t{8}, false},
+                                                                     {std::uint8_t{9}, true},
+                                                                     {std::uint8_t{10}, false}}));
+    bench.device.namespaces[1].deallocation = features;
+    REQUIRE(bench.start());
+    CHECK(bench.controller->disks()[0].limits.can_unmap_zeroes == can);
+}
+
 TEST_CASE("the largest transfer is what one list describes, whatever the controller takes", "[block]") {
     NvmeBench bench;
     bench.device.max_transfer =

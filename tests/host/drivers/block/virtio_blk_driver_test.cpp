@@ -196,6 +196,35 @@ TEST_CASE("flush, discard and zeroes reach the device as such, in ranges that it
     CHECK(bench.sectors[2015 * 512] == std::byte{0});
 }
 
+TEST_CASE("zeroes are unmapped if they may be, by a device that does that", "[block]") {
+    for (const bool can : {false, true}) {
+        BlkConfig config = usual_config();
+        config.write_zeroes_may_unmap = can ? 1 : 0;
+        VirtioDiskBench bench{kAll, config};
+        for (const bool may : {false, true}) {
+            Request zero{Operation::write_zeroes, 2000, 16};
+            zero.request.may_unmap = may;
+            bench.run(zero);
+            CHECK(zero.status == BlockStatus::ok);
+            CHECK(bench.unmapped == (can && may));
+        }
+        Request discard{Operation::discard, 10, 8};
+        discard.request.may_unmap = true;
+        bench.run(discard);
+        CHECK_FALSE(bench.unmapped);
+    }
+}
+
+TEST_CASE("a device's topology says how large its physical blocks are", "[block]") {
+    BlkConfig config = usual_config();
+    config.physical_block_exp = 3;
+    CHECK((*VirtioDisk{kAll, config}.create())->disk().physical_block_size == 0);
+    VirtioDisk d{kAll | VIRTIO_BLK_F_TOPOLOGY, config};
+    CHECK((*d.create())->disk().physical_block_size == 4096);
+    config.physical_block_exp = GENERATE(std::uint8_t{23}, std::uint8_t{40}, std::uint8_t{255});
+    CHECK((*VirtioDisk{kAll | VIRTIO_BLK_F_TOPOLOGY, config}.create())->disk().physical_block_size == 0);
+}
+
 TEST_CASE("what the device says of a request becomes its status", "[block]") {
     VirtioDiskBench bench;
     const std::array<std::pair<std::uint8_t, BlockStatus>, 4> all{

@@ -85,7 +85,8 @@ struct VirtioDisk {
             const auto range = request.chain.read<BlkRange>(16);
             REQUIRE(in.size() == 32);
             REQUIRE(sector == 0);
-            REQUIRE(range.flags == 0);
+            REQUIRE(range.flags <= VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+            unmapped = range.flags != 0;
             std::fill_n(sectors.begin() + static_cast<long>(range.sector * 512), range.num_sectors * 512ULL,
                         std::byte{0});
             largest_range = std::max(largest_range, range.num_sectors);
@@ -121,6 +122,7 @@ struct VirtioDisk {
     std::array<char, kBlkIdSize> id{'A', 'B', ' ', '1', '\n', '\0', 'x'};
     std::uint8_t id_status{VIRTIO_BLK_S_OK};
     std::uint32_t largest_range{0};
+    bool unmapped{false};  ///< said the last range
     bool silent{false};
 };
 

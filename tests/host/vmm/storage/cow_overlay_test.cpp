@@ -60,6 +60,8 @@ TEST_CASE("an overlay agrees with a model, and its base stays as it was", "[stor
     }
     CHECK(overlay.base.contents == original);
     CHECK_FALSE(overlay.disk->geometry().read_only);
+    CHECK_FALSE(overlay.disk->geometry().can_unmap_zeroes);
+    CHECK(overlay.disk->geometry().physical_block_size == 4096);
 }
 
 TEST_CASE("reads over overlay and base wait for the base, many at once", "[storage]") {

@@ -150,6 +150,12 @@ TEST_CASE("a module disk shows its image, filled up to a sector, and refuses wri
     CHECK(Request{Operation::read, 0, 0}.run(empty) == BlockStatus::ok);
 }
 
+TEST_CASE("a partition's physical blocks are the disk's as far as it begins with one", "[storage]") {
+    test::TestDisk disk{100};
+    for (const auto& [first, size] : {std::pair{0u, 4096u}, {64u, 4096u}, {4u, 2048u}, {63u, 512u}})
+        CHECK((*Partition::create(disk, first, 8))->geometry().physical_block_size == size);
+}
+
 TEST_CASE("a partition is its part of the disk and no more", "[storage]") {
     test::TestDisk disk{100};
     CHECK(Partition::create(disk, 50, 51).error() == Error::out_of_range);

@@ -60,6 +60,7 @@ public:
         if (takes)
             takes();
         operations.push_back(request.operation);
+        unmapped = request.may_unmap;
         extents.emplace_back(request.sector, request.sector_count);
         request.complete(request, answer);
     }
@@ -78,6 +79,7 @@ public:
     std::vector<BlockRequest::Operation> operations;
     std::vector<std::pair<std::uint64_t, std::uint64_t>> extents;  ///< sector and count of each
     BlockStatus answer{BlockStatus::ok};
+    bool unmapped{false};  ///< might be what the last request named
     bool deferred{false};
     std::function<void()> takes;  ///< time, say
 

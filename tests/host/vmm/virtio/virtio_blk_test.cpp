@@ -123,8 +123,21 @@ TEST_CASE("the configuration space tells the geometry", "[virtio]") {
     CHECK(machine.driver->device_config(24, 1) == 3);
     CHECK(machine.driver->device_config(34, 2) == 3);
     CHECK(machine.driver->device_config(0xff8, 8) == 0);
+    CHECK(machine.driver->device_config(56, 1) == 0);
     CHECK(machine.driver->read_config(pci::kDevice, 2) == 0x1042);
     CHECK(machine.driver->read_config(pci::kRevision, 1) == 1);
+}
+
+TEST_CASE("topology and unmapping are the disk's own", "[virtio]") {
+    const BlkMachine machine{{2048, 512, false, true, true, 16384}};
+    CHECK(machine.driver->device_config(24, 1) == 5);   // physical_block_exp
+    CHECK(machine.driver->device_config(26, 2) == 32);  // min_io_size
+    CHECK(machine.driver->device_config(44, 4) == 32);  // discard_sector_alignment
+    CHECK(machine.driver->device_config(56, 1) == 1);   // write_zeroes_may_unmap
+    const BlkMachine plain{{2048, 512, false, true, false, 512}};
+    CHECK(plain.driver->device_config(24, 1) == 0);
+    CHECK(plain.driver->device_config(26, 2) == 1);
+    CHECK(plain.driver->device_config(44, 4) == 1);
 }
 
 TEST_CASE("a request without header or status breaks the queue, until a reset", "[virtio]") {
