@@ -16,15 +16,19 @@ constexpr std::uint64_t address_of(std::uint64_t entry) {
 
 }  // namespace
 
-Expected<SectorStore> SectorStore::create(FrameSource& frames, std::uint64_t sectors) {
-    SectorStore store{frames};
+Expected<SectorStore> SectorStore::create(FrameSource& frames, std::uint64_t sectors,
+                                          std::uint64_t most_frames) {
+    SectorStore store{frames, most_frames};
     constexpr std::uint64_t kSectorsPerTop = kPageSectors * kFanout * kFanout;
     HV_TRY(store.top_.resize(sectors / kSectorsPerTop + (sectors % kSectorsPerTop != 0 ? 1 : 0)));
     return store;
 }
 
 SectorStore::SectorStore(SectorStore&& other) noexcept
-    : frames_{other.frames_}, top_{std::move(other.top_)}, used_{other.used_.load()} {}
+    : frames_{other.frames_},
+      most_frames_{other.most_frames_},
+      top_{std::move(other.top_)},
+      used_{other.used_.load()} {}
 
 SectorStore::~SectorStore() {
     for (const std::uint64_t entry : top_)
@@ -51,31 +55,40 @@ SectorStore::Part SectorStore::part_at(std::uint64_t sector, std::uint64_t limit
     return {first, count, ((std::uint64_t{1} << count) - 1) << first};
 }
 
+Expected<Hpa> SectorStore::take_frame() {
+    // Several CPUs at the limit may count more than there are, and all be refused.
+    auto frame = used_.fetch_add(1, std::memory_order_relaxed) < most_frames_
+                     ? frames_->allocate(0)
+                     : Expected<Hpa>{Unexpected{Error::out_of_range}};
+    if (frame)
+        std::memset(machine::hva(*frame), 0, kPageSize);
+    else
+        used_.fetch_sub(1, std::memory_order_relaxed);
+    return frame;
+}
+
 Expected<std::byte*> SectorStore::page_of(std::atomic_ref<std::uint64_t> slot) {
     std::uint64_t value = slot.load(std::memory_order_acquire);
-    if (address_of(value) == 0) {
-        const Hpa frame = HV_TRY(frames_->allocate(0));
-        std::memset(machine::hva(frame), 0, kPageSize);
+    if (address_of(value) == 0) [[unlikely]] {
+        const Hpa frame = HV_TRY(take_frame());
         while (address_of(value) == 0 &&
                !slot.compare_exchange_weak(value, frame.raw | value, std::memory_order_acq_rel)) {
         }
         if (address_of(value) == 0) {
             value |= frame.raw;
-            used_.fetch_add(1, std::memory_order_relaxed);
         } else {
             frames_->free(frame, 0);  // another CPU was first
+            used_.fetch_sub(1, std::memory_order_relaxed);
         }
     }
     return machine::hva(Hpa{address_of(value)});
 }
 
-Expected<std::atomic_ref<std::uint64_t>> SectorStore::entry_for(std::uint64_t sector) {
-    const std::uint64_t page = sector / kPageSectors;
+Expected<std::uint64_t*> SectorStore::make_leaf(std::uint64_t page) {
     std::atomic_ref<std::uint64_t> top{top_[page / (kFanout * kFanout)]};
     auto* middle = reinterpret_cast<std::uint64_t*>(HV_TRY(page_of(top)));
     std::atomic_ref<std::uint64_t> in_middle{middle[page / kFanout % kFanout]};
-    auto* leaf = reinterpret_cast<std::uint64_t*>(HV_TRY(page_of(in_middle)));
-    return std::atomic_ref<std::uint64_t>{leaf[page % kFanout]};
+    return reinterpret_cast<std::uint64_t*>(HV_TRY(page_of(in_middle)));
 }
 
 std::uint64_t* SectorStore::leaf_of(std::uint64_t page) const {
@@ -133,9 +146,13 @@ SectorStore::Run SectorStore::find(std::uint64_t sector, std::uint64_t limit) co
 }
 
 Expected<void> SectorStore::zero(std::uint64_t sector, std::uint64_t count) {
+    std::uint64_t* leaf = nullptr;
     while (count > 0) {
         const Part part = part_at(sector, count);
-        std::atomic_ref<std::uint64_t> entry = HV_TRY(entry_for(sector));
+        const std::uint64_t page = sector / kPageSectors;
+        if (leaf == nullptr || page % kFanout == 0)
+            leaf = HV_TRY(make_leaf(page));
+        std::atomic_ref<std::uint64_t> entry{leaf[page % kFanout]};
         const std::uint64_t before = entry.fetch_or(part.mask, std::memory_order_acq_rel);
         if (address_of(before) != 0)
             std::memset(machine::hva(Hpa{address_of(before)}) + part.first * kSector, 0,

@@ -53,6 +53,33 @@ TEST_CASE("a run of data ends where the next page lies elsewhere", "[storage]") 
     CHECK(test.length(Run::Kind::data, 19, 100) == 5);
 }
 
+TEST_CASE("a write goes on in the next table, and marks what it wrote alone", "[storage]") {
+    Store test;
+    test.write(2 * kLeaf - 12, 24);
+    CHECK(test.length(Run::Kind::absent, 2 * kLeaf - 16, 100) == 4);
+    CHECK(test.length(Run::Kind::data, 2 * kLeaf - 12, 12) == 12);
+    CHECK(test.length(Run::Kind::data, 2 * kLeaf, 4) == 4);
+    CHECK(test.length(Run::Kind::absent, 2 * kLeaf + 12, 4) == 4);
+    const auto frames = test.store.frames_in_use();
+    CHECK(frames == test.frames.outstanding());
+    test.write(2 * kLeaf - 12, 24);
+    CHECK(test.store.frames_in_use() == frames);
+}
+
+TEST_CASE("a store takes no more frames than it may", "[storage]") {
+    fake::ArenaFrames frames;
+    SectorStore store = std::move(SectorStore::create(frames, kSectors, 4)).value();
+    std::uint64_t filled = 0;
+    const auto fill = [&](std::span<std::byte>) { ++filled; };
+    CHECK(store.write(0, 24, fill).error() == Error::out_of_range);
+    CHECK(filled == 2);
+    CHECK(store.frames_in_use() == 4);
+    CHECK(frames.outstanding() == 4);
+    CHECK(store.zero(kLeaf, 1).error() == Error::out_of_range);
+    CHECK(store.write(0, 16, fill));
+    CHECK(store.find(0, 24).sectors == 16);
+}
+
 TEST_CASE("zeroes and what was never written are runs as far as they go", "[storage]") {
     Store test;
     REQUIRE(test.store.zero(kLeaf + 3, 100));
