@@ -59,6 +59,7 @@ struct DiskConfig {
     std::uint64_t rate{0};      ///< bytes per second; 0: no limit
     std::uint64_t iops{0};      ///< requests per second; 0: no limit
     std::uint32_t queues{1};    ///< at most kMaxDiskQueues
+    std::uint64_t limit{0};     ///< bytes of memory that a copy_on_write disk may take; 0: no limit
     std::string_view serial{};  ///< at most kMaxSerial printable characters; empty: `name`
 };
 

@@ -54,6 +54,7 @@ private:
     Expected<void> disk_mode(const Node& value, DiskConfig& out);
     Expected<void> disk_rate(const Node& value, DiskConfig& out);
     Expected<void> disk_iops(const Node& value, DiskConfig& out);
+    Expected<void> disk_limit(const Node& value, DiskConfig& out);
     Expected<void> disk_queues(const Node& value, DiskConfig& out);
     Expected<void> disk_serial(const Node& value, DiskConfig& out);
     Expected<void> nic_switch(const Node& value, NicConfig& out);

@@ -24,7 +24,8 @@ Expected<void> ConfigReader::disk(const Node& node, VmConfig& out) {
     static constexpr Key<ConfigReader, DiskConfig> kKeys[] = {
         {"source", &ConfigReader::disk_source, true}, {"mode", &ConfigReader::disk_mode},
         {"rate", &ConfigReader::disk_rate},           {"iops", &ConfigReader::disk_iops},
-        {"queues", &ConfigReader::disk_queues},       {"serial", &ConfigReader::disk_serial}};
+        {"queues", &ConfigReader::disk_queues},       {"serial", &ConfigReader::disk_serial},
+        {"limit", &ConfigReader::disk_limit}};
     if (out.disks.size() == kMaxDisks) {
         errors_.add(node.line, "more than %zu disks; allowed: at most %zu", kMaxDisks, kMaxDisks);
         return {};
@@ -87,6 +88,11 @@ Expected<void> ConfigReader::disk_iops(const Node& value, DiskConfig& out) {
     return {};
 }
 
+Expected<void> ConfigReader::disk_limit(const Node& value, DiskConfig& out) {
+    out.limit = size(value, kPageSize, "a multiple of \"4K\", such as \"512M\"").value_or(0);
+    return {};
+}
+
 Expected<void> ConfigReader::disk_queues(const Node& value, DiskConfig& out) {
     out.queues = static_cast<std::uint32_t>(integer(value, 1, kMaxDiskQueues).value_or(0));
     return {};
@@ -120,6 +126,8 @@ void ConfigReader::check_disk_mode(const Node& node, const DiskConfig& disk, boo
                     "mode: a module cannot be \"rw\"; allowed: \"ro\", \"cow\" (writes are lost at the end)");
     if (disk.source == DiskSource::ram && disk.mode != DiskMode::read_write)
         errors_.add(line, "mode: a RAM disk starts empty; allowed: \"rw\"");
+    if (disk.limit != 0 && disk.mode != DiskMode::copy_on_write)
+        errors_.add(document_.find(node, "limit")->line, "limit: is for mode \"cow\" alone");
 }
 
 /// A disk that one VM writes belongs to it alone: two file systems on it would destroy each other.

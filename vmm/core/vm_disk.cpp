@@ -3,7 +3,6 @@
 
 #include "vmm/base/vec.hpp"
 #include "vmm/core/vm.hpp"
-#include "vmm/storage/cow_overlay.hpp"
 #include "vmm/storage/disk_directory.hpp"
 #include "vmm/storage/module_disk.hpp"
 #include "vmm/storage/ram_disk.hpp"
@@ -21,11 +20,7 @@ Expected<std::unique_ptr<VmDisk>> VmDisk::create(const config::DiskConfig& confi
     HV_TRY(disk->open(services, vm));
     static_assert(config::kMaxDiskQueues <= virtio::VirtioBlk::kMaxQueues);
     disk->device_ =
-        HV_TRY(virtio::VirtioBlk::create(disk->contents(), memory, services.clock,
-                                         {.queues = config.queues,
-                                          .serial = config.serial.empty() ? config.name : config.serial,
-                                          .bytes_per_second = config.rate,
-                                          .requests_per_second = config.iops}));
+        HV_TRY(virtio::VirtioBlk::create(disk->contents(), memory, services.clock, device_options(config)));
     const unsigned slot = board.pci().free_device();
     if (slot == PciHostBridge::kDevices)
         return Unexpected{Error::out_of_range};
@@ -49,8 +44,19 @@ Expected<void> VmDisk::open(const VmServices& services, std::string_view vm) {
     case config::DiskSource::partition: source_ = HV_TRY(services.disks.open(config_, vm)); break;
     }
     if (config_.mode == config::DiskMode::copy_on_write)
-        overlay_ = HV_TRY(CowOverlay::create(*source_, services.frames));
+        overlay_ = HV_TRY(CowOverlay::create(*source_, services.frames, overlay_options(config_, vm)));
     return {};
+}
+
+virtio::VirtioBlk::Options VmDisk::device_options(const config::DiskConfig& config) {
+    return {.queues = config.queues,
+            .serial = config.serial.empty() ? config.name : config.serial,
+            .bytes_per_second = config.rate,
+            .requests_per_second = config.iops};
+}
+
+CowOverlay::Options VmDisk::overlay_options(const config::DiskConfig& config, std::string_view vm) {
+    return {.limit = config.limit, .user = vm, .disk = config.name};
 }
 
 }  // namespace hv

@@ -6,6 +6,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/core/board.hpp"
 #include "vmm/mm/guest_memory.hpp"
+#include "vmm/storage/cow_overlay.hpp"
 #include "vmm/virtio/virtio_blk.hpp"
 #include "vmm/virtio/virtio_pci.hpp"
 
@@ -24,6 +25,10 @@ public:
                                                     const VmServices& services, const GuestMemory& memory,
                                                     InterruptBus& interrupts, Board& board);
 
+    /// What the configuration says of the device, and of an overlay.
+    static virtio::VirtioBlk::Options device_options(const config::DiskConfig& config);
+    static CowOverlay::Options overlay_options(const config::DiskConfig& config, std::string_view vm);
+
     /// See VirtioPciTransport.
     bool settle() { return transport_->settle(); }
     /// The platform's reset; the contents stay.
@@ -32,15 +37,21 @@ public:
     void update_size() { device_->capacity_changed(contents().geometry().sectors); }
     [[nodiscard]] const config::DiskConfig& config() const { return config_; }
     [[nodiscard]] const virtio::VirtioBlk& device() const { return *device_; }
+    /// Bytes of memory that an overlay has taken.
+    [[nodiscard]] std::uint64_t overlay_bytes() const {
+        return overlay_ != nullptr ? overlay_->store().frames_in_use() * kPageSize : 0;
+    }
 
 private:
     explicit VmDisk(const config::DiskConfig& config) : config_{config} {}
-    [[nodiscard]] BlockDevice& contents() const { return overlay_ != nullptr ? *overlay_ : *source_; }
+    [[nodiscard]] BlockDevice& contents() const {
+        return overlay_ != nullptr ? static_cast<BlockDevice&>(*overlay_) : *source_;
+    }
     Expected<void> open(const VmServices& services, std::string_view vm);
 
     const config::DiskConfig& config_;
     std::unique_ptr<BlockDevice> source_;
-    std::unique_ptr<BlockDevice> overlay_;  ///< copy-on-write over source_, or nullptr
+    std::unique_ptr<CowOverlay> overlay_;  ///< copy-on-write over source_, or nullptr
     std::unique_ptr<virtio::VirtioBlk> device_;
     std::unique_ptr<virtio::VirtioPciTransport> transport_;
 };

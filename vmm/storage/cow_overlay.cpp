@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/storage/cow_overlay.hpp"
 
+#include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
+
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace hv {
 
 using Run = SectorStore::Run;
 
-CowOverlay::CowOverlay(BlockDevice& base, SectorStore store)
-    : base_{base}, store_{std::move(store)}, geometry_{base.geometry()} {
+CowOverlay::CowOverlay(BlockDevice& base, SectorStore store, const Options& options)
+    : base_{base}, store_{std::move(store)}, options_{options}, geometry_{base.geometry()} {
     geometry_.read_only = false;
     geometry_.can_discard = true;
     geometry_.can_unmap_zeroes = false;  // as SectorStore
@@ -22,9 +26,11 @@ CowOverlay::CowOverlay(BlockDevice& base, SectorStore store)
     }
 }
 
-Expected<std::unique_ptr<CowOverlay>> CowOverlay::create(BlockDevice& base, FrameSource& frames) {
-    auto store = HV_TRY(SectorStore::create(frames, base.geometry().sectors));
-    std::unique_ptr<CowOverlay> overlay{new (std::nothrow) CowOverlay{base, std::move(store)}};
+Expected<std::unique_ptr<CowOverlay>> CowOverlay::create(BlockDevice& base, FrameSource& frames,
+                                                         const Options& options) {
+    const std::uint64_t most = options.limit == 0 ? SectorStore::kNoLimit : options.limit / kPageSize;
+    auto store = HV_TRY(SectorStore::create(frames, base.geometry().sectors, most));
+    std::unique_ptr<CowOverlay> overlay{new (std::nothrow) CowOverlay{base, std::move(store), options}};
     if (overlay == nullptr)
         return Unexpected{Error::no_memory};
     return overlay;
@@ -49,7 +55,18 @@ BlockStatus CowOverlay::change(const BlockRequest& request) {
     } else if (request.operation != BlockRequest::Operation::flush) {
         done = store_.zero(request.sector, request.sector_count);
     }
-    return done ? BlockStatus::ok : BlockStatus::io_error;
+    if (done)
+        return BlockStatus::ok;
+    report(done.error());
+    return BlockStatus::io_error;
+}
+
+void CowOverlay::report(Error error) {
+    if (reported_.exchange(true, std::memory_order_relaxed))
+        return;
+    log::error(log::Topic::block, "%.*s: writes to its copy of \"%.*s\" fail: %s", width(options_.user),
+               options_.user.data(), width(options_.disk), options_.disk.data(),
+               error == Error::out_of_range ? "it has reached its limit" : "the host has no memory for them");
 }
 
 void CowOverlay::read(BlockRequest& request) {
@@ -73,7 +90,7 @@ void CowOverlay::read(BlockRequest& request) {
 
 void CowOverlay::begin(Split& split, BlockRequest& request) {
     split.original = &request;
-    split.done = 0;
+    split.done = split.in_page = 0;
     split.data = SegmentCursor{request.segments};
 }
 
@@ -92,8 +109,7 @@ std::optional<BlockStatus> CowOverlay::advance(Split& split) {
         const Run gap = store_.find(original.sector + split.done, original.sector_count - split.done);
         if (gap.kind != Run::Kind::absent)
             continue;  // written meanwhile
-        if (!prepare_part(split, gap.sectors))
-            return BlockStatus::io_error;
+        prepare_part(split, gap.sectors);
         split.meeting.store(Split::nobody, std::memory_order_relaxed);
         base_.submit(split.part);
         if (split.meeting.exchange(Split::returned, std::memory_order_acq_rel) != Split::completed)
@@ -106,6 +122,7 @@ std::optional<BlockStatus> CowOverlay::advance(Split& split) {
 
 bool CowOverlay::read_overlay(Split& split) {
     const BlockRequest& original = *split.original;
+    split.data.fill_from(split.page.data(), std::exchange(split.in_page, 0) * kSectorSize);
     while (split.done < original.sector_count) {
         const Run run = store_.find(original.sector + split.done, original.sector_count - split.done);
         if (run.kind == Run::Kind::absent)
@@ -119,12 +136,24 @@ bool CowOverlay::read_overlay(Split& split) {
     return true;
 }
 
-bool CowOverlay::prepare_part(Split& split, std::uint64_t limit) {
+void CowOverlay::prepare_part(Split& split, std::uint64_t limit) {
+    Gathered part = gather(split, limit);
+    if (part.sectors == 0) {
+        part = {1, std::min<std::uint64_t>(geometry_.logical_block_size / kSectorSize, limit)};
+        split.segments[0] = {split.page.data(), static_cast<std::uint32_t>(part.sectors * kSectorSize)};
+        split.in_page = part.sectors;
+    }
+    split.part.sector = split.original->sector + split.done;
+    split.part.sector_count = part.sectors;
+    split.part.segments = std::span{split.segments}.first(part.segments);
+    split.done += part.sectors;
+}
+
+CowOverlay::Gathered CowOverlay::gather(Split& split, std::uint64_t limit) const {
     const std::uint64_t unit = geometry_.logical_block_size / kSectorSize;
     std::uint64_t sectors = 0;
     std::size_t count = 0;
     while (sectors < limit) {
-        // As many whole blocks as the segments hold.
         SegmentCursor ahead = split.data;
         std::size_t needed = count;
         const std::uint32_t last_size = count == 0 ? 0 : split.segments[count - 1].size;
@@ -148,11 +177,7 @@ bool CowOverlay::prepare_part(Split& split, std::uint64_t limit) {
         split.data = ahead;
         sectors += step;
     }
-    split.part.sector = split.original->sector + split.done;
-    split.part.sector_count = sectors;
-    split.part.segments = std::span{split.segments}.first(count);
-    split.done += sectors;
-    return sectors != 0;
+    return {count, sectors};
 }
 
 CowOverlay::Split* CowOverlay::finish(Split& split, BlockStatus status) {

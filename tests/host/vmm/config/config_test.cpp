@@ -49,6 +49,7 @@ vsock = 42
 [[vm.disk]]
 source = "module:base.img"
 mode = "cow"
+limit = "64M"
 [[vm.disk]]
 source = "ram:16K"
 [[vm.disk]]
@@ -136,6 +137,7 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.disks[0].source == DiskSource::module);
     CHECK(web.disks[0].name == "base.img");
     CHECK(web.disks[0].mode == DiskMode::copy_on_write);
+    CHECK(web.disks[0].limit == 64 * kMiB);
     CHECK(web.disks[1].source == DiskSource::ram);
     CHECK(web.disks[1].size == 16384);
     CHECK(web.disks[1].mode == DiskMode::read_write);
@@ -147,6 +149,7 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.disks[2].serial == "Disk 1/2");
     CHECK(web.disks[3].rate == 0);
     CHECK(web.disks[3].iops == 0);
+    CHECK(web.disks[3].limit == 0);
     CHECK(web.disks[3].queues == 2);  // as many as vCPUs
     CHECK(web.disks[3].serial.empty());
     CHECK(web.disks[3].source == DiskSource::partition);
@@ -268,6 +271,10 @@ TEST_CASE("disks have a source and a mode that fits it", "[config]") {
     CHECK(key("rate='100'").find("8: rate: \"100\" is not possible") == 0);
     CHECK(key("rate=0").find("8: rate: ") == 0);
     CHECK(key("iops=0").find("8: iops: 0 is out of range; allowed: 1 to 1000000000") == 0);
+    CHECK(disk("source='gpt:x'\nmode='cow'\nlimit='4K'") == "0 errors");
+    CHECK(disk("source='gpt:x'\nmode='cow'\nlimit='5K'").find("9: limit: \"5K\" is not possible") == 0);
+    CHECK(disk("source='gpt:x'\nmode='cow'\nlimit=0").find("9: limit: ") == 0);
+    CHECK(disk("source='gpt:x'\nlimit='4K'") == "8: limit: is for mode \"cow\" alone");
     CHECK(key("queues=0").find("8: queues: 0 is out of range; allowed: 1 to 16") == 0);
     CHECK(key("queues=17").find("8: queues: ") == 0);
     CHECK(key("serial=''").find("8: serial: \"\" is not possible; allowed: 1 to 20 printable") == 0);

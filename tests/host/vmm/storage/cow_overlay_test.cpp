@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 #include "fakes/arena_frames.hpp"
+#include "fakes/log_capture.hpp"
 #include "vmm/storage/cow_overlay.hpp"
 #include "vmm/storage/disk_fixture.hpp"
 
@@ -13,8 +14,8 @@ using test::Request;
 using Operation = BlockRequest::Operation;
 
 struct Overlay {
-    explicit Overlay(std::uint64_t sectors)
-        : base{sectors}, disk{std::move(CowOverlay::create(base, frames)).value()} {}
+    explicit Overlay(std::uint64_t sectors, std::uint64_t limit = 0)
+        : base{sectors}, disk{std::move(CowOverlay::create(base, frames, {limit, "web", "base"})).value()} {}
     fake::ArenaFrames frames;
     test::TestDisk base;
     std::unique_ptr<CowOverlay> disk;
@@ -145,11 +146,79 @@ TEST_CASE("a part of a read ends at a whole sector, also inside a segment", "[st
                             512) == 0);
 }
 
+TEST_CASE("a block in more segments than a part has is read all the same, at once or later", "[storage]") {
+    for (const bool deferred : {false, true}) {
+        Overlay overlay{64};
+        write(overlay, 1, 9);
+        overlay.base.deferred = deferred;
+        std::vector<std::byte> spread(5 * 1024);
+        Request read{Operation::read, 0, 5};
+        for (unsigned i = 0; i < 5 * 128; ++i)  // 4 bytes, a gap of 4
+            read.segments.push_back({spread.data() + i * 8, 4});
+        read.run(*overlay.disk);
+        while (overlay.base.finish_one()) {
+        }
+        REQUIRE(read.status == BlockStatus::ok);
+        CHECK(overlay.base.submitted == 4);
+        for (unsigned i = 0; i < 5 * 128; ++i) {
+            if (i / 128 == 1)
+                REQUIRE(spread[i * 8] == std::byte{9});
+            else
+                REQUIRE(std::memcmp(spread.data() + i * 8, overlay.base.contents.data() + i * 4, 4) == 0);
+        }
+    }
+}
+
+TEST_CASE("an error of the base fails a read in many segments, and the next reads what it should",
+          "[storage]") {
+    Overlay overlay{64};
+    write(overlay, 0, 9);
+    std::vector<std::byte> spread(2048);
+    for (const BlockStatus status : {BlockStatus::io_error, BlockStatus::ok}) {
+        overlay.base.answer = status;
+        for (unsigned times = 0; times < 10; ++times) {
+            Request read{Operation::read, 0, 2};
+            for (unsigned i = 0; i < 256; ++i)
+                read.segments.push_back({spread.data() + i * 8, 4});
+            read.run(*overlay.disk);
+            CHECK(read.status == status);
+            CHECK(spread[0] == std::byte{9});
+        }
+    }
+    CHECK(std::memcmp(spread.data() + 1024, overlay.base.contents.data() + 512, 4) == 0);
+}
+
+TEST_CASE("an overlay takes no more memory than it may, and says once whose it is", "[storage]") {
+    Overlay overlay{8192, 5 * 4096};
+    const fake::LogCapture log;
+    for (const std::uint64_t sector : {0, 8, 16})
+        write(overlay, sector, 1);  // two tables, three pages
+    CHECK(log.lines.empty());
+    for (unsigned i = 0; i < 3; ++i) {
+        Request more{Operation::write, 24, 1, std::vector<std::byte>(512)};
+        CHECK(more.run(*overlay.disk) == BlockStatus::io_error);
+    }
+    CHECK(Request{Operation::write_zeroes, 4096, 1}.run(*overlay.disk) == BlockStatus::io_error);
+    REQUIRE(log.lines.size() == 1);
+    CHECK(log.mentions("web: writes to its copy of \"base\" fail: it has reached its limit"));
+    CHECK(overlay.disk->store().frames_in_use() == 5);
+    CHECK(overlay.frames.outstanding() == 5);
+    write(overlay, 17, 2);
+    CHECK(Request{Operation::discard, 24, 8}.run(*overlay.disk) == BlockStatus::ok);
+    Request read{Operation::read, 0, 64};
+    CHECK(read.run(*overlay.disk) == BlockStatus::ok);
+    CHECK(read.bytes[17 * 512] == std::byte{2});
+    CHECK(read.bytes[24 * 512] == std::byte{0});
+    CHECK(read.bytes[32 * 512] == overlay.base.contents[32 * 512]);
+}
+
 TEST_CASE("writes without memory fail, and reads still find the base", "[storage]") {
     Overlay overlay{64};
     overlay.frames.limit(0);
+    const fake::LogCapture log;
     CHECK(Request{Operation::write, 0, 1, std::vector<std::byte>(512)}.run(*overlay.disk) ==
           BlockStatus::io_error);
+    CHECK(log.mentions("web: writes to its copy of \"base\" fail: the host has no memory for them"));
     Request read{Operation::read, 0, 1};
     CHECK(read.run(*overlay.disk) == BlockStatus::ok);
     CHECK(std::equal(read.bytes.begin(), read.bytes.end(), overlay.base.contents.begin()));
