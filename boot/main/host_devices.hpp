@@ -51,10 +51,10 @@ private:
     /// A function in its driver's hands, for as long as the host runs; what it is not stays empty.
     struct Driven {
         Driven(HostDevices& its_host, const pci::Function& function)
-            : host{its_host}, pci{its_host.config_, function, its_host.clock_} {}
+            : host{its_host}, pci{its_host.config_, function, its_host.clock_, name} {}
         HostDevices& host;
-        PciDevice pci;
         Name name{};
+        PciDevice pci;
         std::unique_ptr<block::NvmeController> nvme;
         std::unique_ptr<block::AhciController> ahci;
         std::unique_ptr<block::VirtioBlkDriver> virtio;

@@ -113,6 +113,14 @@ Expected<void> PciDevice::connect_wire(HostInterrupts& interrupts) {
     return {};
 }
 
+void PciDevice::note_storm() {
+    const pci::Bdf& at = function_.address;
+    if (storm_limit_.admit())
+        log::warning(log::Topic::device,
+                     "%.*s (PCI %02x:%02x.%x) interrupts without end: it is masked at times",
+                     width(name_.view()), name_.view().data(), at.bus, at.device, at.function);
+}
+
 void PciDevice::mask(bool masked) {
     switch (kind_) {
     case Kind::none: break;

@@ -8,6 +8,8 @@
 #include "drivers/pci/interrupt_gate.hpp"
 #include "vmm/base/device_registers.hpp"
 #include "vmm/base/expected.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 
 #include <array>
 #include <optional>
@@ -24,9 +26,10 @@ public:
         single_vector  ///< MSI or INTx, no MSI-X
     };
 
-    /// All outlive the device.
-    PciDevice(pci::PciConfig& config, const pci::Function& function, Clock& clock)
-        : config_{config}, function_{function}, clock_{clock} {}
+    using Name = TextBuffer<16>;
+    /// All outlive the device; `name` is what its driver calls it.
+    PciDevice(pci::PciConfig& config, const pci::Function& function, Clock& clock, const Name& name)
+        : config_{config}, function_{function}, clock_{clock}, name_{name} {}
     PciDevice(const PciDevice&) = delete;
     PciDevice& operator=(const PciDevice&) = delete;
 
@@ -51,6 +54,7 @@ private:
     enum class Kind : std::uint8_t { none, msix, msi, intx };
 
     void mask(bool masked) override;
+    void note_storm() override;
     Expected<unsigned> connect_msix(HostInterrupts& interrupts, const pci::MsixTable& table, unsigned wanted);
     Expected<void> connect_msi(HostInterrupts& interrupts);
     Expected<void> connect_wire(HostInterrupts& interrupts);
@@ -58,6 +62,8 @@ private:
     pci::PciConfig& config_;
     const pci::Function function_;
     Clock& clock_;
+    const Name& name_;
+    log::RateLimit storm_limit_{1};
     std::array<MappedRegisters, 6> mapped_{};
     std::array<Hpa, 6> addresses_{};
     Bars bars_{};

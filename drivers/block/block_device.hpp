@@ -74,6 +74,12 @@ public:
     [[nodiscard]] virtual BlockGeometry geometry() const = 0;
     /// It is lost for good: all requests complete with io_error.
     [[nodiscard]] virtual bool gone() const { return false; }
+    /// What went wrong with its hardware, which other disks may share.
+    struct Troubles {
+        std::uint64_t resets;
+        std::uint64_t strays;  ///< completions of commands that it did not have
+    };
+    [[nodiscard]] virtual Troubles troubles() const { return {}; }
     /// Starts `request`. A request that lies outside the disk, or is not allowed, completes with io_error.
     virtual void submit(BlockRequest& request) = 0;
 };

@@ -59,6 +59,10 @@ bool HardwareDisk::gone() const {
     return engine_.gone();
 }
 
+BlockDevice::Troubles HardwareDisk::troubles() const {
+    return {engine_.resets(), engine_.stray_completions()};
+}
+
 void HardwareDisk::submit(BlockRequest& request) {
     if (const auto status = answer_at_once(request, description_, geometry()))
         return request.complete(request, *status);

@@ -96,6 +96,9 @@ public:
     /// itself, so it is not tried again.
     [[nodiscard]] virtual bool failed_by_itself(unsigned /*channel*/, unsigned /*slot*/) { return false; }
 
+    /// How often it completed a command that it did not have. Any CPU.
+    [[nodiscard]] virtual std::uint64_t stray_completions() const { return 0; }
+
     /// Goes a step on with learning which disks, by unit, have another size now, and tells them. Must not
     /// wait. While no reset is under way, under the lock of channel 0: each second in which commands are with
     /// the device, and in the second after an interrupt for which reap() found nothing. True: it is to be
@@ -122,6 +125,7 @@ public:
                 d.physical_block_size};
     }
     [[nodiscard]] bool gone() const override;
+    [[nodiscard]] Troubles troubles() const override;
     void submit(BlockRequest& request) override;
     [[nodiscard]] const DiskDescription& description() const { return description_; }
     /// The device says that the disk has so many blocks now. Any CPU.
@@ -171,6 +175,7 @@ public:
     /// The device is lost for good: all requests complete with io_error.
     [[nodiscard]] bool gone() const { return epoch_.load(std::memory_order_relaxed) == kGone; }
     [[nodiscard]] std::uint64_t resets() const { return resets_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t stray_completions() const { return hardware_.stray_completions(); }
 
 private:
     friend class HardwareDisk;

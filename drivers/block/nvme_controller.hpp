@@ -49,8 +49,6 @@ public:
     [[nodiscard]] std::string_view name() const { return admin_->name(); }
     /// The disks, by unit.
     [[nodiscard]] std::span<const DiskDescription> disks() const { return disks_.span(); }
-    /// Completions that belong to no command.
-    [[nodiscard]] std::uint64_t stray_completions() const { return strays_.load(std::memory_order_relaxed); }
 
     /// Before the host's power goes off, with no command in the device; waits.
     void shut_down();
@@ -63,6 +61,9 @@ public:
     }
     void begin_reset() override;
     ResetProgress poll_reset() override;
+    [[nodiscard]] std::uint64_t stray_completions() const override {
+        return strays_.load(std::memory_order_relaxed);
+    }
     bool look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>> disks) override;
 
 private:

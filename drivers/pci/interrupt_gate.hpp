@@ -20,6 +20,8 @@ public:
     public:
         /// Unmasked, it interrupts again for what happened meanwhile, or the driver is asked to look.
         virtual void mask(bool masked) = 0;
+        /// It has just been masked for interrupting without end. Any CPU, in its interrupt.
+        virtual void note_storm() = 0;
 
     protected:
         ~Source() = default;
@@ -51,13 +53,11 @@ public:
             // A poll that fires here unmasks after us, or finds nothing to unmask and we are armed anew.
             source_.mask(true);
             if (!masked_.exchange(true))
-                storms_.fetch_add(1, std::memory_order_relaxed);
+                source_.note_storm();
             clock_.arm(*this, now + clock_.from_nanoseconds(kWindowNs));
         }
         handler_(context_);
     }
-    /// How often it had to be masked.
-    [[nodiscard]] std::uint64_t storms() const { return storms_.load(std::memory_order_relaxed); }
 
 private:
     static constexpr unsigned kWindows = 64;
@@ -82,7 +82,6 @@ private:
     const std::uint64_t poll_ns_;
     std::array<Window, kWindows> windows_{};
     std::atomic<bool> masked_{false};
-    std::atomic<std::uint64_t> storms_{0};
 };
 
 }  // namespace hv::pci

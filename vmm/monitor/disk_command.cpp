@@ -22,6 +22,11 @@ void DiskCommand::show(const DiskDirectory::Disk& disk, Output& out) {
               HV_VIEW(size.view()), geometry.logical_block_size, HV_VIEW(disk.model.view()),
               HV_VIEW(disk.serial.view()), geometry.read_only ? ", read-only" : "",
               disk.device->gone() ? ", GONE" : "");
+    const BlockDevice::Troubles troubles = disk.device->troubles();
+    if (troubles.resets != 0)
+        out.print(", reset %llu times", static_cast<unsigned long long>(troubles.resets));
+    if (troubles.strays != 0)
+        out.print(", %llu stray completions", static_cast<unsigned long long>(troubles.strays));
     if (disk.partitions.empty())
         show_users(disk, 0, geometry.sectors, out);
     out.write("\n");

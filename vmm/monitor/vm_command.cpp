@@ -67,6 +67,19 @@ void print_disk(Output& out, const config::DiskConfig& disk) {
     out.print(", %.*s\n", HV_VIEW(mode));
 }
 
+void print_work(Output& out, const VmDirectory::DiskStatistics& done, bool overlay) {
+    const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
+    const auto read = printed_size(done.bytes_read);
+    const auto written = printed_size(done.bytes_written);
+    out.print("  %-10s %llu reads of %.*s, %llu writes of %.*s, %llu flushes, %llu errors", "",
+              number(done.reads), HV_VIEW(read.view()), number(done.writes), HV_VIEW(written.view()),
+              number(done.flushes), number(done.errors));
+    const auto taken = printed_size(done.overlay);
+    if (overlay)
+        out.print(", %.*s of memory", HV_VIEW(taken.view()));
+    out.write("\n");
+}
+
 void print_nic(Output& out, const config::NicConfig& nic) {
     const MacAddress& mac = nic.mac;
     out.print("  %-10s %02x:%02x:%02x:%02x:%02x:%02x", "nic", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
@@ -169,8 +182,12 @@ void VmCommand::show(std::size_t index, Output& out) {
     print_text(out, "cmdline", vm.command_line);
     print_text(out, "autostart", vm.autostart ? "yes" : "no");
     print_text(out, "restart", to_string(vm.restart));
-    for (const config::DiskConfig& disk : vm.disks)
+    for (std::size_t number = 0; number < vm.disks.size(); ++number) {
+        const config::DiskConfig& disk = vm.disks[number];
         print_disk(out, disk);
+        if (const auto done = vms_.disk(index, number))
+            print_work(out, *done, disk.mode == config::DiskMode::copy_on_write);
+    }
     for (const config::NicConfig& nic : vm.nics)
         print_nic(out, nic);
 }

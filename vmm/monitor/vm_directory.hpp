@@ -39,6 +39,15 @@ public:
         std::uint64_t age_ns;        ///< since its VM was built
     };
 
+    /// What a disk has done since its VM was built.
+    struct DiskStatistics {
+        std::uint64_t reads, bytes_read;
+        std::uint64_t writes, bytes_written;
+        std::uint64_t flushes;
+        std::uint64_t errors;   ///< requests that were answered with one
+        std::uint64_t overlay;  ///< bytes of memory that a copy-on-write disk has taken
+    };
+
     /// A VM's balloon, in bytes.
     struct Balloon {
         std::uint64_t target;      ///< what it should hold
@@ -53,6 +62,9 @@ public:
     [[nodiscard]] virtual Status status(std::size_t index) const = 0;
     /// Of a running VM; `vcpu` < config().cpus. Nothing: it does not run.
     [[nodiscard]] virtual std::optional<VcpuStatistics> vcpu(std::size_t index, std::uint32_t vcpu) const = 0;
+
+    /// The same of a disk; `disk` < config().disks.size().
+    [[nodiscard]] virtual std::optional<DiskStatistics> disk(std::size_t index, std::size_t disk) const = 0;
 
     /// Errors as those of VmManager.
     virtual Expected<void> start(std::size_t index) = 0;

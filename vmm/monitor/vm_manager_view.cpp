@@ -53,6 +53,21 @@ std::optional<VmDirectory::VcpuStatistics> VmManagerView::vcpu(std::size_t index
     return statistics;
 }
 
+std::optional<VmDirectory::DiskStatistics> VmManagerView::disk(std::size_t index, std::size_t number) const {
+    const VmManager::Entry& entry = manager_.entries()[index];
+    if (entry.vm == nullptr)
+        return std::nullopt;
+    const VmDisk& disk = *entry.vm->disks()[number];
+    const virtio::VirtioBlk::Counters& counters = disk.device().counters();
+    const auto value = [](const std::atomic<std::uint64_t>& counter) {
+        return counter.load(std::memory_order_relaxed);
+    };
+    return DiskStatistics{value(counters.reads),   value(counters.sectors_read) * kSectorSize,
+                          value(counters.writes),  value(counters.sectors_written) * kSectorSize,
+                          value(counters.flushes), value(counters.errors),
+                          disk.overlay_bytes()};
+}
+
 Expected<void> VmManagerView::start(std::size_t index) {
     return manager_.start(manager_.entries()[index]);
 }

@@ -20,6 +20,7 @@ public:
     [[nodiscard]] const config::VmConfig& config(std::size_t index) const override;
     [[nodiscard]] Status status(std::size_t index) const override;
     [[nodiscard]] std::optional<VcpuStatistics> vcpu(std::size_t index, std::uint32_t vcpu) const override;
+    [[nodiscard]] std::optional<DiskStatistics> disk(std::size_t index, std::size_t disk) const override;
     Expected<void> start(std::size_t index) override;
     Expected<void> stop(std::size_t index) override;
     Expected<void> reset(std::size_t index) override;

@@ -71,6 +71,7 @@ public:
         return culprits.contains({channel, slot});
     }
 
+    [[nodiscard]] std::uint64_t stray_completions() const override { return strays; }
     bool look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>> disks) override {
         ++size_looks;
         if (new_size)
@@ -104,6 +105,7 @@ public:
     bool uncommitted{false};
     bool in_use_twice{false};
     unsigned resets{0};
+    std::uint64_t strays{0};
     unsigned looks{0};       ///< at the device
     unsigned size_looks{0};  ///< each third wants no other soon
     std::optional<std::uint64_t> new_size;

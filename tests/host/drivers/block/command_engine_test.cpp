@@ -267,7 +267,9 @@ TEST_CASE("a command that takes too long makes the hardware be reset, and is tri
     bench.finish_all();
     CHECK(read.status == BlockStatus::ok);
     CHECK(meanwhile.status == BlockStatus::ok);
-    CHECK(bench.engine->resets() == 1);
+    bench.hardware.strays = 5;
+    CHECK(bench.disk->troubles().resets == 1);
+    CHECK(bench.disk->troubles().strays == 5);
 }
 
 TEST_CASE("a command that is interrupted again and again is given up", "[block]") {

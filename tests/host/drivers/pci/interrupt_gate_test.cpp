@@ -11,8 +11,10 @@ namespace {
 
 struct Device final : InterruptGate::Source {
     void mask(bool value) override { masked = value; }
+    void note_storm() override { ++storms; }
     static void handle(void* self) { ++static_cast<Device*>(self)->handled; }
     bool masked{false};
+    unsigned storms{0};
     unsigned handled{0};
 };
 
@@ -27,7 +29,7 @@ TEST_CASE("interrupts reach the driver, and nothing else happens", "[pci]") {
         clock.skip(InterruptGate::kWindowNs / InterruptGate::kMostInWindow + 100);
     }
     CHECK(device.handled == 10'000);
-    CHECK(gate.storms() == 0);
+    CHECK(device.storms == 0);
     CHECK(clock.idle());
 }
 
@@ -50,7 +52,7 @@ TEST_CASE("a device that interrupts without end is masked, and looked after by a
     }
     CHECK(device.handled - before <
           1'000'000'000 / InterruptGate::kWindowNs * (InterruptGate::kMostInWindow + 3));
-    CHECK(gate.storms() > 1000);
+    CHECK(device.storms > 1000);
 }
 
 TEST_CASE("a device whose interrupts may get lost is looked after all the time", "[pci]") {

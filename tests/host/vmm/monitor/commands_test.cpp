@@ -60,6 +60,11 @@ public:
         statistics.age_ns = age_ns;
         return statistics;
     }
+    [[nodiscard]] std::optional<DiskStatistics> disk(std::size_t index, std::size_t disk) const override {
+        if (!running.at(index))
+            return std::nullopt;
+        return DiskStatistics{7 + disk, 48 * kKiB, 3, 2 * kMiB, 5, 1, 128 * kKiB};
+    }
     Expected<void> start(std::size_t index) override { return note("start", index); }
     Expected<void> stop(std::size_t index) override { return note("stop", index); }
     Expected<void> reset(std::size_t index) override { return note("reset", index); }
@@ -175,6 +180,16 @@ TEST_CASE("vm show tells all about one", "[monitor]") {
         CHECK(contains(text, part));
     CHECK(contains(text, long_line + "\n"));
     CHECK_FALSE(contains(text, "initrd"));
+    CHECK_FALSE(contains(text, "reads of"));
+    vms.running[0] = true;
+    const std::string of_running = run(command, "show web").text;
+    CHECK(contains(of_running,
+                   "disk       module:base.img, cow\n"
+                   "             7 reads of 48 KiB, 3 writes of 2 MiB, 5 flushes, 1 errors, 128 KiB of "
+                   "memory\n"
+                   "  disk       ram:64 MiB, rw\n"
+                   "             8 reads of 48 KiB, 3 writes of 2 MiB, 5 flushes, 1 errors\n"));
+    vms.running[0] = false;
     CHECK_FALSE(contains(text, "123 KiB"));
     vms.running[0] = true;
     CHECK(contains(run(command, "show web").text, "123 KiB\n"));

@@ -19,6 +19,7 @@ class LostDisk final : public BlockDevice {
 public:
     [[nodiscard]] BlockGeometry geometry() const override { return {2048, 4096, false, false}; }
     [[nodiscard]] bool gone() const override { return true; }
+    [[nodiscard]] Troubles troubles() const override { return {3, 12}; }
     void submit(BlockRequest& request) override { request.complete(request, BlockStatus::io_error); }
 };
 
@@ -53,7 +54,8 @@ TEST_CASE("disk shows disks, their partitions and their users", "[monitor]") {
     CHECK(command.run({}, out) == MonitorCommand::Result::done);
     CHECK(out.text == "nvme0: 100 MiB, blocks of 512, Model A, serial S1, read-only\n"
                       "  nvme0p3: 50 MiB, \"data\", read by web\n"
-                      "ahci0: 1 MiB, blocks of 4096, , serial , GONE, written by db\n");
+                      "ahci0: 1 MiB, blocks of 4096, , serial , GONE, reset 3 times, 12 stray completions, "
+                      "written by db\n");
     const std::string_view word = "x";
     CHECK(command.run({&word, 1}, out) == MonitorCommand::Result::wrong_arguments);
 }
