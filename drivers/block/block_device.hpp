@@ -28,17 +28,17 @@ struct BlockRequest {
     enum class Operation : std::uint8_t { read, write, flush, discard, write_zeroes };
 
     Operation operation{};
+    bool may_unmap{};  ///< write_zeroes: the disk may give the space up
+    /// Who asks, less than kBlockUsers: a physical disk serves those whose requests wait in turn. Set by who
+    /// hands the disk out.
+    std::uint8_t user{};
     std::uint64_t sector{};                    ///< first sector, in units of 512 bytes
     std::uint64_t sector_count{};              ///< of all operations but flush
     std::span<const BlockSegment> segments{};  ///< read, write: sector_count * 512 bytes in all
-    bool may_unmap{};                          ///< write_zeroes: the disk may give the space up
     /// Called once, on any CPU, from inside submit() or later. The device does not touch the request
     /// afterwards.
     void (*complete)(BlockRequest& request, BlockStatus status){};
     void* context{};
-    /// Who asks, less than kBlockUsers: a physical disk serves those whose requests wait in turn. Set by who
-    /// hands the disk out.
-    std::uint8_t user{};
 
     // The device's own, while it has the request:
     ListLink link{};
@@ -56,8 +56,8 @@ struct BlockGeometry {
     bool read_only;
     bool can_discard;
     bool can_unmap_zeroes = false;  ///< it takes notice of BlockRequest::may_unmap
-    std::uint32_t physical_block_size =
-        4096;  ///< best written whole: a power of two, at least a logical block
+    /// Best written whole: a power of two, at least a logical block.
+    std::uint32_t physical_block_size = 4096;
 };
 
 /// Whether these are sectors of the disk, and whole logical blocks.
