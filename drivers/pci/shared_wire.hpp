@@ -10,13 +10,14 @@
 
 namespace hv::pci {
 
-/// The source of the gates that listen to it: unmasked when the first of them unmasks it. Who makes one says
-/// how the interrupt controller's input is masked.
-class SharedWire : public InterruptGate::Source {
+/// What the sources of the gates that listen to it mask: unmasked when the first of them unmasks it.
+class SharedWire {
 public:
     SharedWire(const SharedWire&) = delete;
     SharedWire& operator=(const SharedWire&) = delete;
 
+    /// At the interrupt controller's input.
+    virtual void mask(bool masked) = 0;
     /// `gate` outlives the wire, which is not pulled meanwhile. Error::no_memory.
     Expected<void> add(InterruptGate& gate) { return gates_.push(&gate); }
     /// It is pulled.
