@@ -137,7 +137,7 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
 }
 
 Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope) {
-    if (scope == Scope::uplinks && from.is_uplink() && !options_.transit)
+    if (scope == Scope::uplinks && from.is_uplink())
         return Delivery::dropped;  // nobody here has this address
     if (!from.may_flood())
         return Delivery::dropped;

@@ -2,7 +2,7 @@
 // A virtual Ethernet switch. Access ports have one known address each, so only what lies behind uplinks is
 // learned; a frame to an unknown address goes to the uplinks alone. VLANs are kept apart, foreign source
 // addresses refused, frames for many receivers limited. Uplinks are ways out, not neighbours: what comes in
-// by one does not leave by another unless that is asked for, so two uplinks to one network make no loop.
+// by one does not leave by another, so two uplinks to one network make no loop.
 //
 // Flow control: a frame whose receiver has no room stays with its sender, which is told when there is room.
 // So TCP between stations loses nothing. It is bounded: frames wait for a receiver for
@@ -30,7 +30,6 @@ struct SwitchOptions {
     /// So many broadcasts, multicasts and frames to unknown addresses may each port send in a second, and at
     /// once; 0: any number.
     std::uint64_t storm_limit{1000};
-    bool transit{false};  ///< frames pass from one uplink to another
 };
 
 class Switch {
@@ -116,8 +115,8 @@ private:
     Switch(Clock& clock, const SwitchOptions& options) : clock_{clock}, options_{options} {}
     Delivery forward(SwitchPort& from, const Frame& frame, std::uint16_t vlan, std::uint64_t& retry_at);
     /// Whether a frame from `from` may leave by `to`.
-    [[nodiscard]] bool passes(const SwitchPort& from, const SwitchPort& to) const {
-        return &from != &to && (options_.transit || !from.is_uplink() || !to.is_uplink());
+    [[nodiscard]] static bool passes(const SwitchPort& from, const SwitchPort& to) {
+        return &from != &to && (!from.is_uplink() || !to.is_uplink());
     }
     /// To every port that it may go to and that takes part in `vlan`; to uplinks only, or to all.
     enum class Scope : std::uint8_t { uplinks, all };
