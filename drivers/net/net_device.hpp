@@ -71,6 +71,9 @@ struct Frame {
     std::span<const FrameSegment> segments;
     std::uint32_t size;  ///< bytes in all segments, at least net::kMinFrameSize
     FrameOffload offload;
+    /// Of a sender that keeps what there is no room for, and sends it again: how many bytes of the payload of
+    /// unsegmented TCP have been taken already. nullptr: what has no room is lost.
+    std::uint32_t* progress{nullptr};
 };
 
 /// What takes frames: a switch takes them from a station, a station from its switch.

@@ -108,13 +108,20 @@ Checksum pseudo_header(const Headers& headers, const TcpLayout& layout, std::siz
 /// Cuts one unsegmented TCP frame into segments, one at a time.
 class Segmenter {
 public:
-    Segmenter(const Frame& frame, const Headers& headers, const TcpLayout& layout, bool fill_checksum)
+    /// Begins behind the first `done` bytes of payload.
+    Segmenter(const Frame& frame, const Headers& headers, const TcpLayout& layout, bool fill_checksum,
+              std::uint32_t done)
         : frame_{frame},
           original_{headers},
           layout_{layout},
           fill_checksum_{fill_checksum},
-          next_{layout.payload} {}
+          next_{layout.payload + done},
+          index_{static_cast<std::uint16_t>(done / frame.offload.gso_size)} {}
 
+    /// Bytes of payload in the segments so far.
+    [[nodiscard]] std::uint32_t progress() const {
+        return static_cast<std::uint32_t>(next_ - layout_.payload);
+    }
     [[nodiscard]] bool done() const { return next_ >= frame_.size && next_ != layout_.payload; }
 
     /// Builds the next segment in `builder`; its headers stay valid until the next call.
@@ -178,7 +185,7 @@ private:
     const TcpLayout layout_;
     const bool fill_checksum_;
     std::size_t next_;
-    std::uint16_t index_{0};
+    std::uint16_t index_;
     Headers headers_{};
 };
 
@@ -188,17 +195,25 @@ Delivery segment(const Frame& frame, bool fill_checksum, FrameReceiver& to) {
     const auto layout = parse(headers, available, frame.offload);
     if (!layout)
         return Delivery::dropped;
-    Segmenter segmenter{frame, headers, *layout, fill_checksum};
+    const std::uint32_t begin = frame.progress != nullptr ? *frame.progress : 0;
+    Segmenter segmenter{frame, headers, *layout, fill_checksum, begin};
     FrameBuilder builder;
-    bool any_taken = false;
+    bool lost = false;
     while (!segmenter.done()) {
+        const std::uint32_t before = segmenter.progress();
         const FrameOffload offload = segmenter.next(builder);
         const Delivery delivery = builder.complete() ? to.receive(builder.frame(offload)) : Delivery::dropped;
-        if (delivery == Delivery::no_room)
-            return any_taken ? Delivery::taken : Delivery::no_room;
-        any_taken = any_taken || delivery == Delivery::taken;
+        if (delivery == Delivery::no_room) {
+            if (before == begin)
+                return Delivery::no_room;
+            if (frame.progress == nullptr)
+                return Delivery::dropped;
+            *frame.progress = before;
+            return Delivery::partly;
+        }
+        lost = lost || delivery != Delivery::taken;
     }
-    return any_taken ? Delivery::taken : Delivery::dropped;
+    return lost ? Delivery::dropped : Delivery::taken;
 }
 
 Delivery fill_checksum(const Frame& frame, FrameReceiver& to) {

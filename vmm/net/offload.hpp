@@ -11,7 +11,7 @@ namespace hv::net {
 [[nodiscard]] bool is_valid(const FrameOffload& offload, std::uint32_t size);
 
 /// Hands `frame`, of a valid offload, to `to` in a form that `support` allows: as it is, with its checksum
-/// filled in, or as several frames. no_room: nothing was taken. Once a first segment has been taken, those
+/// filled in, or as several frames: then from Frame::progress on, if the sender goes on later, and else those
 /// without room are lost.
 Delivery deliver(const Frame& frame, const OffloadSupport& support, FrameReceiver& to);
 

@@ -14,8 +14,9 @@ inline constexpr std::size_t kMaxSegments = 64;
 
 enum class Delivery : std::uint8_t {
     taken,
-    dropped,  ///< it may not pass, or there will be no room for it
+    dropped,  ///< it may not pass, or there will be no room for it, or for a part of it
     no_room,  ///< nothing happened; there may be room later
+    partly,   ///< Frame::progress went on; there may be room for the rest later. Receivers alone answer so
 };
 
 class FrameReceiver {

@@ -141,6 +141,9 @@ Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan,
         return Delivery::dropped;  // nobody here has this address
     if (!from.may_flood())
         return Delivery::dropped;
+    // Nobody gets the rest later, for another may have got it now.
+    Frame once = frame;
+    once.progress = nullptr;
     const std::size_t count = table_.with([](Table& table) { return table.ports.size(); });
     for (std::size_t index = 0; index < count; ++index) {
         const PortUse to = use(index);
@@ -148,7 +151,7 @@ Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan,
             continue;
         if (scope == Scope::all || to.get()->is_uplink()) {
             std::uint64_t unused = 0;
-            to.get()->deliver(frame, vlan, nullptr, unused);
+            to.get()->deliver(once, vlan, nullptr, unused);
         }
     }
     return Delivery::taken;

@@ -145,13 +145,16 @@ Delivery SwitchPort::give(const Frame& frame) {
     if (delivery == Delivery::taken) {
         note_taken(frame.size);
         tap(FrameTap::Direction::to_station, frame);
+    } else if (delivery == Delivery::partly) {
+        earn_patience();
+        return Delivery::no_room;
     }
     return delivery;
 }
 
-// CPUs that race in the next two functions may credit or charge a little too much or too little, never
+// CPUs that race in the next three functions may credit or charge a little too much or too little, never
 // without bound.
-void SwitchPort::note_taken(std::uint32_t size) {
+void SwitchPort::earn_patience() {
     std::uint64_t patience = patience_.load(std::memory_order_relaxed);
     if (full_since_.load(std::memory_order_relaxed) != 0) {
         const std::uint64_t since = full_since_.exchange(0);
@@ -161,6 +164,10 @@ void SwitchPort::note_taken(std::uint32_t size) {
     }
     if (patience < most_patience_)
         patience_.store(std::min(patience + earned_patience_, most_patience_), std::memory_order_relaxed);
+}
+
+void SwitchPort::note_taken(std::uint32_t size) {
+    earn_patience();
     if (options_.receive_bits_per_second != 0)
         received_.with([&](TokenBucket& bucket) { bucket.spend(size); });
     count(counters_.frames_out);

@@ -19,8 +19,9 @@ std::uint16_t vlan_of(const Frame& frame) {
     return number_at(frame, kTypeField + 2) & kIdentifierMask;
 }
 
-void Retagged::shift_offload(const Frame& frame, int bytes) {
+void Retagged::take_offload(const Frame& frame, int bytes) {
     offload_ = frame.offload;
+    progress_ = frame.progress;
     const auto shift = [&](std::uint16_t& offset) {
         const int moved = offset + bytes;
         offset = static_cast<std::uint16_t>(std::max(moved, 0));
@@ -35,7 +36,7 @@ bool Retagged::strip(const Frame& frame) {
     std::copy_n(frame.header.begin(), kTypeField, start_.begin());
     builder_.append(std::span{start_}.first(kTypeField));
     builder_.append(frame.segments, kTypeField + kTagSize);
-    shift_offload(frame, -static_cast<int>(kTagSize));
+    take_offload(frame, -static_cast<int>(kTagSize));
     return builder_.complete();
 }
 
@@ -47,7 +48,7 @@ bool Retagged::insert(const Frame& frame, std::uint16_t vlan) {
     start_[kTypeField + 3] = std::byte(vlan & 0xff);
     builder_.append(start_);
     builder_.append(frame.segments, kTypeField);
-    shift_offload(frame, static_cast<int>(kTagSize));
+    take_offload(frame, static_cast<int>(kTagSize));
     return builder_.complete();
 }
 

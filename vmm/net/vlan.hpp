@@ -24,14 +24,20 @@ public:
     [[nodiscard]] bool strip(const Frame& frame);
     [[nodiscard]] bool insert(const Frame& frame, std::uint16_t vlan);
     /// Valid as long as this object and what the original refers to.
-    [[nodiscard]] Frame frame() const { return builder_.frame(offload_); }
+    [[nodiscard]] Frame frame() const {
+        Frame frame = builder_.frame(offload_);
+        frame.progress = progress_;
+        return frame;
+    }
 
 private:
-    void shift_offload(const Frame& frame, int bytes);
+    /// What is to be done to `frame`, for one with so many bytes more before its payload.
+    void take_offload(const Frame& frame, int bytes);
 
     std::array<std::byte, 16> start_{};
     FrameBuilder builder_;
     FrameOffload offload_{};
+    std::uint32_t* progress_{nullptr};
 };
 
 }  // namespace hv::net

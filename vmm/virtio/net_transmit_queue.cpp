@@ -43,6 +43,7 @@ Expected<void> NetTransmitQueue::start(const QueueLayout& layout, std::uint64_t 
         return {};  // not enabled
     HV_TRY(ring_.start(layout, features));
     negotiated_ = features;
+    progress_ = 0;
     due_soon_.store(false, std::memory_order_relaxed);
     turn_.open();
     return {};
@@ -116,6 +117,7 @@ NetTransmitQueue::Progress NetTransmitQueue::process_ring(std::uint64_t& retry_a
             ring_.unpop(1);
             return Progress::waits;
         }
+        progress_ = 0;
         ring_.push(chain.head, 0);
     }
     return Progress::more;
@@ -147,6 +149,7 @@ net::Delivery NetTransmitQueue::send(Chain& chain, std::uint64_t& retry_at) {
     for (const Piece& piece : chain.readable)
         builder.append(std::span<const std::byte>{piece.data, piece.size});
     builder.finish(frame, start_size, offload);
+    frame.progress = &progress_;
     device_.steering_.note_sent(frame, pair_);
     return port->send(frame, retry_at);
 }

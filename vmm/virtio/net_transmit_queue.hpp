@@ -62,6 +62,7 @@ private:
     // Of whoever has the turn; changed by start() while it is closed:
     Virtqueue ring_;
     std::uint64_t negotiated_{0};
+    std::uint32_t progress_{0};                      ///< of the frame that waits: Frame::progress
     std::array<Piece, net::kMaxSegments> pieces_{};  ///< the chain at hand
 };
 

@@ -140,7 +140,8 @@ TEST_CASE("unsegmented frames with CWR go only to who takes them", "[net]") {
     CHECK((some.frames[1].bytes[tcp.tcp() + 13] & 0x80) == 0);
 }
 
-TEST_CASE("without room for the first segment nothing was taken, later ones are lost", "[net]") {
+TEST_CASE("without room for the first segment nothing was taken, later ones are lost and said to be",
+          "[net]") {
     std::mt19937 random{6};
     const TcpFrame tcp{.payload = 5000};
     const Bytes bytes = tcp.build(random);
@@ -149,8 +150,51 @@ TEST_CASE("without room for the first segment nothing was taken, later ones are 
     recorder.room = 0;
     CHECK(deliver(frame.frame, kNothing, recorder) == Delivery::no_room);
     recorder.room = 2;
-    CHECK(deliver(frame.frame, kNothing, recorder) == Delivery::taken);
+    CHECK(deliver(frame.frame, kNothing, recorder) == Delivery::dropped);
     CHECK(recorder.frames.size() == 2);
+}
+
+TEST_CASE("a sender that comes again loses no segment", "[net]") {
+    std::mt19937 random{16};
+    const TcpFrame tcp{.payload = 5500};
+    const Bytes bytes = tcp.build(random);
+    test::ScatteredFrame frame{bytes, tcp.offload(1000), random, 3};
+    test::Recorder whole;
+    REQUIRE(deliver(frame.frame, kNothing, whole) == Delivery::taken);
+    REQUIRE(whole.frames.size() == 6);
+    std::uint32_t progress = 0;
+    frame.frame.progress = &progress;
+    test::Recorder parts;
+    parts.room = 2;
+    CHECK(deliver(frame.frame, kNothing, parts) == Delivery::partly);
+    CHECK(progress == 2000);
+    CHECK(deliver(frame.frame, kNothing, parts) == Delivery::no_room);
+    CHECK(progress == 2000);
+    parts.room = 1;
+    CHECK(deliver(frame.frame, kNothing, parts) == Delivery::partly);
+    parts.room = 3;
+    CHECK(deliver(frame.frame, kNothing, parts) == Delivery::taken);
+    REQUIRE(parts.frames.size() == 6);
+    for (std::size_t i = 0; i < 6; ++i)
+        CHECK(parts.frames[i].bytes == whole.frames[i].bytes);
+    // Whatever a sender made of the frame meanwhile.
+    progress = 6000;
+    parts.frames.clear();
+    CHECK(deliver(frame.frame, kNothing, parts) == Delivery::taken);
+    CHECK(parts.frames.empty());
+}
+
+TEST_CASE("a frame is lost if any of its segments is", "[net]") {
+    struct Picky final : FrameReceiver {
+        Delivery receive(const Frame&) override { return ++count == 2 ? Delivery::dropped : Delivery::taken; }
+        unsigned count{0};
+    } picky;
+    std::mt19937 random{17};
+    const TcpFrame tcp{.payload = 5000};
+    const Bytes bytes = tcp.build(random);
+    const test::ScatteredFrame frame{bytes, tcp.offload(1000), random};
+    CHECK(deliver(frame.frame, kNothing, picky) == Delivery::dropped);
+    CHECK(picky.count == 5);
 }
 
 TEST_CASE("offloads that make no sense are not valid, and others are dropped", "[net]") {
