@@ -97,13 +97,13 @@ void E1000::open() {
         chip_.enable_transmitter();
         advance(State::resetting, State::working);
     });
-    if (sink_.load() != nullptr)
+    if (user_.load() != nullptr)
         chip_.enable_receiver();
     update_link();
 }
 
-void E1000::start(FrameSink& sink) {
-    sink_.store(&sink);
+void E1000::start(NetUser& user) {
+    user_.store(&user);
     if (state() != State::working)
         return;  // the end of the reset does it
     chip_.enable_receiver();
@@ -114,11 +114,12 @@ void E1000::update_link() {
     const E1000Chip::Link link = chip_.link();
     if (link_up_.exchange(link.up) == link.up)
         return;
-    if (link.up)
-        log::info(log::Topic::net, "%.*s: link up, %u Mb/s, %s duplex", width(name_), name_.data(),
-                  link.megabits, link.full_duplex ? "full" : "half");
-    else
-        log::warning(log::Topic::net, "%.*s: link down", width(name_), name_.data());
+    if (!link.up)
+        return log::warning(log::Topic::net, "%.*s: link down", width(name_), name_.data());
+    log::info(log::Topic::net, "%.*s: link up, %u Mb/s, %s duplex", width(name_), name_.data(), link.megabits,
+              link.full_duplex ? "full" : "half");
+    if (NetUser* const user = user_.load())
+        user->link_restored();
 }
 
 void E1000::set_gone() {
@@ -173,7 +174,7 @@ bool E1000::transmit(const Frame& frame) {
 // -------------------------------------------------------------------------------------------------------------
 
 void E1000::receive() {
-    FrameSink* const sink = sink_.load();
+    FrameSink* const sink = user_.load();
     if (sink == nullptr || !receive_turn_.enter())
         return;
     unsigned left = kReceiveBudget;

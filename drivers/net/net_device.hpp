@@ -86,8 +86,18 @@ protected:
     ~FrameSink() = default;
 };
 
+/// Whom a physical interface serves: it takes what that receives.
+class NetUser : public FrameSink {
+public:
+    /// The link is there again: who is behind it may know nothing of who is here. Any CPU, no lock held.
+    virtual void link_restored() = 0;
+
+protected:
+    ~NetUser() = default;
+};
+
 /// A physical interface. It is a sink for what is to be sent, any CPU at any time; what has no place in its
-/// ring is dropped. What it receives goes to the sink given to start(), whole, though perhaps with its
+/// ring is dropped. What it receives goes to the user given to start(), whole, though perhaps with its
 /// checksum left to the receiver, on the CPU that its interrupt comes to, without a lock held.
 class NetDevice : public FrameSink {
 public:
@@ -106,8 +116,8 @@ public:
     /// Any time; the log says when it changes.
     [[nodiscard]] virtual bool link_up() const = 0;
     [[nodiscard]] virtual Counters counters() const = 0;
-    /// Receives from now on, in promiscuous mode, for as long as the host runs. `sink` outlives the device.
-    virtual void start(FrameSink& sink) = 0;
+    /// Receives from now on, in promiscuous mode, for as long as the host runs. `user` outlives the device.
+    virtual void start(NetUser& user) = 0;
     /// Its interrupt came, or may have been lost. Any CPU, no lock held.
     virtual void service() = 0;
 };

@@ -216,14 +216,14 @@ bool VirtioNetDriver::transmit(const Frame& frame) {
 // --- receiving
 // -----------------------------------------------------------------------------------------------------------
 
-void VirtioNetDriver::start(FrameSink& sink) {
-    sink_.store(&sink, std::memory_order_release);
+void VirtioNetDriver::start(NetUser& user) {
+    user_.store(&user, std::memory_order_release);
     clock_.arm_after(watch_, kWatchPeriod);
     service();
 }
 
 void VirtioNetDriver::service() {
-    FrameSink* const sink = sink_.load(std::memory_order_acquire);
+    FrameSink* const sink = user_.load(std::memory_order_acquire);
     if (sink == nullptr || !turn_.enter())
         return;
     unsigned left = kReceiveBudget;
@@ -321,10 +321,11 @@ void VirtioNetDriver::update_link() {
                     (transport_.config16(offsetof(NetConfig, status)) & VIRTIO_NET_S_LINK_UP) != 0;
     if (link_up_.exchange(up) == up)
         return;
-    if (up)
-        log::info(log::Topic::net, "%.*s: link up", width(options_.name), options_.name.data());
-    else
-        log::warning(log::Topic::net, "%.*s: link down", width(options_.name), options_.name.data());
+    if (!up)
+        return log::warning(log::Topic::net, "%.*s: link down", width(options_.name), options_.name.data());
+    log::info(log::Topic::net, "%.*s: link up", width(options_.name), options_.name.data());
+    if (NetUser* const user = user_.load(std::memory_order_acquire))
+        user->link_restored();
 }
 
 void VirtioNetDriver::begin_reset(const char* why) {

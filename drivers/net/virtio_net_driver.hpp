@@ -47,7 +47,7 @@ public:
     [[nodiscard]] OffloadSupport offloads() const override;
     [[nodiscard]] bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
     [[nodiscard]] Counters counters() const override { return counters_.values(); }
-    void start(FrameSink& sink) override;
+    void start(NetUser& user) override;
     void service() override;
     bool transmit(const Frame& frame) override;
 
@@ -102,7 +102,7 @@ private:
     const std::uint64_t features_;
     const MacAddress mac_;
     std::atomic<bool> link_up_{false};
-    std::atomic<FrameSink*> sink_{nullptr};
+    std::atomic<NetUser*> user_{nullptr};
 
     /// The last lock a frame from the switch takes, as a virtual NIC's is.
     Guarded<Sender, Rank::device_rx> sender_;

@@ -34,6 +34,8 @@ public:
     /// A frame that SwitchPort::send() answered with no_room may pass now: the station sends it again, from
     /// this call or later. Any CPU, no lock held.
     virtual void resume() = 0;
+    /// Those behind an uplink of the switch may know nothing of this station any more. Any CPU, no lock held.
+    virtual void network_changed() = 0;
 
 protected:
     ~Station() = default;

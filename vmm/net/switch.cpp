@@ -103,13 +103,6 @@ bool Switch::Table::learn(const MacAddress& mac, std::uint16_t vlan, std::uint16
 
 // --- the way of a frame ------------------------------------------------------------------------------------
 
-Switch::PortUse Switch::use(std::size_t index) {
-    return table_.with([&](Table& table) {
-        return index < table.ports.size() && table.ports[index]->open_ ? PortUse{*table.ports[index]}
-                                                                       : PortUse{};
-    });
-}
-
 Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vlan, std::uint64_t& retry_at) {
     const MacAddress destination = address_at(frame, 0);
     const MacAddress source = address_at(frame, kSourceAddress);
@@ -144,16 +137,11 @@ Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan,
     // Nobody gets the rest later, for another may have got it now.
     Frame once = frame;
     once.progress = nullptr;
-    const std::size_t count = table_.with([](Table& table) { return table.ports.size(); });
-    for (std::size_t index = 0; index < count; ++index) {
-        const PortUse to = use(index);
-        if (to.get() == nullptr || !passes(from, *to.get()) || !to.get()->carries(vlan))
-            continue;
-        if (scope == Scope::all || to.get()->is_uplink()) {
-            std::uint64_t unused = 0;
-            to.get()->deliver(once, vlan, nullptr, unused);
-        }
-    }
+    for_each_from(from, [&](SwitchPort& to) {
+        std::uint64_t unused = 0;
+        if (to.carries(vlan) && (scope == Scope::all || to.is_uplink()))
+            to.deliver(once, vlan, nullptr, unused);
+    });
     return Delivery::taken;
 }
 

@@ -121,7 +121,22 @@ private:
     /// To every port that it may go to and that takes part in `vlan`; to uplinks only, or to all.
     enum class Scope : std::uint8_t { uplinks, all };
     Delivery flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope);
-    [[nodiscard]] PortUse use(std::size_t index);
+    [[nodiscard]] PortUse use(std::size_t index) {
+        return table_.with([&](Table& table) {
+            return index < table.ports.size() && table.ports[index]->open_ ? PortUse{*table.ports[index]}
+                                                                           : PortUse{};
+        });
+    }
+    /// Calls `visit(SwitchPort&)` for each port that frames from `from` may leave by, without the lock.
+    template <class Visit>
+    void for_each_from(const SwitchPort& from, Visit&& visit) {
+        const std::size_t count = table_.with([](Table& table) { return table.ports.size(); });
+        for (std::size_t index = 0; index < count; ++index) {
+            const PortUse to = use(index);
+            if (to.get() != nullptr && passes(from, *to.get()))
+                visit(*to.get());
+        }
+    }
 
     Clock& clock_;
     const SwitchOptions options_;

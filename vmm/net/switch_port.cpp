@@ -208,6 +208,13 @@ Delivery SwitchPort::deliver(const Frame& frame, std::uint16_t vlan, SwitchPort*
     return Delivery::dropped;
 }
 
+void SwitchPort::network_changed() {
+    switch_.for_each_from(*this, [&](SwitchPort& to) {
+        if (to.vlans_.meets(vlans_))
+            to.station_->network_changed();
+    });
+}
+
 void SwitchPort::room_made() {
     if (!has_waiters_.exchange(false))
         return;

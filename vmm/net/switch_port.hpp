@@ -78,6 +78,9 @@ public:
     Delivery send(const Frame& frame, std::uint64_t& retry_at);
     /// The station has room again for what it answered with no_room. Any CPU, no lock held.
     void room_made();
+    /// The network behind this uplink may have forgotten who is here: tells the stations that it can reach.
+    /// Any CPU, no lock held.
+    [[gnu::cold]] void network_changed();
 
     [[nodiscard]] std::uint16_t index() const { return index_; }
     [[nodiscard]] const PortCounters& counters() const { return counters_; }

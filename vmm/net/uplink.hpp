@@ -10,7 +10,7 @@
 
 namespace hv::net {
 
-class Uplink final : public Station, public FrameSink {
+class Uplink final : public Station, public NetUser {
 public:
     /// `nic` takes frames to be sent and outlives the uplink; `support` is what it can do itself.
     Uplink(FrameSink& nic, const OffloadSupport& support) : nic_{nic}, support_{support} {}
@@ -24,10 +24,16 @@ public:
         std::uint64_t unused = 0;
         return port != nullptr && port->send(frame, unused) == Delivery::taken;
     }
+    /// The stations tell the network where they are.
+    [[gnu::cold]] void link_restored() override {
+        if (SwitchPort* port = port_.load(std::memory_order_acquire))
+            port->network_changed();
+    }
     /// A frame from the switch. Frames do not wait for a NIC: its queue is deep, and what overflows it is
     /// lost.
     Delivery receive(const Frame& frame) override { return deliver(frame, support_, wire_); }
     void resume() override {}
+    void network_changed() override {}
 
 private:
     class Wire final : public FrameReceiver {

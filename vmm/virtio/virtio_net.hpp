@@ -8,6 +8,7 @@
 
 #include "vmm/base/expected.hpp"
 #include "vmm/base/timer.hpp"
+#include "vmm/base/turn.hpp"
 #include "vmm/base/vec.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/net/switch_port.hpp"
@@ -47,8 +48,8 @@ public:
     /// nullptr before Switch::remove_port(): returns once no CPU uses the old port.
     void connect(net::SwitchPort* port);
     enum class Link : std::uint8_t { down, up };
-    /// Down: the cable is as good as pulled, frames are lost both ways. Like connect() any CPU, no lock held,
-    /// one such call at a time.
+    /// Down: the cable is as good as pulled, frames are lost both ways. Up again: the driver is asked to
+    /// announce itself. Like connect() any CPU, no lock held, one such call at a time.
     void set_link(Link link);
     /// Asks the driver to tell the network where its addresses are now. Any CPU, no lock held.
     void announce();
@@ -67,6 +68,7 @@ public:
     // net::Station
     net::Delivery receive(const Frame& frame) override;
     void resume() override;
+    void network_changed() override;
 
     struct Counters {
         std::atomic<std::uint64_t> malformed{0};  ///< frames of the driver that no network has
@@ -78,7 +80,11 @@ private:
     friend class NetTransmitQueue;
     friend class NetControlQueue;
     VirtioNet(const GuestMemory& memory, Clock& clock, const Options& options)
-        : mac_{options.mac}, mtu_{options.mtu}, filter_{options.mac}, control_{*this, memory, clock} {}
+        : mac_{options.mac},
+          mtu_{options.mtu},
+          clock_{clock},
+          filter_{options.mac},
+          control_{*this, memory, clock} {}
     [[nodiscard]] unsigned control_queue() const { return control_index_.load(std::memory_order_relaxed); }
     /// The first `count` pairs are in use from now on. False: there are not so many.
     bool use_pairs(unsigned count);
@@ -87,17 +93,25 @@ private:
     /// Of a frame that is not to be segmented.
     [[nodiscard]] std::uint32_t max_frame_size() const { return mtu_ + kMtuOverhead; }
 
+    void announce_late();
+
+    /// A driver that learns of the link and of the announcement at once may announce itself before it takes
+    /// its link for usable: so it learns of the one first.
+    static constexpr std::uint64_t kAnnounceDelayNs = 100'000'000;
     /// Ethernet header and a VLAN tag.
     static constexpr std::uint32_t kMtuOverhead = 18;
 
     const MacAddress mac_;
     const std::uint16_t mtu_;
+    Clock& clock_;
     // Of connect() and set_link():
     net::SwitchPort* cable_{nullptr};
     Link link_{Link::up};
     std::atomic<net::SwitchPort*> port_{nullptr};  ///< where frames go; nullptr while there is no link
     std::atomic<std::uint64_t> negotiated_{0};
     std::atomic<bool> announce_{false};  ///< asked for, and not acknowledged
+    MemberTimer<VirtioNet, &VirtioNet::announce_late> announcement_{*this};
+    Turn announcing_{Turn::Initially::open};
     NetReceiveFilter filter_;
     NetSteering steering_;
     NetControlQueue control_;

@@ -37,6 +37,7 @@ public:
         return true;
     }
     void resume() override {}
+    void network_changed() override {}
 };
 
 /// A device with several pairs whose driver takes all that it is offered.

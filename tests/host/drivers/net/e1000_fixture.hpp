@@ -25,7 +25,7 @@ using fake::E1000Device;
 inline constexpr OffloadSupport kNothing{};
 
 /// What the driver delivers to.
-class E1000Sink final : public FrameSink {
+class E1000Sink final : public NetUser {
 public:
     bool transmit(const Frame& frame) override {
         frames.push_back(copy_of(frame));
@@ -39,7 +39,9 @@ public:
             on_frame();
         return true;
     }
+    void link_restored() override { ++links; }
     std::vector<Received> frames;
+    unsigned links{0};
     bool headers_right{true};
     std::function<void()> on_frame;
 };

@@ -105,9 +105,13 @@ TEST_CASE("the link's changes are seen", "[net]") {
     CHECK(f.nic->link_up());
     f.nic->service();
     CHECK_FALSE(f.nic->link_up());
+    CHECK(f.sink.links == 0);
     f.device.set_link(true);
     f.nic->service();
     CHECK(f.nic->link_up());
+    CHECK(f.sink.links == 1);
+    f.nic->service();
+    CHECK(f.sink.links == 1);
 }
 
 TEST_CASE("a device that sends nothing any more is reset and works again", "[net]") {

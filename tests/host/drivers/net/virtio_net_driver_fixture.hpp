@@ -61,7 +61,7 @@ struct TestFrame {
     FrameOffload offload{};
 };
 
-struct VirtioNetSink final : FrameSink {
+struct VirtioNetSink final : NetUser {
     bool transmit(const Frame& frame) override {
         std::vector<std::byte> bytes;
         for (const FrameSegment& segment : frame.segments)
@@ -75,7 +75,9 @@ struct VirtioNetSink final : FrameSink {
             on_frame();
         return true;
     }
+    void link_restored() override { ++links; }
     std::vector<std::vector<std::byte>> frames;
+    unsigned links{0};
     std::vector<FrameOffload> offloads;
     std::function<void()> on_frame;
 };

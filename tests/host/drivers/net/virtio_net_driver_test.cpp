@@ -48,9 +48,11 @@ TEST_CASE("the link is looked at each second", "[net]") {
     bench.device.config[6] = std::byte{0};
     bench.clock.run_for(bench.clock.hz() + 1);
     CHECK_FALSE(nic.link_up());
+    CHECK(bench.sink.links == 0);
     bench.device.config[6] = std::byte{1};
     bench.clock.run_for(bench.clock.hz());
     CHECK(nic.link_up());
+    CHECK(bench.sink.links == 1);
 }
 
 TEST_CASE("a device that hangs, stops or lies is reset, and works again", "[net]") {

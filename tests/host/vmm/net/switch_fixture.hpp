@@ -36,11 +36,13 @@ public:
         return Delivery::taken;
     }
     void resume() override { ++resumed; }
+    void network_changed() override { ++changes; }
     std::vector<Bytes> take() { return std::exchange(frames, {}); }
 
     std::vector<Bytes> frames;
     unsigned room{~0u};
     unsigned resumed{0};
+    unsigned changes{0};
 };
 
 inline Bytes frame_bytes(const MacAddress& to, const MacAddress& from, std::optional<unsigned> vlan = {},

@@ -176,6 +176,7 @@ TEST_CASE("room that is made at the last moment is found", "[net]") {
         Delivery receive(const Frame&) override { return calls++ == 0 ? Delivery::no_room : Delivery::taken; }
         void resume() override {}
         unsigned calls{0};
+        void network_changed() override {}
     } late;
     Network network;
     SwitchPort& a = network.access(1);
@@ -335,6 +336,28 @@ TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
     CHECK(a.send(large.frame, network.retry_at) == Delivery::dropped);
 }
 
+TEST_CASE("stations hear when an uplink's network may have forgotten them", "[net]") {
+    struct Nic final : FrameSink {
+        bool transmit(const Frame&) override { return true; }
+    } nic;
+    Network network;
+    network.access(1);
+    network.access(2, 10);
+    network.access(3, 20);
+    network.uplink();
+    Uplink uplink{nic, {}};
+    uplink.link_restored();  // not connected yet
+    PortOptions options{PortOptions::Kind::uplink, {}, 0, 0};
+    options.vlans.add(0);
+    options.vlans.add(20);
+    SwitchPort* port = network.lan->add_port(uplink, options).value();
+    uplink.connect(port);
+    uplink.link_restored();
+    for (unsigned i = 0; i < 4; ++i)
+        CHECK(network.stations[i].changes == (i % 2 == 0 ? 1 : 0));
+    network.lan->remove_port(*port);
+}
+
 TEST_CASE("ports are used and removed on several CPUs at once", "[net]") {
     Network network;
     struct Sink final : Station {
@@ -343,6 +366,7 @@ TEST_CASE("ports are used and removed on several CPUs at once", "[net]") {
             return Delivery::taken;
         }
         void resume() override {}
+        void network_changed() override {}
         std::atomic<unsigned> count{0};
     };
     Sink first, second;

@@ -305,6 +305,32 @@ TEST_CASE("an announcement is asked for until it is acknowledged", "[virtio]") {
     CHECK(a.driver->config_interrupts() == silent);
 }
 
+TEST_CASE("a guest announces itself once it has seen its link come back", "[virtio]") {
+    Network network;
+    Filtered a{network};
+    constexpr unsigned kStatus = 6;
+    const auto status = [&] { return a.driver->device_config(kStatus, 2); };
+    a.device->set_link(VirtioNet::Link::down);
+    a.board.clock.advance(1'000'000'000);
+    CHECK(status() == 0);
+    a.device->network_changed();  // an uplink's, which is nothing to who has no link
+    CHECK(status() == 0);
+    a.device->set_link(VirtioNet::Link::up);
+    const unsigned interrupts = a.driver->config_interrupts();
+    CHECK(status() == VIRTIO_NET_S_LINK_UP);
+    a.board.clock.advance(100'000'000);
+    CHECK(status() == (VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE));
+    CHECK(a.driver->config_interrupts() == interrupts + 1);
+    CHECK(a.accepts({VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK}));
+    a.device->network_changed();
+    CHECK(status() == (VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE));
+    a.device->set_link(VirtioNet::Link::down);
+    a.device->set_link(VirtioNet::Link::up);
+    CHECK(a.board.clock.armed() == 1);
+    a.device->connect(nullptr);
+    CHECK(a.board.clock.armed() == 0);
+}
+
 TEST_CASE("the filter applies to what the switch brings", "[virtio]") {
     Network network;
     Filtered a{network};

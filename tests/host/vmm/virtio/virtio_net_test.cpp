@@ -425,6 +425,7 @@ TEST_CASE("what the switch checked is what arrives, whatever the sender writes m
             return net::Delivery::taken;
         }
         void resume() override {}
+        void network_changed() override {}
         Guest& sender;
     } accomplice{a};
     net::SwitchPort* port =
