@@ -24,10 +24,16 @@ std::size_t MacTable::index_of(std::uint64_t key) {
     return static_cast<std::size_t>(key * 0x9e37'79b9'7f4a'7c15 >> 57) % kSets;
 }
 
-MacTable::Entry* MacTable::find(Set& set, std::uint64_t key) {
+template <class AnyEntry>
+AnyEntry* MacTable::find(std::span<AnyEntry> entries, std::uint64_t key) {
     const auto found =
-        std::find_if(set.begin(), set.end(), [&](const Entry& entry) { return entry.key == key; });
-    return found == set.end() ? nullptr : &*found;
+        std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.key == key; });
+    return found == entries.end() ? nullptr : &*found;
+}
+
+MacTable::Entry* MacTable::find(std::uint64_t key) {
+    Entry* const entry = find(std::span<Entry>{sets_[index_of(key)]}, key);
+    return entry != nullptr || more_.empty() ? entry : find(more_.span(), key);
 }
 
 MacTable::Entry* MacTable::victim(Set& set) {
@@ -43,26 +49,24 @@ MacTable::Entry* MacTable::victim(Set& set) {
 
 Expected<void> MacTable::fix(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port) {
     const std::uint64_t key = key_of(mac, vlan);
-    Set& set = sets_[index_of(key)];
-    Entry* entry = find(set, key);
+    Entry* entry = find(key);
     if (entry != nullptr && entry->fixed)
         return Unexpected{Error::already_exists};
     if (entry == nullptr)
-        entry = victim(set);
+        entry = victim(sets_[index_of(key)]);
     if (entry == nullptr)
-        return Unexpected{Error::no_memory};
+        return more_.push({key, 0, port, true});
     *entry = {key, 0, port, true};
     return {};
 }
 
 bool MacTable::learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t now) {
     const std::uint64_t key = key_of(mac, vlan);
-    Set& set = sets_[index_of(key)];
-    Entry* entry = find(set, key);
+    Entry* entry = find(key);
     if (entry != nullptr && entry->fixed)
         return entry->port == port;
     if (entry == nullptr)
-        entry = victim(set);
+        entry = victim(sets_[index_of(key)]);
     if (entry != nullptr && key != 0)
         *entry = {key, now, port, false};
     return true;
@@ -76,7 +80,10 @@ std::optional<std::uint16_t> MacTable::lookup(const MacAddress& mac, std::uint16
         if (entry.key == key && key != 0)
             return entry.fixed || entry.seen >= now || now - entry.seen <= max_age ? std::optional{entry.port}
                                                                                    : std::nullopt;
-    return std::nullopt;
+    if (more_.empty()) [[likely]]
+        return std::nullopt;
+    const Entry* entry = find(more_.span(), key);
+    return entry != nullptr ? std::optional{entry->port} : std::nullopt;
 }
 
 void MacTable::forget(std::uint16_t port) {
@@ -84,6 +91,14 @@ void MacTable::forget(std::uint16_t port) {
         for (Entry& entry : set)
             if (entry.key != 0 && entry.port == port)
                 entry = Entry{};
+    for (std::size_t i = 0; i < more_.size();) {
+        if (more_[i].port != port) {
+            ++i;
+            continue;
+        }
+        more_[i] = more_.back();
+        more_.pop_back();
+    }
 }
 
 void MacTable::unlearn(const MacAddress& mac) {

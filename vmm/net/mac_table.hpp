@@ -5,11 +5,13 @@
 
 #include "drivers/net/net_device.hpp"
 #include "vmm/base/expected.hpp"
+#include "vmm/base/vec.hpp"
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 namespace hv::net {
 
@@ -19,7 +21,7 @@ public:
     static constexpr std::size_t kWays = 8;
 
     /// An entry that stays until its port is forgotten. Error::already_exists: the address is fixed already
-    /// in this VLAN; Error::no_memory: too many fixed addresses share a set.
+    /// in this VLAN; Error::no_memory.
     Expected<void> fix(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port);
     /// Notes that `mac` sent from `port` at `now` (any unit that lookup() shares). False: the address is
     /// fixed elsewhere.
@@ -54,11 +56,15 @@ private:
     static std::uint64_t key_of(const MacAddress& mac, std::uint16_t vlan);
     static MacAddress mac_of(std::uint64_t key);
     static std::size_t index_of(std::uint64_t key);
-    static Entry* find(Set& set, std::uint64_t key);
+    template <class AnyEntry>
+    static AnyEntry* find(std::span<AnyEntry> entries, std::uint64_t key);
+    /// The entry in its set, or among `more_`.
+    Entry* find(std::uint64_t key);
     /// The entry to replace: an empty one, or the oldest that is not fixed; nullptr: all are fixed.
     static Entry* victim(Set& set);
 
     std::array<Set, kSets> sets_{};
+    Vec<Entry> more_;  ///< fixed ones whose sets were full of such
 };
 
 }  // namespace hv::net

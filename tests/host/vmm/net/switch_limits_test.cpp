@@ -144,3 +144,47 @@ TEST_CASE("a flood of sources does not push out who has a port, nor grow the tab
     network.clock.advance(302'000'000'000);
     network.lan->for_each_learned([&](auto&&...) { FAIL("forgotten by now"); });
 }
+
+TEST_CASE("as many stations as a switch has ports find room, whatever their addresses are", "[net]") {
+    std::vector<MacAddress> alike;  // all in one set of the table
+    for (std::uint32_t i = 1; alike.size() < SwitchPort::kMaxPorts + 1; ++i) {
+        const std::uint64_t key = 0x5254'0000'0000 + i;
+        if (key * 0x9e37'79b9'7f4a'7c15 >> 57 == 0)
+            alike.push_back({0x52, 0x54, static_cast<std::uint8_t>(i >> 24),
+                             static_cast<std::uint8_t>(i >> 16), static_cast<std::uint8_t>(i >> 8),
+                             static_cast<std::uint8_t>(i)});
+    }
+    MacTable table;
+    const auto port = [](std::size_t i) { return static_cast<std::uint16_t>(i); };
+    for (std::size_t i = 0; i < SwitchPort::kMaxPorts; ++i)
+        REQUIRE(table.fix(alike[i], 0, port(i)));
+    for (std::size_t i = 0; i < SwitchPort::kMaxPorts; ++i) {
+        REQUIRE(table.lookup(alike[i], 0, 1000, 1) == port(i));
+        REQUIRE(table.fix(alike[i], 0, 300).error() == Error::already_exists);
+        REQUIRE(table.learn(alike[i], 0, port(i), 1));
+        REQUIRE_FALSE(table.learn(alike[i], 0, port(i + 1), 1));
+    }
+    CHECK(table.lookup(alike.back(), 0, 1, 1) == std::nullopt);
+    CHECK(table.lookup(alike[100], 1, 1, 1) == std::nullopt);
+    for (const std::size_t gone : {3, 100, 255}) {
+        table.forget(port(gone));
+        CHECK(table.lookup(alike[gone], 0, 1, 1) == std::nullopt);
+        CHECK(table.fix(alike[gone], 0, port(gone)));
+        CHECK(table.lookup(alike[gone], 0, 1, 1) == port(gone));
+    }
+    CHECK(table.lookup(alike[200], 0, 1, 1) == 200);
+}
+
+TEST_CASE("what comes in by an uplink beyond its rate is lost", "[net]") {
+    Network network;
+    network.access(1);
+    PortOptions options{PortOptions::Kind::uplink, {}, 0, 8'000'000};
+    SwitchPort& up = network.add(options);
+    unsigned passed = 0;
+    while (network.send(up, frame_bytes(mac(1), mac(60), {}, 1500)) == Delivery::taken)
+        ++passed;
+    CHECK(passed >= 128 * 1024 / 1500);
+    CHECK(passed <= 128 * 1024 / 1500 + 1);
+    network.clock.advance(10'000'000);
+    CHECK(network.send(up, frame_bytes(mac(1), mac(60), {}, 1500)) == Delivery::taken);
+}
