@@ -23,6 +23,7 @@
 #include "vmm/base/machine.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/core/cpu_loop.hpp"
+#include "vmm/core/network_options.hpp"
 #include "vmm/core/vm_manager.hpp"
 #include "vmm/loader/module_files.hpp"
 #include "vmm/monitor/console_mux.hpp"
@@ -327,7 +328,7 @@ void Platform::prepare_devices() {
 
 void Platform::make_switches() {
     for (std::size_t i = 0; i < config_.switches.size(); ++i) {
-        auto made = net::Switch::create(*clock_, {config_.switches[i].storm_limit});
+        auto made = net::Switch::create(*clock_, switch_options(config_.switches[i]));
         must(switches_.push(must(std::move(made), "no memory for a switch")), "no memory for a switch");
     }
 }
@@ -343,10 +344,8 @@ void Platform::connect_uplink(std::size_t index) {
             continue;
         }
         auto& uplink = create<net::Uplink>(*nic.device, nic.device->offloads());
-        net::PortOptions options;
-        options.kind = net::PortOptions::Kind::uplink;
-        options.vlans = config.uplink_vlans;
-        uplink.connect(must(switches_[index]->add_port(uplink, options), "no memory for an uplink"));
+        uplink.connect(
+            must(switches_[index]->add_port(uplink, uplink_options(config)), "no memory for an uplink"));
         nic.device->start(uplink);
         if (!nic.device->link_up())
             log::warning(Topic::net, "switch %.*s: its uplink %.*s has no link",

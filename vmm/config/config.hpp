@@ -46,6 +46,8 @@ struct SwitchConfig {
     std::string_view uplink;          ///< physical NIC, "nic0"; empty: none
     net::VlanSet uplink_vlans{};      ///< that pass there, 0 untagged; none: all
     std::uint32_t storm_limit{1000};  ///< frames per second; 0: none
+    std::uint64_t uplink_rate{0};     ///< bits per second that leave by it; 0: no limit
+    std::uint64_t uplink_rate_in{0};  ///< bits per second that come in by it
     /// False: it has errors. It has no uplink then, to which it might let through more than was meant, and
     /// no valid VM is on it.
     bool valid{true};

@@ -45,9 +45,12 @@ Expected<void> ConfigReader::host(const Node& node) {
 }
 
 Expected<void> ConfigReader::switches(const Node& node) {
-    static constexpr Key<ConfigReader, SwitchConfig> kKeys[] = {{"uplink", &ConfigReader::uplink},
-                                                                {"uplink_vlans", &ConfigReader::uplink_vlans},
-                                                                {"storm_limit", &ConfigReader::storm_limit}};
+    static constexpr Key<ConfigReader, SwitchConfig> kKeys[] = {
+        {"uplink", &ConfigReader::uplink},
+        {"uplink_vlans", &ConfigReader::uplink_vlans},
+        {"uplink_rate", &ConfigReader::uplink_rate},
+        {"uplink_rate_in", &ConfigReader::uplink_rate_in},
+        {"storm_limit", &ConfigReader::storm_limit}};
     if (!is_kind(node, Kind::table, "[switch.NAME]"))
         return {};
     for (const Node* child = document_.first(node); child != nullptr; child = document_.next(*child)) {
@@ -153,6 +156,16 @@ Expected<void> ConfigReader::uplink(const Node& value, SwitchConfig& out) {
 
 Expected<void> ConfigReader::uplink_vlans(const Node& value, SwitchConfig& out) {
     vlans(value, 0, out.uplink_vlans);
+    return {};
+}
+
+Expected<void> ConfigReader::uplink_rate(const Node& value, SwitchConfig& out) {
+    out.uplink_rate = rate(value).value_or(0);
+    return {};
+}
+
+Expected<void> ConfigReader::uplink_rate_in(const Node& value, SwitchConfig& out) {
+    out.uplink_rate_in = rate(value).value_or(0);
     return {};
 }
 

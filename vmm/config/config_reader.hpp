@@ -29,6 +29,8 @@ private:
     Expected<void> log_level(const Node& value, HostConfig& out);
     Expected<void> uplink(const Node& value, SwitchConfig& out);
     Expected<void> uplink_vlans(const Node& value, SwitchConfig& out);
+    Expected<void> uplink_rate(const Node& value, SwitchConfig& out);
+    Expected<void> uplink_rate_in(const Node& value, SwitchConfig& out);
     Expected<void> storm_limit(const Node& value, SwitchConfig& out);
     Expected<void> vm_name(const Node& value, VmConfig& out);
     Expected<void> cpus(const Node& value, VmConfig& out);
@@ -72,6 +74,8 @@ private:
     void vlans(const Node& value, std::uint16_t least, net::VlanSet& out);
     // What takes more than one key to judge.
     void check_trunk(const Node& node, const NicConfig& nic);
+    void check_mtu(const Node& node, const NicConfig& nic);
+    void check_ports(const Node& node, const NicConfig& nic);
     Expected<void> disk(const Node& node, VmConfig& out);
     /// Once the VM's cpus are known.
     static void choose_disk_queues(VmConfig& vm);

@@ -2,6 +2,7 @@
 // A VM's disks, NICs and small devices.
 #include "vmm/config/config_reader.hpp"
 #include "vmm/config/values.hpp"
+#include "vmm/net/switch_port.hpp"
 
 #include <algorithm>
 
@@ -10,6 +11,8 @@ namespace {
 
 constexpr std::uint64_t kMaxIops = 1'000'000'000;
 constexpr std::uint32_t kDefaultDiskQueues = 4;
+/// Of what a physical NIC sends: a frame with a VLAN tag is kMaxWireFrameSize then.
+constexpr unsigned kMaxUplinkMtu = 1500;
 
 }  // namespace
 
@@ -168,8 +171,13 @@ Expected<void> ConfigReader::nics(const Node& value, VmConfig& out) {
         }
         NicConfig made;
         made.queues = 0;  // until it is said here, or chosen once the VM's CPUs are known
+        const std::size_t errors_before = errors_.count();
         HV_TRY(table(node, "[[vm.nic]]", kKeys, made));
         check_trunk(node, made);
+        if (errors_.count() == errors_before && !node.broken && !out_.switches.empty()) {
+            check_mtu(node, made);
+            check_ports(node, made);
+        }
         return out.nics.push(made);
     });
 }
@@ -236,6 +244,30 @@ void ConfigReader::check_trunk(const Node& node, const NicConfig& nic) {
     if (nic.vlan != 0 && nic.trunk.contains(nic.vlan))
         errors_.add(document_.find(node, "trunk")->line,
                     "trunk: %u is the NIC's vlan, whose frames have no tag; allowed: other VLANs", nic.vlan);
+}
+
+void ConfigReader::check_mtu(const Node& node, const NicConfig& nic) {
+    const SwitchConfig& its_switch = out_.switches[nic.switch_index];
+    if (nic.mtu > kMaxUplinkMtu && !its_switch.uplink.empty())
+        errors_.add(document_.find(node, "mtu")->line,
+                    "mtu: %u is more than the uplink of switch \"%.*s\" sends; allowed: 68 to %u", nic.mtu,
+                    HV_TEXT(its_switch.name), kMaxUplinkMtu);
+}
+
+void ConfigReader::check_ports(const Node& node, const NicConfig& nic) {
+    const SwitchConfig& its_switch = out_.switches[nic.switch_index];
+    const unsigned most = net::SwitchPort::kMaxPorts - (its_switch.uplink.empty() ? 0 : 1);
+    unsigned others = 0;
+    const auto count = [&](const VmConfig& vm) {
+        for (const NicConfig& other : vm.nics)
+            others += other.switch_index == nic.switch_index ? 1 : 0;
+    };
+    count(*current_);
+    for (const VmConfig& vm : out_.vms)
+        count(vm);
+    if (others >= most)
+        errors_.add(node.line, "switch: \"%.*s\" has no port left; allowed: at most %u NICs on it",
+                    HV_TEXT(its_switch.name), most);
 }
 
 Expected<void> ConfigReader::nic_addresses(const Node& value, NicConfig& out) {

@@ -2,6 +2,7 @@
 #include "vmm/core/vm_nic.hpp"
 
 #include "vmm/base/vec.hpp"
+#include "vmm/core/network_options.hpp"
 #include "vmm/core/vm.hpp"
 
 #include <new>
@@ -24,9 +25,7 @@ Expected<std::unique_ptr<VmNic>> VmNic::create(const config::NicConfig& config, 
         return Unexpected{Error::out_of_range};
     nic->transport_ =
         HV_TRY(make<virtio::VirtioPciTransport>(*nic->device_, interrupts, &board.pci_line(slot)));
-    nic->port_ = HV_TRY(
-        its_switch.add_port(*nic->device_, {net::PortOptions::Kind::access, config.mac, config.vlan,
-                                            config.rate, config.rate_in, config.trunk, config.addresses}));
+    nic->port_ = HV_TRY(its_switch.add_port(*nic->device_, nic_options(config)));
     nic->device_->connect(nic->port_);
     HV_TRY(board.pci().attach(slot, *nic->transport_));
     return nic;

@@ -98,3 +98,44 @@ TEST_CASE("switches have plain names and an uplink of their own", "[config]") {
           std::vector<std::string>{"6: uplink: a string is not allowed; allowed: [switch.NAME]"});
     CHECK(errors_of(vm + "[[switch]]\n").size() == 1);
 }
+
+TEST_CASE("frames on a switch with an uplink are no larger than what a NIC sends", "[config]") {
+    const auto errors = [](const std::string& uplink, const std::string& mtu) {
+        return errors_of("[switch.lan]\n" + uplink + "\n[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n" +
+                         "[[vm.nic]]\nswitch='lan'\nmtu=" + mtu + "\n");
+    };
+    CHECK(errors("uplink='nic0'", "1500").empty());
+    CHECK(errors("", "9000").empty());
+    CHECK(errors("uplink='nic0'", "1501") ==
+          std::vector<std::string>{
+              "9: mtu: 1501 is more than the uplink of switch \"lan\" sends; allowed: 68 to 1500"});
+}
+
+TEST_CASE("a switch has no more NICs than ports", "[config]") {
+    const auto errors = [](const std::string& uplink, unsigned nics) {
+        std::string text = "[switch.other]\n[switch.lan]\n" + uplink;
+        for (unsigned i = 0; i < nics; ++i) {
+            if (i % 8 == 0)
+                text += "[[vm]]\nname='a" + std::to_string(i) + "'\nmemory='2M'\nkernel='k'\n";
+            text += "[[vm.nic]]\nswitch='lan'\n";
+        }
+        return errors_of(text + "[[vm]]\nname='b'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='other'\n");
+    };
+    CHECK(errors("", 256).empty());
+    CHECK(errors("uplink='nic0'\n", 255).empty());
+    const auto one_more = errors("", 257);
+    REQUIRE(one_more.size() == 1);
+    CHECK(one_more[0].ends_with("switch: \"lan\" has no port left; allowed: at most 256 NICs on it"));
+    CHECK(errors("uplink='nic0'\n", 257).size() == 2);
+}
+
+TEST_CASE("an uplink has a rate each way", "[config]") {
+    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[switch.lan]\n";
+    const SwitchConfig lan =
+        parse(vm + "uplink_rate='100Mbit'\nuplink_rate_in='50Mbit'\n").config.switches[0];
+    CHECK(lan.uplink_rate == 100'000'000);
+    CHECK(lan.uplink_rate_in == 50'000'000);
+    CHECK(errors_of(vm + "uplink_rate='fast'\n").front().find("6: uplink_rate: \"fast\" is not possible") ==
+          0);
+    CHECK(errors_of(vm + "uplink_rate_in=1\n").size() == 1);
+}

@@ -67,7 +67,7 @@ switch = "wan"
 mac = "52:54:00:00:00:01"
 vlan = 10
 rate = "100Mbit"
-mtu = 9000
+mtu = 1400
 queues = 8
 rate_in = "1Gbit"
 trunk = [20, 4094]
@@ -160,7 +160,7 @@ TEST_CASE("every key arrives", "[config]") {
     CHECK(web.nics[0].mac == MacAddress{0x52, 0x54, 0, 0, 0, 1});
     CHECK(web.nics[0].vlan == 10);
     CHECK(web.nics[0].rate == 100'000'000);
-    CHECK(web.nics[0].mtu == 9000);
+    CHECK(web.nics[0].mtu == 1400);
     CHECK(web.nics[0].queues == 8);
     CHECK(web.nics[1].mtu == 1500);
     CHECK(web.nics[0].rate_in == 1'000'000'000);

@@ -256,3 +256,20 @@ TEST_CASE("after a shut-down nothing starts again", "[core]") {
     CHECK(f.manager->all_ended_well());
     CHECK(f.manager->start(f.entry()).error() == Error::busy);
 }
+
+TEST_CASE("the cable of a VM's NIC is pulled and plugged in", "[core]") {
+    using Link = virtio::VirtioNet::Link;
+    Fixture f;
+    f.add("a");
+    f.boot();
+    CHECK(f.manager->set_link(f.entry(), 1, Link::down).error() == Error::out_of_range);
+    const std::size_t timers = f.clock.armed();
+    CHECK(f.manager->set_link(f.entry(), 0, Link::up));
+    CHECK(f.clock.armed() == timers);  // it is plugged in already
+    CHECK(f.manager->set_link(f.entry(), 0, Link::down));
+    CHECK(f.manager->set_link(f.entry(), 0, Link::up));
+    CHECK(f.clock.armed() == timers + 1);  // the guest is to announce itself
+    CHECK(f.manager->stop(f.entry()));
+    f.turn();
+    CHECK(f.manager->set_link(f.entry(), 0, Link::up).error() == Error::not_found);
+}
