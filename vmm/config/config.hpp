@@ -37,6 +37,7 @@ inline constexpr std::uint32_t kLastCid = 0xffff'fffe;
 inline constexpr std::size_t kMaxModules = 64;
 
 struct HostConfig {
+    std::string_view name{};  ///< empty: none
     WhenIdle when_idle{WhenIdle::poweroff};
     log::Level log{log::Level::info};
 };

@@ -39,7 +39,8 @@ Expected<void> ConfigReader::run() {
 }
 
 Expected<void> ConfigReader::host(const Node& node) {
-    static constexpr Key<ConfigReader, HostConfig> kKeys[] = {{"when_idle", &ConfigReader::when_idle},
+    static constexpr Key<ConfigReader, HostConfig> kKeys[] = {{"name", &ConfigReader::host_name},
+                                                              {"when_idle", &ConfigReader::when_idle},
                                                               {"log", &ConfigReader::log_level}};
     return is_kind(node, Kind::table, "[host]") ? table(node, "[host]", kKeys, out_.host) : Expected<void>{};
 }
@@ -122,6 +123,17 @@ Expected<void> ConfigReader::vm(const Node& node) {
 
 // --- [host] and [switch.NAME]
 // ------------------------------------------------------------------------------------------
+
+Expected<void> ConfigReader::host_name(const Node& value, HostConfig& out) {
+    constexpr const char* kAllowed = "1 to 32 letters, digits, -, _, ., the first a letter or digit";
+    const auto name = string(value, kAllowed);
+    if (!name)
+        return {};
+    if (!is_name(*name))
+        errors_.add(value.line, "name: \"%.*s\" is not possible; allowed: %s", HV_TEXT(*name), kAllowed);
+    out.name = *name;
+    return {};
+}
 
 Expected<void> ConfigReader::when_idle(const Node& value, HostConfig& out) {
     static constexpr Choice<WhenIdle> kChoices[] = {

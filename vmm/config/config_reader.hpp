@@ -25,6 +25,7 @@ private:
     Expected<void> vm(const Node& node);
 
     // Keys of [host], [switch.NAME], [[vm]], [[vm.disk]] and [[vm.nic]].
+    Expected<void> host_name(const Node& value, HostConfig& out);
     Expected<void> when_idle(const Node& value, HostConfig& out);
     Expected<void> log_level(const Node& value, HostConfig& out);
     Expected<void> uplink(const Node& value, SwitchConfig& out);

@@ -351,7 +351,8 @@ void ConfigReader::derive_macs() {
     for (VmConfig& vm : out_.vms)
         for (std::size_t i = 0; i < vm.nics.size(); ++i)
             for (unsigned attempt = 0; vm.nics[i].mac == MacAddress{}; ++attempt)
-                if (const MacAddress mac = derive_mac(vm.name, i, attempt); !mac_taken(mac, nullptr))
+                if (const MacAddress mac = derive_mac(out_.host.name, vm.name, i, attempt);
+                    !mac_taken(mac, nullptr))
                     vm.nics[i].mac = mac;
 }
 

@@ -155,14 +155,19 @@ std::optional<net::IpPrefix> parse_prefix(std::string_view text) {
     return prefix;
 }
 
-MacAddress derive_mac(std::string_view vm, std::size_t index, unsigned attempt) {
+MacAddress derive_mac(std::string_view host, std::string_view vm, std::size_t index, unsigned attempt) {
     std::uint32_t hash = 0x811c'9dc5;  // FNV-1a, 32 bits
     const auto mix = [&](std::uint64_t byte) {
         hash = (hash ^ static_cast<std::uint8_t>(byte)) * 0x0100'0193;
     };
-    for (const char c : vm)
-        mix(static_cast<std::uint8_t>(c));
-    mix(0);  // no name contains it
+    const auto mix_name = [&](std::string_view name) {
+        for (const char c : name)
+            mix(static_cast<std::uint8_t>(c));
+        mix(0);  // no name contains it
+    };
+    if (!host.empty())
+        mix_name(host);
+    mix_name(vm);
     mix(index);
     for (unsigned shift = 0; shift < 32; shift += 8)
         mix(attempt >> shift);

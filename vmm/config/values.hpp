@@ -25,9 +25,10 @@ std::optional<MacAddress> parse_mac(std::string_view text);
 /// without IPv4 inside IPv6.
 std::optional<net::IpPrefix> parse_prefix(std::string_view text);
 
-/// An address for the NIC `index` of the VM `vm`, the same in every run: 52:54 (locally administered) and
-/// four bytes of FNV-1a over both and `attempt`, which is raised while the address is taken.
-MacAddress derive_mac(std::string_view vm, std::size_t index, unsigned attempt);
+/// An address for the NIC `index` of the VM `vm` on the host `host`, which may have no name, the same in
+/// every run: 52:54 (locally administered) and four bytes of FNV-1a over these and `attempt`, which is raised
+/// while the address is taken.
+MacAddress derive_mac(std::string_view host, std::string_view vm, std::size_t index, unsigned attempt);
 
 /// What VMs and switches may be called: 1 to 32 letters, digits, '-', '_' and '.', the first a letter or
 /// digit.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/net/switch.hpp"
 
+#include "vmm/base/log.hpp"
 #include "vmm/net/ethernet.hpp"
 
 #include <algorithm>
@@ -18,6 +19,8 @@ MacAddress address_at(const Frame& frame, std::size_t offset) {
 constexpr bool is_group(const MacAddress& mac) {
     return (mac[0] & 1) != 0;
 }
+
+constinit log::RateLimit double_log;
 
 VlanSet all_vlans(const PortOptions& options) {
     VlanSet vlans = options.vlans;
@@ -119,7 +122,7 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
         return known && port->open_ && passes(from, *port) ? PortUse{*port} : PortUse{};
     });
     if (spoofed)
-        return from.refuse(Refusal::source);
+        return is_group(source) ? from.refuse(Refusal::source) : refuse_double(from, source);
     if (is_group(destination))
         return flood(from, frame, vlan, Scope::all);
     if (!known)
@@ -127,6 +130,16 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
     if (to.get() == nullptr)
         return Delivery::dropped;  // it lives where it came from
     return to.get()->deliver(frame, vlan, from.is_uplink() ? nullptr : &from, retry_at);
+}
+
+Delivery Switch::refuse_double(SwitchPort& from, const MacAddress& source) {
+    if (double_log.admit())
+        log::warning(
+            log::Topic::net,
+            "%02x:%02x:%02x:%02x:%02x:%02x is a VM's address here, and sends from outside as well: do two "
+            "hosts have the same [host] name?",
+            source[0], source[1], source[2], source[3], source[4], source[5]);
+    return from.refuse(Refusal::source);
 }
 
 Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope) {

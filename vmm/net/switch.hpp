@@ -121,6 +121,8 @@ private:
     /// To every port that it may go to and that takes part in `vlan`; to uplinks only, or to all.
     enum class Scope : std::uint8_t { uplinks, all };
     Delivery flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope);
+    /// A frame from outside has the source address of a station here.
+    [[gnu::cold]] Delivery refuse_double(SwitchPort& from, const MacAddress& source);
     [[nodiscard]] PortUse use(std::size_t index) {
         return table_.with([&](Table& table) {
             return index < table.ports.size() && table.ports[index]->open_ ? PortUse{*table.ports[index]}

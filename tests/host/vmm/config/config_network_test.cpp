@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // NICs and switches.
 #include "vmm/config/config_fixture.hpp"
+#include "vmm/config/values.hpp"
 
 using namespace hv;
 using namespace hv::test;
@@ -138,4 +139,20 @@ TEST_CASE("an uplink has a rate each way", "[config]") {
     CHECK(errors_of(vm + "uplink_rate='fast'\n").front().find("6: uplink_rate: \"fast\" is not possible") ==
           0);
     CHECK(errors_of(vm + "uplink_rate_in=1\n").size() == 1);
+}
+
+TEST_CASE("a host's name makes its NICs' addresses others", "[config]") {
+    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='s'\n[switch.s]\n";
+    const auto mac_on = [&](const std::string& host) {
+        const ConfigResult read = parse(vm + host);
+        REQUIRE(read.errors.empty());
+        return read.config.vms[0].nics[0].mac;
+    };
+    CHECK(mac_on("") == derive_mac("", "a", 0, 0));
+    CHECK(mac_on("[host]\nname='one'\n") == derive_mac("one", "a", 0, 0));
+    CHECK(mac_on("[host]\nname='one'\n") != mac_on("[host]\nname='two'\n"));
+    CHECK(
+        errors_of(vm + "[host]\nname='a b'\n").front() ==
+        "9: name: \"a b\" is not possible; allowed: 1 to 32 letters, digits, -, _, ., the first a letter or "
+        "digit");
 }

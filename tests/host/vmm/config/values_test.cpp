@@ -83,15 +83,16 @@ TEST_CASE("MAC addresses are six pairs of digits", "[config]") {
 
 TEST_CASE("derived addresses are local, of one station, and differ", "[config]") {
     std::set<MacAddress> seen;
-    for (const char* vm : {"alpha", "beta", "alpha0"})
-        for (std::size_t index = 0; index < 8; ++index)
-            for (unsigned attempt = 0; attempt < 3; ++attempt) {
-                const MacAddress mac = derive_mac(vm, index, attempt);
-                CHECK((mac[0] & 3) == 2);
-                CHECK(is_station_address(mac));
-                CHECK(seen.insert(mac).second);
-            }
-    CHECK(derive_mac("alpha", 0, 0) == derive_mac("alpha", 0, 0));
+    for (const char* host : {"", "alpha", "beta"})
+        for (const char* vm : {"alpha", "beta", "alpha0"})
+            for (std::size_t index = 0; index < 8; ++index)
+                for (unsigned attempt = 0; attempt < 3; ++attempt) {
+                    const MacAddress mac = derive_mac(host, vm, index, attempt);
+                    CHECK((mac[0] & 3) == 2);
+                    CHECK(is_station_address(mac));
+                    CHECK(seen.insert(mac).second);
+                }
+    CHECK(derive_mac("", "alpha", 0, 0) == derive_mac("", "alpha", 0, 0));
 }
 
 TEST_CASE("names are short and plain", "[config]") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
+#include "vmm/base/log.hpp"
 #include "vmm/net/switch_fixture.hpp"
 
 using namespace hv;
@@ -187,4 +188,23 @@ TEST_CASE("what comes in by an uplink beyond its rate is lost", "[net]") {
     CHECK(passed <= 128 * 1024 / 1500 + 1);
     network.clock.advance(10'000'000);
     CHECK(network.send(up, frame_bytes(mac(1), mac(60), {}, 1500)) == Delivery::taken);
+}
+
+TEST_CASE("an address that is used outside as well is said in the log", "[net]") {
+    struct Lines final : log::Sink {
+        void log_line(log::Level, std::string_view line) override { lines.emplace_back(line); }
+        std::vector<std::string> lines;
+    } log_lines;
+    Network network;
+    network.access(1);
+    SwitchPort& up = network.uplink();
+    log::set_sink(&log_lines);
+    for (unsigned i = 0; i < 100; ++i)
+        CHECK(network.send(up, frame_bytes(kBroadcast, mac(1))) == Delivery::dropped);
+    CHECK(network.send(up, frame_bytes(kBroadcast, kBroadcast)) == Delivery::dropped);
+    log::set_sink(nullptr);
+    REQUIRE_FALSE(log_lines.lines.empty());
+    CHECK(log_lines.lines.size() < 20);
+    CHECK(log_lines.lines[0].find("52:54:00:00:00:01 is a VM's address here") != std::string::npos);
+    CHECK(test::refused(up, Refusal::source) == 101);
 }
