@@ -47,6 +47,7 @@ struct SwitchConfig {
     std::string_view uplink;          ///< physical NIC, "nic0"; empty: none
     net::VlanSet uplink_vlans{};      ///< that pass there, 0 untagged; none: all
     std::uint32_t storm_limit{1000};  ///< frames per second; 0: none
+    net::IpPrefixList subnets{};      ///< that its NICs may speak for, one of a family at most; none: any
     std::uint64_t uplink_rate{0};     ///< bits per second that leave by it; 0: no limit
     std::uint64_t uplink_rate_in{0};  ///< bits per second that come in by it
     /// False: it has errors. It has no uplink then, to which it might let through more than was meant, and
@@ -75,7 +76,7 @@ struct NicConfig {
     std::uint32_t queues{1};  ///< pairs of receive and transmit queues, 1 to kMaxNicQueues
     std::uint64_t rate_in{0};
     net::VlanSet trunk{};           ///< further VLANs, tagged
-    net::IpPrefixList addresses{};  ///< that it may speak for; none: any
+    net::IpPrefixList addresses{};  ///< that it may speak for, if it does not say the switch's; none: any
 };
 
 /// A further file for the kernel.

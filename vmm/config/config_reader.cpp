@@ -14,6 +14,7 @@ using toml::Kind;
 constexpr std::uint64_t kMaxWeight = 10'000;
 constexpr std::uint64_t kMaxHostCpu = 1023;
 constexpr std::uint64_t kMaxStormLimit = 1'000'000;
+constexpr const char* kSubnets = "a prefix as in \"10.0.1.0/24\", or an array of an IPv4 and an IPv6 one";
 /// COMMAND_LINE_SIZE of Linux on x86 without the terminator.
 constexpr std::size_t kMaxCommandLine = 2047;
 
@@ -47,11 +48,9 @@ Expected<void> ConfigReader::host(const Node& node) {
 
 Expected<void> ConfigReader::switches(const Node& node) {
     static constexpr Key<ConfigReader, SwitchConfig> kKeys[] = {
-        {"uplink", &ConfigReader::uplink},
-        {"uplink_vlans", &ConfigReader::uplink_vlans},
-        {"uplink_rate", &ConfigReader::uplink_rate},
-        {"uplink_rate_in", &ConfigReader::uplink_rate_in},
-        {"storm_limit", &ConfigReader::storm_limit}};
+        {"uplink", &ConfigReader::uplink},           {"uplink_vlans", &ConfigReader::uplink_vlans},
+        {"uplink_rate", &ConfigReader::uplink_rate}, {"uplink_rate_in", &ConfigReader::uplink_rate_in},
+        {"storm_limit", &ConfigReader::storm_limit}, {"subnet", &ConfigReader::subnet}};
     if (!is_kind(node, Kind::table, "[switch.NAME]"))
         return {};
     for (const Node* child = document_.first(node); child != nullptr; child = document_.next(*child)) {
@@ -179,6 +178,40 @@ Expected<void> ConfigReader::uplink_rate(const Node& value, SwitchConfig& out) {
 Expected<void> ConfigReader::uplink_rate_in(const Node& value, SwitchConfig& out) {
     out.uplink_rate_in = rate(value).value_or(0);
     return {};
+}
+
+Expected<void> ConfigReader::subnet(const Node& value, SwitchConfig& out) {
+    if (value.kind != Kind::array) {
+        add_subnet(value, out);
+        return {};
+    }
+    for (const Node* each = document_.first(value); each != nullptr; each = document_.next(*each)) {
+        Node named = *each;
+        named.key = value.key;
+        add_subnet(named, out);
+    }
+    if (document_.first(value) == nullptr)
+        errors_.add(value.line, "subnet: there is none; allowed: %s", kSubnets);
+    return {};
+}
+
+void ConfigReader::add_subnet(const Node& value, SwitchConfig& out) {
+    const auto text = string(value, kSubnets);
+    const auto prefix = text ? parse_prefix(*text) : std::nullopt;
+    if (text && !prefix)
+        errors_.add(value.line, "subnet: \"%.*s\" is no prefix; allowed: %s", HV_TEXT(*text), kSubnets);
+    if (!prefix)
+        return;
+    for (const net::IpPrefix& other : out.subnets.span())
+        if (other.family == prefix->family)
+            return errors_.add(value.line, "subnet: \"%.*s\" is the second of its family; allowed: %s",
+                               HV_TEXT(*text), kSubnets);
+    for (const SwitchConfig& other : out_.switches)
+        for (const net::IpPrefix& taken : other.subnets.span())
+            if (taken.covers(*prefix) || prefix->covers(taken))
+                errors_.add(value.line, "subnet: \"%.*s\" has addresses of switch \"%.*s\"", HV_TEXT(*text),
+                            HV_TEXT(other.name));
+    out.subnets.prefixes[out.subnets.count++] = *prefix;
 }
 
 Expected<void> ConfigReader::storm_limit(const Node& value, SwitchConfig& out) {

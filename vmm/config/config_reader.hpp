@@ -33,6 +33,7 @@ private:
     Expected<void> uplink_rate(const Node& value, SwitchConfig& out);
     Expected<void> uplink_rate_in(const Node& value, SwitchConfig& out);
     Expected<void> storm_limit(const Node& value, SwitchConfig& out);
+    Expected<void> subnet(const Node& value, SwitchConfig& out);
     Expected<void> vm_name(const Node& value, VmConfig& out);
     Expected<void> cpus(const Node& value, VmConfig& out);
     Expected<void> memory(const Node& value, VmConfig& out);
@@ -75,6 +76,8 @@ private:
     void vlans(const Node& value, std::uint16_t least, net::VlanSet& out);
     // What takes more than one key to judge.
     void check_trunk(const Node& node, const NicConfig& nic);
+    void add_subnet(const Node& value, SwitchConfig& out);
+    void check_addresses(const Node& node, const NicConfig& nic);
     void check_mtu(const Node& node, const NicConfig& nic);
     void check_ports(const Node& node, const NicConfig& nic);
     Expected<void> disk(const Node& node, VmConfig& out);

@@ -175,9 +175,12 @@ Expected<void> ConfigReader::nics(const Node& value, VmConfig& out) {
         HV_TRY(table(node, "[[vm.nic]]", kKeys, made));
         check_trunk(node, made);
         if (errors_.count() == errors_before && !node.broken && !out_.switches.empty()) {
+            check_addresses(node, made);
             check_mtu(node, made);
             check_ports(node, made);
         }
+        if (made.addresses.count == 0 && !out_.switches.empty())
+            made.addresses = out_.switches[made.switch_index].subnets;
         return out.nics.push(made);
     });
 }
@@ -244,6 +247,24 @@ void ConfigReader::check_trunk(const Node& node, const NicConfig& nic) {
     if (nic.vlan != 0 && nic.trunk.contains(nic.vlan))
         errors_.add(document_.find(node, "trunk")->line,
                     "trunk: %u is the NIC's vlan, whose frames have no tag; allowed: other VLANs", nic.vlan);
+}
+
+/// In the switch's subnets, if it has any; link-local ones are in no subnet.
+void ConfigReader::check_addresses(const Node& node, const NicConfig& nic) {
+    constexpr net::IpPrefix kLinkLocal{net::IpPrefix::Family::ipv6, 10, {0xfe, 0x80}};
+    const SwitchConfig& its_switch = out_.switches[nic.switch_index];
+    if (its_switch.subnets.count == 0 || nic.addresses.count == 0)
+        return;
+    const Node* text = document_.first(*document_.find(node, "addresses"));
+    for (const net::IpPrefix& address : nic.addresses.span()) {
+        const auto subnets = its_switch.subnets.span();
+        if (!kLinkLocal.covers(address) &&
+            std::none_of(subnets.begin(), subnets.end(),
+                         [&](const net::IpPrefix& subnet) { return subnet.covers(address); }))
+            errors_.add(text->line, "addresses: \"%.*s\" is not in the subnet of switch \"%.*s\"",
+                        HV_TEXT(text->text), HV_TEXT(its_switch.name));
+        text = document_.next(*text);
+    }
 }
 
 void ConfigReader::check_mtu(const Node& node, const NicConfig& nic) {

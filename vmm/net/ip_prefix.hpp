@@ -24,6 +24,10 @@ struct IpPrefix {
         const unsigned rest = bits % 8;
         return rest == 0 || (address[bits / 8] ^ other[bits / 8]) >> (8 - rest) == 0;
     }
+    /// Whether all of `other` are among them.
+    [[nodiscard]] constexpr bool covers(const IpPrefix& other) const {
+        return family == other.family && bits <= other.bits && contains(other.address);
+    }
     bool operator==(const IpPrefix&) const = default;
 };
 

@@ -156,3 +156,48 @@ TEST_CASE("a host's name makes its NICs' addresses others", "[config]") {
         "9: name: \"a b\" is not possible; allowed: 1 to 32 letters, digits, -, _, ., the first a letter or "
         "digit");
 }
+
+TEST_CASE("NICs speak for their switch's subnet", "[config]") {
+    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='lan'\n";
+    const auto addresses = [&](const std::string& nic, const std::string& lan) {
+        const ConfigResult read = parse(vm + nic + "[switch.lan]\n" + lan);
+        CHECK(read.errors.empty());
+        return read.config.vms[0].nics[0].addresses;
+    };
+    net::IpPrefixList list = addresses("", "subnet='10.0.1.0/24'\n");
+    REQUIRE(list.count == 1);
+    CHECK(list.prefixes[0] == parse_prefix("10.0.1.0/24"));
+    list = addresses("", "subnet=['10.0.1.0/24','2001:db8::/64']\n");
+    REQUIRE(list.count == 2);
+    CHECK(list.prefixes[1] == parse_prefix("2001:db8::/64"));
+    CHECK(addresses("", "").count == 0);
+    list = addresses("addresses=['10.0.1.2','fe80::/10','10.0.1.128/25']\n", "subnet='10.0.1.0/24'\n");
+    REQUIRE(list.count == 3);
+    CHECK(list.prefixes[0] == parse_prefix("10.0.1.2"));
+    for (const char* outside : {"10.0.2.1", "10.0.0.0/16", "2001:db8::1"})
+        CHECK(errors_of(vm + "addresses=['10.0.1.3',\n'" + outside +
+                        "']\n[switch.lan]\nsubnet='10.0.1.0/24'\n") ==
+              std::vector<std::string>{std::string("8: addresses: \"") + outside +
+                                       "\" is not in the subnet of switch \"lan\""});
+}
+
+TEST_CASE("subnets are prefixes, one of a family, and no two switches share addresses", "[config]") {
+    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n";
+    const auto error = [&](const std::string& lines) {
+        const auto errors = errors_of(vm + lines);
+        return errors.size() == 1 ? errors[0] : std::to_string(errors.size()) + " errors";
+    };
+    const std::string allowed =
+        "; allowed: a prefix as in \"10.0.1.0/24\", or an array of an IPv4 and an IPv6 one";
+    CHECK(error("[switch.a]\nsubnet='10.0.1'\n") == "6: subnet: \"10.0.1\" is no prefix" + allowed);
+    CHECK(error("[switch.a]\nsubnet=[]\n") == "6: subnet: there is none" + allowed);
+    CHECK(error("[switch.a]\nsubnet=1\n").find("6: subnet: an integer is not allowed") == 0);
+    CHECK(error("[switch.a]\nsubnet=['10.0.1.0/24','10.0.2.0/24']\n") ==
+          "6: subnet: \"10.0.2.0/24\" is the second of its family" + allowed);
+    CHECK(error("[switch.a]\nsubnet='10.0.0.0/16'\n[switch.b]\nsubnet='10.0.1.0/24'\n") ==
+          "8: subnet: \"10.0.1.0/24\" has addresses of switch \"a\"");
+    CHECK(error("[switch.a]\nsubnet='2001:db8:0:1::/64'\n[switch.b]\nsubnet='2001:db8::/32'\n") ==
+          "8: subnet: \"2001:db8::/32\" has addresses of switch \"a\"");
+    CHECK(error("[switch.a]\nsubnet='10.0.0.0/24'\n[switch.b]\nsubnet=['10.0.1.0/24','::/0']\n") ==
+          "0 errors");
+}
