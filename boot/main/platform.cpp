@@ -343,7 +343,7 @@ void Platform::connect_uplink(std::size_t index) {
             known.append(" %.*s", static_cast<int>(nic.name.view().size()), nic.name.view().data());
             continue;
         }
-        auto& uplink = create<net::Uplink>(*nic.device, nic.device->offloads());
+        auto& uplink = create<net::Uplink>(*nic.device);
         uplink.connect(
             must(switches_[index]->add_port(uplink, uplink_options(config)), "no memory for an uplink"));
         nic.device->start(uplink);

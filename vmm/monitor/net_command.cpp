@@ -140,7 +140,8 @@ void NetCommand::list_ports(std::size_t index, Output& out) {
         const PortCounters& counters = *port.counters;
         const auto dropped =
             std::accumulate(counters.refused.begin(), counters.refused.end(),
-                            value(counters.storm) + value(counters.lost) + value(counters.over_rate),
+                            value(counters.storm) + value(counters.lost) + value(counters.over_rate) +
+                                (is_uplink(port) ? value(counters.rate_waits) : 0),
                             [](unsigned long long sum, const auto& each) { return sum + value(each); });
         const auto name = name_of(port);
         const auto mac = printed_mac(port.options->mac);
@@ -175,16 +176,14 @@ void NetCommand::show_port(std::uint16_t number, const Port& port, Output& out) 
             print_prefix(prefix, out);
         out.write("\n");
     }
-    const auto rate = [&](const char* what, std::uint64_t bits) {
-        if (bits != 0)
-            out.print("  %-10s at most %llu kbit/s\n", what, static_cast<unsigned long long>(bits / 1000));
-    };
-    rate("rate", options.bits_per_second);
-    rate("rate_in", options.receive_bits_per_second);
+    show_rates(options, out);
     const auto in = printed_size(value(counters.bytes_in));
     const auto sent = printed_size(value(counters.bytes_out));
-    out.print("  %-10s %llu frames, %.*s, waited %llu times for room, %llu for its rate\n", "sent",
-              value(counters.frames_in), HV_VIEW(in.view()), value(counters.waits),
+    // What comes in by an uplink waits for nothing.
+    out.print(is_uplink(port)
+                  ? "  %-10s %llu frames, %.*s, waited %llu times for room, lost %llu beyond its rate\n"
+                  : "  %-10s %llu frames, %.*s, waited %llu times for room, %llu for its rate\n",
+              "sent", value(counters.frames_in), HV_VIEW(in.view()), value(counters.waits),
               value(counters.rate_waits));
     out.print("  %-10s %llu for their VLAN, %llu for their source, %llu in another's name, %llu in storms\n",
               "refused", refused(counters, net::Refusal::vlan), refused(counters, net::Refusal::source),
@@ -192,6 +191,26 @@ void NetCommand::show_port(std::uint16_t number, const Port& port, Output& out) 
     out.print("  %-10s %llu frames, %.*s, lost %llu without room, %llu beyond its rate\n", "got",
               value(counters.frames_out), HV_VIEW(sent.view()), value(counters.lost),
               value(counters.over_rate));
+    show_device(port.device, out);
+}
+
+/// From the point of view of the configuration's keys: an uplink sends what its port gets.
+void NetCommand::show_rates(const PortOptions& options, Output& out) {
+    const auto rate = [&](const char* what, std::uint64_t bits) {
+        if (bits != 0)
+            out.print("  %-10s at most %llu kbit/s\n", what, static_cast<unsigned long long>(bits / 1000));
+    };
+    const bool uplink = options.kind == PortOptions::Kind::uplink;
+    rate("rate", uplink ? options.receive_bits_per_second : options.bits_per_second);
+    rate("rate_in", uplink ? options.bits_per_second : options.receive_bits_per_second);
+}
+
+void NetCommand::show_device(const net::StationCounters& device, Output& out) {
+    for (std::size_t i = 0; i < device.count; ++i)
+        out.print("%s%llu %s", i == 0 ? "  device     " : ", ",
+                  static_cast<unsigned long long>(device.counters[i].value), device.counters[i].what);
+    if (device.count != 0)
+        out.write("\n");
 }
 
 void NetCommand::show_learned(std::size_t index, Output& out) {

@@ -28,6 +28,8 @@ private:
     void list_ports(std::size_t index, Output& out);
     void show(std::size_t index, Output& out);
     void show_port(std::uint16_t number, const NetDirectory::Port& port, Output& out);
+    static void show_rates(const net::PortOptions& options, Output& out);
+    static void show_device(const net::StationCounters& device, Output& out);
     void show_learned(std::size_t index, Output& out);
     /// `arguments` behind "capture".
     Result capture(Arguments arguments, Output& out);

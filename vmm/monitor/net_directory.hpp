@@ -27,6 +27,7 @@ public:
         std::optional<unsigned> nic;  ///< which of the VM's
         const net::PortOptions* options;
         const net::PortCounters* counters;
+        net::StationCounters device;  ///< what the NIC counts itself
     };
     /// An address behind an uplink.
     struct Learned {

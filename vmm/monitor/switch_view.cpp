@@ -7,7 +7,7 @@ std::optional<NetDirectory::Port> SwitchView::port(std::size_t index, std::uint1
     const net::SwitchPort* port = switches_[index]->port(number);
     if (port == nullptr)
         return std::nullopt;
-    Port found{{}, {}, &port->options(), &port->counters()};
+    Port found{{}, {}, &port->options(), &port->counters(), switches_[index]->station_counters(number)};
     if (port->options().kind == net::PortOptions::Kind::uplink) {
         found.station = config_.switches[index].uplink;
         return found;

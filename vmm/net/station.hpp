@@ -4,6 +4,7 @@
 
 #include "drivers/net/net_device.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -29,8 +30,26 @@ protected:
     ~FrameReceiver() = default;
 };
 
+/// What a station counts besides what its port does.
+struct StationCounters {
+    struct Counter {
+        const char* what;
+        std::uint64_t value;
+    };
+    std::array<Counter, 4> counters{};
+    std::size_t count{0};
+
+    /// The first `counters.size()` are kept.
+    void add(const char* what, std::uint64_t value) {
+        if (count < counters.size())
+            counters[count++] = {what, value};
+    }
+};
+
 class Station : public FrameReceiver {
 public:
+    /// Any CPU, any time.
+    virtual void tell(StationCounters& /*out*/) const {}
     /// A frame that SwitchPort::send() answered with no_room may pass now: the station sends it again, from
     /// this call or later. Any CPU, no lock held.
     virtual void resume() = 0;

@@ -60,6 +60,13 @@ public:
                                                                            : nullptr;
         });
     }
+    /// What the station of this port counts: nothing if the port is not in use.
+    [[nodiscard]] StationCounters station_counters(std::size_t index) {
+        StationCounters counters;
+        if (const PortUse port = use(index); port.get() != nullptr)
+            port.get()->station_->tell(counters);
+        return counters;
+    }
     /// Calls `visit(const MacAddress&, vlan, port, seconds)` for each address that was learned and is not
     /// forgotten: when it was seen last, so many seconds ago. Under the switch's lock.
     template <class Visit>

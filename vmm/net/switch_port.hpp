@@ -52,7 +52,7 @@ struct PortCounters {
     Counter lost{0};        ///< to the station: it had no room
     Counter over_rate{0};   ///< to the station: beyond what it may get
     Counter waits{0};       ///< from the station: had to wait for its receiver
-    Counter rate_waits{0};  ///< from the station: had to wait for its own rate
+    Counter rate_waits{0};  ///< from the station: had to wait for its own rate; of an uplink: was lost
 
     void clear() {
         for (Counter* each :

@@ -12,8 +12,8 @@ namespace hv::net {
 
 class Uplink final : public Station, public NetUser {
 public:
-    /// `nic` takes frames to be sent and outlives the uplink; `support` is what it can do itself.
-    Uplink(FrameSink& nic, const OffloadSupport& support) : nic_{nic}, support_{support} {}
+    /// `nic` outlives the uplink.
+    explicit Uplink(NetDevice& nic) : nic_{nic}, support_{nic.offloads()} {}
 
     /// The switch's port for this uplink; nullptr: none.
     void connect(SwitchPort* port) { port_.store(port, std::memory_order_release); }
@@ -34,6 +34,13 @@ public:
     Delivery receive(const Frame& frame) override { return deliver(frame, support_, wire_); }
     void resume() override {}
     void network_changed() override {}
+    [[gnu::cold]] void tell(StationCounters& out) const override {
+        const NetDevice::Counters counters = nic_.counters();
+        out.add("without room", counters.no_room);
+        out.add("missed", counters.missed);
+        out.add("damaged", counters.errors);
+        out.add("resets", counters.resets);
+    }
 
 private:
     class Wire final : public FrameReceiver {
@@ -47,7 +54,7 @@ private:
         FrameSink& nic_;
     };
 
-    FrameSink& nic_;
+    NetDevice& nic_;
     const OffloadSupport support_;
     Wire wire_{nic_};
     std::atomic<SwitchPort*> port_{nullptr};

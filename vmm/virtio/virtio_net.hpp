@@ -69,6 +69,10 @@ public:
     net::Delivery receive(const Frame& frame) override;
     void resume() override;
     void network_changed() override;
+    void tell(net::StationCounters& out) const override {
+        out.add("malformed", counters_.malformed.load(std::memory_order_relaxed));
+        out.add("filtered", counters_.filtered.load(std::memory_order_relaxed));
+    }
 
     struct Counters {
         std::atomic<std::uint64_t> malformed{0};  ///< frames of the driver that no network has

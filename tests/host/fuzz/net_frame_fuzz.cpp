@@ -2,6 +2,7 @@
 // Frames of fuzz bytes through a switch to stations and an uplink that want everything done in software, from
 // a port that is a trunk and has addresses, or not, and into a capture; and to a network device whose driver
 // sends fuzz bytes as commands and frames.
+#include "fakes/net_device.hpp"
 #include "fakes/virtio_driver.hpp"
 #include "vmm/net/capture.hpp"
 #include "vmm/net/frame_segments.hpp"
@@ -26,18 +27,22 @@ void read_all(const Frame& frame) {
         std::abort();
 }
 
-class Reader final : public net::Station, public FrameSink {
+class Reader final : public net::Station {
 public:
     net::Delivery receive(const Frame& frame) override {
         read_all(frame);
         return net::Delivery::taken;
     }
+    void resume() override {}
+    void network_changed() override {}
+};
+
+class ReaderNic final : public fake::IdleNic {
+public:
     bool transmit(const Frame& frame) override {
         read_all(frame);
         return true;
     }
-    void resume() override {}
-    void network_changed() override {}
 };
 
 /// A device with several pairs whose driver takes all that it is offered.
@@ -128,8 +133,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         return 0;
     fake::ManualClock clock;
     auto lan = net::Switch::create(clock);
-    Reader plain, nic;
-    net::Uplink uplink{nic, {}};
+    Reader plain;
+    ReaderNic nic;
+    net::Uplink uplink{nic};
     const std::uint8_t* bytes = data + 12;
     const auto length = static_cast<std::uint32_t>(std::min<std::size_t>(size - 12, net::kMaxFrameSize));
     MacAddress source{};

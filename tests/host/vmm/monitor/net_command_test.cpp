@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
+#include "fakes/net_device.hpp"
 #include "vmm/monitor/capture_stream.hpp"
 #include "vmm/monitor/net_command.hpp"
 #include "vmm/monitor/switch_view.hpp"
 #include "vmm/monitor/words.hpp"
 #include "vmm/net/switch_fixture.hpp"
+#include "vmm/net/uplink.hpp"
 
 #include <algorithm>
 #include <array>
@@ -160,7 +162,7 @@ TEST_CASE("net show tells all about a switch", "[monitor]") {
           "  addresses  10.0.0.0/24 2001:db8:0:0:0:0:0:2\n", "  rate       at most 8000 kbit/s\n",
           "  refused    0 for their VLAN, 1 for their source, 0 in another's name, 0 in storms\n",
           "  got        1 frames, 60 B, lost 0 without room, 0 beyond its rate\n",
-          "  sent       1 frames, 64 B, waited 0 times for room, 0 for its rate\n",
+          "  sent       1 frames, 64 B, waited 0 times for room, 0 for its rate\n", "  device     3 lies\n",
           "52:54:00:00:00:3c     0     2  3 s ago\n"})
         CHECK(contains(text, part));
     CHECK_FALSE(contains(net.run("show lab").second, "each port"));
@@ -220,4 +222,28 @@ TEST_CASE("a capture comes as base64 lines as fast as they are shown", "[monitor
     net.serve();
     CHECK(net.line.text.ends_with("The capture has 0 frames; 0 more were lost.\n"));
     CHECK(contains(net.run("capture stop").second, "no capture"));
+}
+
+TEST_CASE("net show tells what NICs count, and an uplink's rates as the configuration says them",
+          "[monitor]") {
+    NetFixture net;
+    fake::IdleNic nic;
+    nic.counted.no_room = 1;
+    nic.counted.missed = 2;
+    nic.counted.errors = 3;
+    nic.counted.resets = 4;
+    net::Uplink uplink{nic};
+    net::PortOptions options{net::PortOptions::Kind::uplink, {}, 0, 8'000'000};
+    options.receive_bits_per_second = 16'000'000;
+    net::SwitchPort* port = net.lans[0]->add_port(uplink, options).value();
+    for (unsigned i = 0; i < 200; ++i)
+        net.wire.send(*port, frame_bytes(mac(1), mac(60), {}, 1000));
+    const std::string text = net.run("show lan").second;
+    for (const char* part :
+         {"  rate       at most 16000 kbit/s\n", "  rate_in    at most 8000 kbit/s\n",
+          "  sent       132 frames, 128.9 KiB, waited 0 times for room, lost 68 beyond its rate\n",
+          "  device     1 without room, 2 missed, 3 damaged, 4 resets\n"})
+        CHECK(contains(text, part));
+    CHECK(contains(net.run("").second, "132            0           68\n"));
+    net.lans[0]->remove_port(*port);
 }

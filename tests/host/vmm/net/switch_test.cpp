@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
+#include "fakes/net_device.hpp"
 #include "vmm/net/switch_fixture.hpp"
 #include "vmm/net/uplink.hpp"
 
@@ -304,7 +305,7 @@ TEST_CASE("the switch agrees with a model of it", "[net]") {
 }
 
 TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
-    struct Nic final : FrameSink {
+    struct Nic final : fake::IdleNic {
         bool transmit(const Frame& frame) override {
             frames.push_back(test::copy_of(frame));
             return up;
@@ -314,7 +315,7 @@ TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
     } nic;
     Network network;
     SwitchPort& a = network.access(1);
-    Uplink uplink{nic, {}};
+    Uplink uplink{nic};
     const Bytes incoming = frame_bytes(mac(1), mac(60));
     std::mt19937 random{9};
     const test::ScatteredFrame frame{incoming, {}, random};
@@ -337,15 +338,13 @@ TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
 }
 
 TEST_CASE("stations hear when an uplink's network may have forgotten them", "[net]") {
-    struct Nic final : FrameSink {
-        bool transmit(const Frame&) override { return true; }
-    } nic;
+    fake::IdleNic nic;
     Network network;
     network.access(1);
     network.access(2, 10);
     network.access(3, 20);
     network.uplink();
-    Uplink uplink{nic, {}};
+    Uplink uplink{nic};
     uplink.link_restored();  // not connected yet
     PortOptions options{PortOptions::Kind::uplink, {}, 0, 0};
     options.vlans.add(0);

@@ -68,6 +68,10 @@ TEST_CASE("a driver that can filter gets its own frames and broadcasts until it 
     CHECK_FALSE(a.takes(to(kGroup)));
     CHECK_FALSE(a.takes(tagged(5)));
     CHECK(a.device->counters().filtered == 3);
+    net::StationCounters told;
+    a.device->tell(told);
+    REQUIRE(told.count == 2);
+    CHECK(told.counters[1].value == 3);
 }
 
 TEST_CASE("receive modes let frames through and keep them away", "[virtio]") {
