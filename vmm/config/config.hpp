@@ -75,6 +75,7 @@ struct NicConfig {
     std::uint16_t mtu{1500};
     std::uint32_t queues{1};  ///< pairs of receive and transmit queues, 1 to kMaxNicQueues
     std::uint64_t rate_in{0};
+    bool trusted{false};            ///< others' addresses may be behind it
     net::VlanSet trunk{};           ///< further VLANs, tagged
     net::IpPrefixList addresses{};  ///< that it may speak for, if it does not say the switch's; none: any
 };

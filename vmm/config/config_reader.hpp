@@ -66,6 +66,7 @@ private:
     Expected<void> nic_vlan(const Node& value, NicConfig& out);
     Expected<void> nic_trunk(const Node& value, NicConfig& out);
     Expected<void> nic_addresses(const Node& value, NicConfig& out);
+    Expected<void> nic_trusted(const Node& value, NicConfig& out);
     Expected<void> nic_rate(const Node& value, NicConfig& out);
     Expected<void> nic_mtu(const Node& value, NicConfig& out);
     Expected<void> nic_queues(const Node& value, NicConfig& out);

@@ -163,7 +163,7 @@ Expected<void> ConfigReader::nics(const Node& value, VmConfig& out) {
         {"vlan", &ConfigReader::nic_vlan},           {"trunk", &ConfigReader::nic_trunk},
         {"addresses", &ConfigReader::nic_addresses}, {"rate", &ConfigReader::nic_rate},
         {"rate_in", &ConfigReader::nic_rate_in},     {"mtu", &ConfigReader::nic_mtu},
-        {"queues", &ConfigReader::nic_queues}};
+        {"queues", &ConfigReader::nic_queues},       {"trusted", &ConfigReader::nic_trusted}};
     return each_table(value, "[[vm.nic]]", [&](const Node& node) -> Expected<void> {
         if (out.nics.size() == kMaxNics) {
             errors_.add(node.line, "more than %zu NICs; allowed: at most %zu", kMaxNics, kMaxNics);
@@ -179,7 +179,7 @@ Expected<void> ConfigReader::nics(const Node& value, VmConfig& out) {
             check_mtu(node, made);
             check_ports(node, made);
         }
-        if (made.addresses.count == 0 && !out_.switches.empty())
+        if (made.addresses.count == 0 && !made.trusted && !out_.switches.empty())
             made.addresses = out_.switches[made.switch_index].subnets;
         return out.nics.push(made);
     });
@@ -253,6 +253,9 @@ void ConfigReader::check_trunk(const Node& node, const NicConfig& nic) {
 void ConfigReader::check_addresses(const Node& node, const NicConfig& nic) {
     constexpr net::IpPrefix kLinkLocal{net::IpPrefix::Family::ipv6, 10, {0xfe, 0x80}};
     const SwitchConfig& its_switch = out_.switches[nic.switch_index];
+    if (nic.trusted && nic.addresses.count != 0)
+        errors_.add(document_.find(node, "addresses")->line,
+                    "addresses: nobody looks at what a trusted NIC speaks for; allowed: one of both keys");
     if (its_switch.subnets.count == 0 || nic.addresses.count == 0)
         return;
     const Node* text = document_.first(*document_.find(node, "addresses"));
@@ -315,6 +318,11 @@ Expected<void> ConfigReader::nic_addresses(const Node& value, NicConfig& out) {
     }
     if (document_.first(value) == nullptr)
         errors_.add(value.line, "addresses: there is none; allowed: %s, or no such key for any", kAllowed);
+    return {};
+}
+
+Expected<void> ConfigReader::nic_trusted(const Node& value, NicConfig& out) {
+    out.trusted = boolean(value).value_or(out.trusted);
     return {};
 }
 

@@ -19,7 +19,7 @@ net::PortOptions uplink_options(const config::SwitchConfig& config) {
 
 net::PortOptions nic_options(const config::NicConfig& config) {
     net::PortOptions options;
-    options.kind = net::PortOptions::Kind::access;
+    options.kind = config.trusted ? net::PortOptions::Kind::trusted : net::PortOptions::Kind::access;
     options.mac = config.mac;
     options.vlan = config.vlan;
     options.bits_per_second = config.rate;

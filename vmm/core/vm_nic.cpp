@@ -18,8 +18,8 @@ Expected<std::unique_ptr<VmNic>> VmNic::create(const config::NicConfig& config, 
     std::unique_ptr<VmNic> nic{new (std::nothrow) VmNic{config, its_switch}};
     if (nic == nullptr)
         return Unexpected{Error::no_memory};
-    nic->device_ =
-        HV_TRY(virtio::VirtioNet::create(memory, services.clock, {config.mac, config.mtu, config.queues}));
+    nic->device_ = HV_TRY(virtio::VirtioNet::create(memory, services.clock,
+                                                    {config.mac, config.mtu, config.queues, config.trusted}));
     const unsigned slot = board.pci().free_device();
     if (slot == PciHostBridge::kDevices)
         return Unexpected{Error::out_of_range};

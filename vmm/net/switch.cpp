@@ -38,7 +38,7 @@ Expected<std::unique_ptr<Switch>> Switch::create(Clock& clock, const SwitchOptio
 }
 
 Expected<SwitchPort*> Switch::add_port(Station& station, const PortOptions& options) {
-    const bool access = options.kind == PortOptions::Kind::access;
+    const bool access = options.kind != PortOptions::Kind::uplink;
     if (options.vlan > kMaxVlan || options.vlans.contains(kMaxVlan + 1) ||
         (access && (is_group(options.mac) || options.mac == MacAddress{} || options.vlans.contains(0))))
         return Unexpected{Error::invalid_argument};
@@ -60,6 +60,7 @@ Expected<SwitchPort*> Switch::add_port(Station& station, const PortOptions& opti
             table.addresses.unlearn(options.mac);
             table.has_trunks = true;
         }
+        table.has_trusted = table.has_trusted || options.kind == PortOptions::Kind::trusted;
         SwitchPort& port = *table.ports[index];
         port.open(station, options);
         return &port;
@@ -101,7 +102,9 @@ SwitchPort* Switch::Table::find(const MacAddress& mac, std::uint16_t vlan, std::
 }
 
 bool Switch::Table::learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t now) {
-    return trunk_owner(mac, vlan) == nullptr && addresses.learn(mac, vlan, port, now);
+    if (const SwitchPort* owner = trunk_owner(mac, vlan)) [[unlikely]]
+        return owner->index() == port;
+    return addresses.learn(mac, vlan, port, now);
 }
 
 // --- the way of a frame ------------------------------------------------------------------------------------
@@ -111,14 +114,16 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
     const MacAddress source = address_at(frame, kSourceAddress);
     const std::uint64_t now = clock_.now();
     bool known = false;
+    bool copies = false;
     bool spoofed = is_group(source);
     const PortUse to = table_.with([&](Table& table) {
-        if (from.is_uplink())
+        if (from.learns())
             spoofed = spoofed || !table.learn(source, vlan, from.index_, now);
         if (is_group(destination))
             return PortUse{};
         SwitchPort* port = table.find(destination, vlan, now, kMaxAgeSeconds * clock_.hz());
         known = port != nullptr;
+        copies = table.has_trusted && known;
         return known && port->open_ && passes(from, *port) ? PortUse{*port} : PortUse{};
     });
     if (spoofed)
@@ -126,10 +131,23 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
     if (is_group(destination))
         return flood(from, frame, vlan, Scope::all);
     if (!known)
-        return flood(from, frame, vlan, Scope::uplinks);
-    if (to.get() == nullptr)
-        return Delivery::dropped;  // it lives where it came from
-    return to.get()->deliver(frame, vlan, from.is_uplink() ? nullptr : &from, retry_at);
+        return flood(from, frame, vlan, Scope::learning);
+    Delivery delivery = Delivery::dropped;  // it lives where it came from
+    if (to.get() != nullptr)
+        delivery = to.get()->deliver(frame, vlan, from.is_uplink() ? nullptr : &from, retry_at);
+    if (copies && delivery != Delivery::no_room) [[unlikely]]
+        copy_to_trusted(from, to.get(), frame, vlan);
+    return delivery;
+}
+
+void Switch::copy_to_trusted(SwitchPort& from, const SwitchPort* to, const Frame& frame, std::uint16_t vlan) {
+    Frame once = frame;
+    once.progress = nullptr;
+    for_each_from(from, [&](SwitchPort& port) {
+        std::uint64_t unused = 0;
+        if (port.is_trusted() && &port != to && port.carries(vlan))
+            port.deliver(once, vlan, nullptr, unused);
+    });
 }
 
 Delivery Switch::refuse_double(SwitchPort& from, const MacAddress& source) {
@@ -143,7 +161,8 @@ Delivery Switch::refuse_double(SwitchPort& from, const MacAddress& source) {
 }
 
 Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope) {
-    if (scope == Scope::uplinks && from.is_uplink())
+    if (scope == Scope::learning && from.is_uplink() &&
+        !table_.with([](Table& table) { return table.has_trusted; }))
         return Delivery::dropped;  // nobody here has this address
     if (!from.may_flood())
         return Delivery::dropped;
@@ -152,7 +171,7 @@ Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan,
     once.progress = nullptr;
     for_each_from(from, [&](SwitchPort& to) {
         std::uint64_t unused = 0;
-        if (to.carries(vlan) && (scope == Scope::all || to.is_uplink()))
+        if (to.carries(vlan) && (scope == Scope::all || to.learns()))
             to.deliver(once, vlan, nullptr, unused);
     });
     return Delivery::taken;

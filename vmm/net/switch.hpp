@@ -88,6 +88,7 @@ private:
         MacTable addresses;
         Vec<std::unique_ptr<SwitchPort>> ports;  ///< by index; a closed one is used again
         bool has_trunks{false};
+        bool has_trusted{false};
 
         /// The access port that has this address in one of these VLANs, or nullptr.
         [[nodiscard]] SwitchPort* owner(const MacAddress& mac, const VlanSet& vlans) const;
@@ -125,9 +126,13 @@ private:
     [[nodiscard]] static bool passes(const SwitchPort& from, const SwitchPort& to) {
         return &from != &to && (!from.is_uplink() || !to.is_uplink());
     }
-    /// To every port that it may go to and that takes part in `vlan`; to uplinks only, or to all.
-    enum class Scope : std::uint8_t { uplinks, all };
+    /// To every port that it may go to and that takes part in `vlan`; to those alone that may have any
+    /// address behind them, or to all.
+    enum class Scope : std::uint8_t { learning, all };
     Delivery flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope);
+    /// A frame for one station to trusted ones as well: nobody waits for them.
+    [[gnu::cold]] void copy_to_trusted(SwitchPort& from, const SwitchPort* to, const Frame& frame,
+                                       std::uint16_t vlan);
     /// A frame from outside has the source address of a station here.
     [[gnu::cold]] Delivery refuse_double(SwitchPort& from, const MacAddress& source);
     [[nodiscard]] PortUse use(std::size_t index) {

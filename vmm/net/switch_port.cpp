@@ -61,7 +61,7 @@ std::optional<Refusal> SwitchPort::refusal(const Frame& frame, bool tagged, std:
     // What has a second tag would come out of the switch as a frame of that VLAN where the first is left out.
     if (!carries(vlan) || (tagged && (is_tagged(frame, kTagSize) || (!is_uplink() && vlan == options_.vlan))))
         return Refusal::vlan;
-    if (is_uplink())
+    if (learns())
         return std::nullopt;
     const auto* source = reinterpret_cast<const std::uint8_t*>(frame.header.data()) + kSourceAddress;
     if (!std::equal(options_.mac.begin(), options_.mac.end(), source))

@@ -21,12 +21,13 @@ class Switch;
 
 struct PortOptions {
     enum class Kind : std::uint8_t {
-        access,  ///< one station with one address
-        uplink,  ///< a network: any address
+        access,   ///< one station with one address
+        trusted,  ///< a station with an address, and any others behind it; it gets all frames of its VLANs
+        uplink,   ///< a network: any address
     };
     Kind kind{Kind::access};
-    MacAddress mac{};                          ///< access: the only address that the station may send from
-    std::uint16_t vlan{0};                     ///< access: of untagged frames, 1 to 4094, 0: none
+    MacAddress mac{};       ///< access: the only address that the station may send from; trusted: its own
+    std::uint16_t vlan{0};  ///< access: of untagged frames, 1 to 4094, 0: none
     std::uint64_t bits_per_second{0};          ///< what the station may send; 0: any amount
     std::uint64_t receive_bits_per_second{0};  ///< what it gets; 0: any amount
     /// Access: further VLANs, whose frames bear a tag (a trunk). Uplink: the VLANs that pass, tagged, and 0,
@@ -97,6 +98,9 @@ private:
     [[nodiscard]] bool is_uplink() const { return options_.kind == PortOptions::Kind::uplink; }
     /// Whether frames of `vlan` pass through this port.
     [[nodiscard]] bool carries(std::uint16_t vlan) const { return vlans_.contains(vlan); }
+    /// Whether any address may be behind it.
+    [[nodiscard]] bool learns() const { return options_.kind != PortOptions::Kind::access; }
+    [[nodiscard]] bool is_trusted() const { return options_.kind == PortOptions::Kind::trusted; }
     /// Whether the station has this address, in some VLAN of `vlans`.
     [[nodiscard]] bool owns(const MacAddress& mac, const VlanSet& vlans) const {
         return !is_uplink() && options_.mac == mac && vlans_.meets(vlans);

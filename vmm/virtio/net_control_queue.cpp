@@ -112,10 +112,14 @@ bool NetControlQueue::set_addresses(std::uint8_t command, Data& data) {
         device_.filter_.set_addresses(unicast, multicast);
         return true;
     }
-    // The switch refuses frames from any address but the configured one: there is no other to change to.
-    if (command == VIRTIO_NET_CTRL_MAC_ADDR_SET && has(VIRTIO_NET_F_CTRL_MAC_ADDR))
-        return data.take<MacAddress>() == device_.mac_;
-    return false;
+    if (command != VIRTIO_NET_CTRL_MAC_ADDR_SET || !has(VIRTIO_NET_F_CTRL_MAC_ADDR))
+        return false;
+    // The switch refuses frames from any address but the configured one, unless it trusts us.
+    const auto mac = data.take<MacAddress>();
+    if (!mac || (*mac != device_.filter_.own() && !(device_.trusted_ && is_station_address(*mac))))
+        return false;
+    device_.filter_.set_own(*mac);
+    return true;
 }
 
 bool NetControlQueue::set_vlan(std::uint8_t command, Data& data) {

@@ -23,11 +23,15 @@ bool NetReceiveFilter::AddressList::has(std::uint64_t key) const {
     return std::find(keys_.begin(), end, key) != end;
 }
 
-NetReceiveFilter::NetReceiveFilter(const MacAddress& own) : own_{key_of(own)} {
-    reset(0);
+MacAddress NetReceiveFilter::own() const {
+    const std::uint64_t key = own_.load(std::memory_order_relaxed);
+    MacAddress mac{};
+    std::memcpy(mac.data(), &key, mac.size());
+    return mac;
 }
 
 void NetReceiveFilter::reset(std::uint64_t features) {
+    own_.store(configured_);
     lists_.with([](Lists& lists) { lists = Lists{}; });
     for (auto& word : vlans_)
         word.store(0, std::memory_order_relaxed);
@@ -80,7 +84,7 @@ bool NetReceiveFilter::passes_rules(const Frame& frame, std::uint64_t destinatio
                (has(kAllMulticast | kAnyMulticast) ||
                 lists_.with([&](const Lists& lists) { return lists.multicast.has(destination); }));
     return !has(kNoUnicast) &&
-           (destination == own_ || has(kAllUnicast | kAnyUnicast) ||
+           (destination == own_.load(std::memory_order_relaxed) || has(kAllUnicast | kAnyUnicast) ||
             lists_.with([&](const Lists& lists) { return lists.unicast.has(destination); }));
 }
 

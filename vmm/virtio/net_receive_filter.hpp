@@ -37,10 +37,10 @@ public:
         bool all_{false};
     };
 
-    explicit NetReceiveFilter(const MacAddress& own);
+    explicit NetReceiveFilter(const MacAddress& own) : configured_{key_of(own)} { reset(0); }
 
     /// As a driver that negotiated `features` finds it after a reset: what it can change passes only frames
-    /// for the own address, broadcasts, and none with a VLAN tag.
+    /// for the configured address, broadcasts, and none with a VLAN tag.
     void reset(std::uint64_t features);
 
     [[nodiscard]] bool passes(const Frame& frame) const {
@@ -48,17 +48,21 @@ public:
         if ((rules & kPromiscuous) != 0)
             return true;
         const std::uint64_t destination = load<std::uint64_t>(frame.header.data()) & kAddressMask;
-        if ((destination == own_ || destination == kBroadcast) &&
+        if ((destination == own_.load(std::memory_order_relaxed) || destination == kBroadcast) &&
             (rules & (kNoUnicast | kNoBroadcast)) == 0 && !is_tagged(frame)) [[likely]]
             return true;
         return passes_rules(frame, destination, rules);
     }
+
+    /// The own address now.
+    [[nodiscard]] MacAddress own() const;
 
     // --- commands, of one CPU at a time
     // -------------------------------------------------------------------------------
     /// Switches the mode of command `mode` (VIRTIO_NET_CTRL_RX_*) on or off.
     void set_mode(std::uint8_t mode, bool on);
     void set_addresses(const AddressList& unicast, const AddressList& multicast);
+    void set_own(const MacAddress& mac) { own_.store(key_of(mac)); }
     /// `vlan` < kVlans.
     void set_vlan(std::uint16_t vlan, bool wanted);
 
@@ -93,7 +97,8 @@ private:
         AddressList multicast;
     };
 
-    const std::uint64_t own_;
+    const std::uint64_t configured_;
+    std::atomic<std::uint64_t> own_{0};
     std::atomic<std::uint32_t> rules_{0};
     std::array<std::atomic<std::uint64_t>, kVlans / 64> vlans_{};
     Guarded<Lists, Rank::leaf> lists_{};

@@ -99,7 +99,7 @@ bool VirtioNet::accepts(std::uint64_t features) const {
 
 std::uint64_t VirtioNet::read_config(std::uint64_t offset, unsigned size) const {
     NetConfig config{};
-    config.mac = mac_;
+    config.mac = filter_.own();
     if (port_.load(std::memory_order_relaxed) != nullptr)
         config.status |= VIRTIO_NET_S_LINK_UP;
     if (announce_.load(std::memory_order_relaxed))
@@ -136,6 +136,7 @@ bool VirtioNet::start(std::uint64_t features, std::span<const QueueLayout> layou
 
 void VirtioNet::stop() {
     negotiated_.store(0);
+    filter_.reset(0);
     control_.stop();
     for (const auto& pair : pairs_) {
         pair->transmit.stop();

@@ -36,6 +36,7 @@ public:
         MacAddress mac;
         std::uint16_t mtu = 1500;  ///< 68 to 65535
         unsigned pairs = 1;        ///< of queues, 1 to kMaxPairs
+        bool trusted = false;  ///< the switch takes frames from any address: the driver may change its own
     };
 
     /// `memory` and `clock` outlive the device. Error::invalid_argument, Error::no_memory.
@@ -84,8 +85,8 @@ private:
     friend class NetTransmitQueue;
     friend class NetControlQueue;
     VirtioNet(const GuestMemory& memory, Clock& clock, const Options& options)
-        : mac_{options.mac},
-          mtu_{options.mtu},
+        : mtu_{options.mtu},
+          trusted_{options.trusted},
           clock_{clock},
           filter_{options.mac},
           control_{*this, memory, clock} {}
@@ -105,8 +106,8 @@ private:
     /// Ethernet header and a VLAN tag.
     static constexpr std::uint32_t kMtuOverhead = 18;
 
-    const MacAddress mac_;
     const std::uint16_t mtu_;
+    const bool trusted_;
     Clock& clock_;
     // Of connect() and set_link():
     net::SwitchPort* cable_{nullptr};

@@ -201,3 +201,17 @@ TEST_CASE("subnets are prefixes, one of a family, and no two switches share addr
     CHECK(error("[switch.a]\nsubnet='10.0.0.0/24'\n[switch.b]\nsubnet=['10.0.1.0/24','::/0']\n") ==
           "0 errors");
 }
+
+TEST_CASE("a trusted NIC speaks for anybody", "[config]") {
+    const std::string vm = "[[vm]]\nname='a'\nmemory='2M'\nkernel='k'\n[[vm.nic]]\nswitch='lan'\n";
+    const std::string lan = "[switch.lan]\nsubnet='10.0.1.0/24'\n";
+    const ConfigResult read = parse(vm + "trusted=true\n" + lan);
+    CHECK(read.errors.empty());
+    CHECK(read.config.vms[0].nics[0].trusted);
+    CHECK(read.config.vms[0].nics[0].addresses.count == 0);
+    CHECK_FALSE(parse(vm + lan).config.vms[0].nics[0].trusted);
+    CHECK(errors_of(vm + "trusted=1\n" + lan).size() == 1);
+    CHECK(errors_of(vm + "trusted=true\naddresses=['10.0.1.2']\n" + lan) ==
+          std::vector<std::string>{
+              "8: addresses: nobody looks at what a trusted NIC speaks for; allowed: one of both keys"});
+}

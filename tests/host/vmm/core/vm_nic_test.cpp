@@ -25,6 +25,8 @@ TEST_CASE("a NIC's port has all that its configuration says", "[core]") {
     CHECK(options.vlans == nic.trunk);
     REQUIRE(options.addresses.count == 1);
     CHECK(options.addresses.prefixes[0] == nic.addresses.prefixes[0]);
+    nic.trusted = true;
+    CHECK(nic_options(nic).kind == net::PortOptions::Kind::trusted);
 }
 
 TEST_CASE("a switch and its uplink have all that their configuration says", "[core]") {

@@ -346,3 +346,28 @@ TEST_CASE("the filter applies to what the switch brings", "[virtio]") {
     CHECK(a.take());
     CHECK(b.reclaim() == 2);
 }
+
+TEST_CASE("a trusted NIC's driver may change its address until it resets the device", "[virtio]") {
+    Network network;
+    const Bytes change{VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 0x52, 0x54, 0, 0, 0, 9};
+    const Bytes group{VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 0x53, 0x54, 0, 0, 0, 9};
+    Guest a{*network.lan, 1, kFull | kControls, 64, 1500, 1, net::PortOptions::Kind::trusted};
+    Guest b{*network.lan, 2};
+    a.fill(20, 2048);
+    CHECK(a.refuses(group));
+    CHECK_FALSE(a.takes(plain(9, 2)));
+    CHECK(a.accepts(change));
+    CHECK(a.driver->device_config(5, 1) == 9);
+    CHECK(a.takes(plain(9, 2)));
+    CHECK_FALSE(a.takes(plain(1, 2)));
+    // What it sends from there is taken, and finds its way back.
+    b.fill(1, 2048);
+    a.send(plain(2, 9));
+    CHECK(b.take());
+    while (a.take()) {
+    }
+    b.send(plain(9, 2));
+    CHECK(a.take());
+    a.driver->start(kFull | kControls);
+    CHECK(a.driver->device_config(5, 1) == 1);
+}

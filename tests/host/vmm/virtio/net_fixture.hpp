@@ -40,14 +40,17 @@ struct Guest {
     static constexpr Gpa kReceive{0x50'0000};
 
     Guest(net::Switch& lan, unsigned index, std::uint64_t features = kFull, std::uint16_t queue_size = 64,
-          std::uint16_t mtu = 1500, unsigned pairs = 1)
+          std::uint16_t mtu = 1500, unsigned pairs = 1,
+          net::PortOptions::Kind kind = net::PortOptions::Kind::access)
         : board{index},
           own_mac{mac(index)},
-          device{std::move(VirtioNet::create(board.memory, board.clock, {own_mac, mtu, pairs})).value()},
+          device{std::move(VirtioNet::create(board.memory, board.clock,
+                                             {own_mac, mtu, pairs, kind == net::PortOptions::Kind::trusted}))
+                     .value()},
           transport{*device, board.interrupts, &board.line},
           lan_{lan} {
         REQUIRE(board.bridge.attach(1, transport));
-        port = lan.add_port(*device, {net::PortOptions::Kind::access, own_mac, 0, 0}).value();
+        port = lan.add_port(*device, {kind, own_mac, 0, 0}).value();
         device->connect(port);
         driver = std::make_unique<fake::VirtioDriver>(board, 1);
         driver->start(features, queue_size);
