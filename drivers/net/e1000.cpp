@@ -32,12 +32,17 @@ OffloadSupport both(const OffloadSupport& a, const OffloadSupport& b) {
     return {.checksum = a.checksum && b.checksum,
             .tcp4 = a.tcp4 && b.tcp4,
             .tcp6 = a.tcp6 && b.tcp6,
-            .ecn = a.ecn && b.ecn};
+            .ecn = a.ecn && b.ecn,
+            .max_offset = std::min(a.max_offset, b.max_offset)};
 }
 
 /// The 8254x's IPv6 is not for all of its models. None clears CWR after a first segment.
 constexpr OffloadSupport support_of(E1000Kind kind) {
-    return {.checksum = true, .tcp4 = true, .tcp6 = kind == E1000Kind::i82574, .ecn = false};
+    return {.checksum = true,
+            .tcp4 = true,
+            .tcp6 = kind == E1000Kind::i82574,
+            .ecn = false,
+            .max_offset = E1000TransmitRing::kMaxOffset};
 }
 
 }  // namespace

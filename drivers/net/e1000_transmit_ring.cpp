@@ -36,9 +36,6 @@ constexpr std::size_t kTcpHeader = 20;
 constexpr std::size_t kTcpDataOffset = 12;
 constexpr std::size_t kTcpChecksum = 16;
 
-/// Offsets in context descriptors have eight bits.
-constexpr std::size_t kMaxOffset = 255;
-
 std::uint16_t big_at(std::span<const std::byte> bytes, std::size_t offset) {
     return static_cast<std::uint16_t>(std::to_integer<unsigned>(bytes[offset]) << 8 |
                                       std::to_integer<unsigned>(bytes[offset + 1]));
@@ -56,6 +53,8 @@ struct Layout {
     std::size_t payload;
     bool ipv6;
 };
+
+constexpr std::size_t kMaxOffset = E1000TransmitRing::kMaxOffset;
 
 std::optional<Layout> parse(std::span<const std::byte> bytes, const FrameOffload& offload) {
     Layout layout{

@@ -24,6 +24,7 @@ class E1000TransmitRing {
 public:
     static constexpr unsigned kDescriptors = 256;
     static constexpr std::uint32_t kBufferSize = 4096;  ///< each descriptor has one
+    static constexpr std::uint16_t kMaxOffset = 255;    ///< offsets in context descriptors have eight bits
 
     /// Error::no_memory.
     static Expected<E1000TransmitRing> create(DmaPool& pool);

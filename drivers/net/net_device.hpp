@@ -58,6 +58,8 @@ struct OffloadSupport {
     bool tcp4{};      ///< takes unsegmented TCP over IPv4
     bool tcp6{};
     bool ecn{};  ///< also with CWR set
+    /// The largest offset of anything that it works on, from the frame's begin to the end of TCP's header.
+    std::uint16_t max_offset{0xffff};
 };
 
 /// An Ethernet frame without FCS. The memory may belong to a guest that changes it meanwhile: decisions are

@@ -15,9 +15,9 @@
 namespace hv::net {
 namespace {
 
-/// All headers of a frame that is worked on fit in this: Ethernet, VLAN tags, IP with options, TCP with
-/// options.
-constexpr std::size_t kMaxHeaders = 256;
+/// All headers of a frame that is worked on fit in this: Ethernet, VLAN tags, IP with options or extension
+/// headers, TCP with options.
+constexpr std::size_t kMaxHeaders = 512;
 /// Smaller segments make no sense and would cost the host a lot; it is what Linux' TCP sends at least.
 constexpr std::uint16_t kMinGsoSize = 48;
 

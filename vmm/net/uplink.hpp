@@ -6,6 +6,7 @@
 #include "vmm/net/offload.hpp"
 #include "vmm/net/switch_port.hpp"
 
+#include <algorithm>
 #include <atomic>
 
 namespace hv::net {
@@ -31,7 +32,9 @@ public:
     }
     /// A frame from the switch. Frames do not wait for a NIC: its queue is deep, and what overflows it is
     /// lost.
-    Delivery receive(const Frame& frame) override { return deliver(frame, support_, wire_); }
+    Delivery receive(const Frame& frame) override {
+        return deliver(frame, reaches(frame.offload) ? support_ : OffloadSupport{}, wire_);
+    }
     void resume() override {}
     void network_changed() override {}
     [[gnu::cold]] void tell(StationCounters& out) const override {
@@ -53,6 +56,15 @@ private:
     private:
         FrameSink& nic_;
     };
+
+    /// Whether the NIC can work on headers that lie as far behind as this frame's. TCP's has up to 60 bytes
+    /// [rfc9293 3.1 Header Format].
+    [[nodiscard]] bool reaches(const FrameOffload& offload) const {
+        constexpr unsigned kTcpHeader = 60;
+        return !offload.needs_checksum ||
+               offload.checksum_start + std::max<unsigned>(offload.checksum_offset, kTcpHeader) <=
+                   support_.max_offset;
+    }
 
     NetDevice& nic_;
     const OffloadSupport support_;

@@ -337,6 +337,47 @@ TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
     CHECK(a.send(large.frame, network.retry_at) == Delivery::dropped);
 }
 
+TEST_CASE("an uplink does what lies behind its NIC's reach", "[net]") {
+    struct Nic final : fake::IdleNic {
+        bool transmit(const Frame& frame) override {
+            frames.push_back(test::copy_of(frame));
+            return true;
+        }
+        std::vector<test::Received> frames;
+    } nic;
+    nic.support = {.checksum = true, .tcp4 = true, .tcp6 = true, .ecn = true, .max_offset = 255};
+    Uplink uplink{nic};
+    std::mt19937 random{10};
+    const auto send = [&](const test::TcpFrame& tcp, std::size_t extension, std::uint16_t gso_size) {
+        Bytes bytes = tcp.build(random);
+        bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(tcp.tcp()), extension, 0);
+        test::put16(bytes, tcp.ip() + 4, static_cast<unsigned>(bytes.size() - tcp.tcp()));
+        FrameOffload offload = tcp.offload(gso_size);
+        offload.checksum_start = static_cast<std::uint16_t>(offload.checksum_start + extension);
+        const test::ScatteredFrame frame{bytes, offload, random, 3};
+        CHECK(uplink.receive(frame.frame) == Delivery::taken);
+        return std::exchange(nic.frames, {});
+    };
+    const test::TcpFrame tcp{.ipv6 = true, .tcp_options = 40, .payload = 4000};
+    const test::TcpFrame small{.ipv6 = true, .payload = 1000};
+    const std::size_t near = 255 - 60 - tcp.tcp();
+    CHECK(send(tcp, near, 1000).size() == 1);
+    CHECK(send(small, near, 0)[0].offload.needs_checksum);
+    for (const std::size_t far : {near + 1, std::size_t{384}}) {
+        auto segments = send(tcp, far, 1000);
+        REQUIRE(segments.size() == 4);
+        for (const auto& whole : send(small, far, 0))
+            segments.push_back(whole);
+        for (std::size_t i = 0; i < 5; ++i) {
+            Bytes& bytes = segments[i].bytes;
+            CHECK_FALSE(segments[i].offload.needs_checksum);
+            const auto from = bytes.begin() + static_cast<std::ptrdiff_t>(tcp.tcp());
+            bytes.erase(from, from + static_cast<std::ptrdiff_t>(far));
+            CHECK(tcp.sums_right(bytes));
+        }
+    }
+}
+
 TEST_CASE("stations hear when an uplink's network may have forgotten them", "[net]") {
     fake::IdleNic nic;
     Network network;
