@@ -165,6 +165,8 @@ void NetCommand::show_port(std::uint16_t number, const Port& port, Output& out) 
     const PortOptions& options = *port.options;
     const PortCounters& counters = *port.counters;
     out.print("port %u, %.*s\n", number, HV_VIEW(name_of(port).view()));
+    if (options.kind == PortOptions::Kind::trusted)
+        out.print("  %-10s sends from any address, gets all frames\n", "trusted");
     if (!options.vlans.empty()) {
         out.print("  %-10s", is_uplink(port) ? "VLANs" : "trunk");
         print_vlans(options.vlans, out);

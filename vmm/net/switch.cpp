@@ -60,7 +60,7 @@ Expected<SwitchPort*> Switch::add_port(Station& station, const PortOptions& opti
             table.addresses.unlearn(options.mac);
             table.has_trunks = true;
         }
-        table.has_trusted = table.has_trusted || options.kind == PortOptions::Kind::trusted;
+        table.trusted += options.kind == PortOptions::Kind::trusted ? 1 : 0;
         SwitchPort& port = *table.ports[index];
         port.open(station, options);
         return &port;
@@ -70,6 +70,7 @@ Expected<SwitchPort*> Switch::add_port(Station& station, const PortOptions& opti
 void Switch::remove_port(SwitchPort& port) {
     table_.with([&](Table& table) {
         port.open_ = false;
+        table.trusted -= port.is_trusted() ? 1 : 0;
         table.addresses.forget(port.index_);
     });
     while (port.users_.load(std::memory_order_acquire) != 0)
@@ -114,7 +115,7 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
     const MacAddress source = address_at(frame, kSourceAddress);
     const std::uint64_t now = clock_.now();
     bool known = false;
-    bool copies = false;
+    bool trusting = false;
     bool spoofed = is_group(source);
     const PortUse to = table_.with([&](Table& table) {
         if (from.learns())
@@ -123,19 +124,21 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
             return PortUse{};
         SwitchPort* port = table.find(destination, vlan, now, kMaxAgeSeconds * clock_.hz());
         known = port != nullptr;
-        copies = table.has_trusted && known;
+        trusting = table.trusted != 0;
         return known && port->open_ && passes(from, *port) ? PortUse{*port} : PortUse{};
     });
     if (spoofed)
         return is_group(source) ? from.refuse(Refusal::source) : refuse_double(from, source);
     if (is_group(destination))
         return flood(from, frame, vlan, Scope::all);
+    if (!known && from.is_uplink() && !trusting)
+        return Delivery::dropped;  // nobody here has this address
     if (!known)
         return flood(from, frame, vlan, Scope::learning);
     Delivery delivery = Delivery::dropped;  // it lives where it came from
     if (to.get() != nullptr)
         delivery = to.get()->deliver(frame, vlan, from.is_uplink() ? nullptr : &from, retry_at);
-    if (copies && delivery != Delivery::no_room) [[unlikely]]
+    if (trusting && delivery != Delivery::no_room) [[unlikely]]
         copy_to_trusted(from, to.get(), frame, vlan);
     return delivery;
 }
@@ -151,7 +154,7 @@ void Switch::copy_to_trusted(SwitchPort& from, const SwitchPort* to, const Frame
 }
 
 Delivery Switch::refuse_double(SwitchPort& from, const MacAddress& source) {
-    if (double_log.admit())
+    if (from.is_uplink() && double_log.admit())
         log::warning(
             log::Topic::net,
             "%02x:%02x:%02x:%02x:%02x:%02x is a VM's address here, and sends from outside as well: do two "
@@ -161,9 +164,6 @@ Delivery Switch::refuse_double(SwitchPort& from, const MacAddress& source) {
 }
 
 Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope) {
-    if (scope == Scope::learning && from.is_uplink() &&
-        !table_.with([](Table& table) { return table.has_trusted; }))
-        return Delivery::dropped;  // nobody here has this address
     if (!from.may_flood())
         return Delivery::dropped;
     // Nobody gets the rest later, for another may have got it now.

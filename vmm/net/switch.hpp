@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A virtual Ethernet switch. Access ports have one known address each, so only what lies behind uplinks is
-// learned; a frame to an unknown address goes to the uplinks alone. VLANs are kept apart, foreign source
-// addresses refused, frames for many receivers limited. Uplinks are ways out, not neighbours: what comes in
-// by one does not leave by another, so two uplinks to one network make no loop.
+// A virtual Ethernet switch. Access ports have one known address each, so only what lies behind uplinks and
+// trusted stations is learned; a frame to an unknown address goes to these alone. VLANs are kept apart,
+// foreign source addresses refused, frames for many receivers limited. Uplinks are ways out, not neighbours:
+// what comes in by one does not leave by another, so two uplinks to one network make no loop.
 //
 // Flow control: a frame whose receiver has no room stays with its sender, which is told when there is room.
 // So TCP between stations loses nothing. It is bounded: frames wait for a receiver for
@@ -88,7 +88,7 @@ private:
         MacTable addresses;
         Vec<std::unique_ptr<SwitchPort>> ports;  ///< by index; a closed one is used again
         bool has_trunks{false};
-        bool has_trusted{false};
+        unsigned trusted{0};  ///< how many ports are
 
         /// The access port that has this address in one of these VLANs, or nullptr.
         [[nodiscard]] SwitchPort* owner(const MacAddress& mac, const VlanSet& vlans) const;

@@ -238,12 +238,17 @@ TEST_CASE("net show tells what NICs count, and an uplink's rates as the configur
     net::SwitchPort* port = net.lans[0]->add_port(uplink, options).value();
     for (unsigned i = 0; i < 200; ++i)
         net.wire.send(*port, frame_bytes(mac(1), mac(60), {}, 1000));
+    test::TestStation bridge;
+    net::SwitchPort* trusted =
+        net.lans[0]->add_port(bridge, {net::PortOptions::Kind::trusted, mac(3), 0, 0}).value();
     const std::string text = net.run("show lan").second;
     for (const char* part :
          {"  rate       at most 16000 kbit/s\n", "  rate_in    at most 8000 kbit/s\n",
           "  sent       132 frames, 128.9 KiB, waited 0 times for room, lost 68 beyond its rate\n",
+          "  trusted    sends from any address, gets all frames\n",
           "  device     1 without room, 2 missed, 3 damaged, 4 resets\n"})
         CHECK(contains(text, part));
     CHECK(contains(net.run("").second, "132            0           68\n"));
+    net.lans[0]->remove_port(*trusted);
     net.lans[0]->remove_port(*port);
 }

@@ -87,6 +87,18 @@ TEST_CASE("nobody waits for a trusted station to take what is for others", "[net
     CHECK(network.bridge().take().size() == 1);
 }
 
+TEST_CASE("a switch whose trusted stations have left is as it was", "[net]") {
+    Trusting network;
+    SwitchPort& up = network.uplink();
+    network.send(network.port(2), frame_bytes(mac(1), mac(50)));
+    network.lan->remove_port(network.port(2));
+    CHECK(network.send(up, frame_bytes(mac(50), mac(60))) == Delivery::dropped);
+    CHECK(network.send(network.port(0), frame_bytes(mac(50), mac(1))) == Delivery::taken);
+    CHECK(network.stations[3].take().size() == 1);
+    CHECK(network.send(network.port(0), frame_bytes(mac(2), mac(1))) == Delivery::taken);
+    CHECK(network.bridge().take().empty());
+}
+
 TEST_CASE("a trusted trunk has its own address in all of its VLANs", "[net]") {
     Network network;
     PortOptions options{PortOptions::Kind::trusted, mac(1), 0, 0};
