@@ -162,8 +162,8 @@ TEST_CASE("net show tells all about a switch", "[monitor]") {
           "  addresses  10.0.0.0/24 2001:db8:0:0:0:0:0:2\n", "  rate       at most 8000 kbit/s\n",
           "  refused    0 for their VLAN, 1 for their source, 0 in another's name, 0 in storms\n",
           "  got        1 frames, 60 B, lost 0 without room, 0 beyond its rate\n",
-          "  sent       1 frames, 64 B, waited 0 times for room, 0 for its rate\n", "  device     3 lies\n",
-          "52:54:00:00:00:3c     0     2  3 s ago\n"})
+          "  sent       1 frames, 64 B, waited 0 times for room, lost 0 beyond its rate\n",
+          "  device     3 lies\n", "52:54:00:00:00:3c     0     2  3 s ago\n"})
         CHECK(contains(text, part));
     CHECK_FALSE(contains(net.run("show lab").second, "each port"));
     CHECK(net.run("show wan").second == "There is no switch \"wan\"; there are: lan lab\n");
