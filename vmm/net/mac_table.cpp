@@ -5,25 +5,6 @@
 
 namespace hv::net {
 
-std::uint64_t MacTable::key_of(const MacAddress& mac, std::uint16_t vlan) {
-    std::uint64_t key = vlan;
-    for (const std::uint8_t octet : mac)
-        key = key << 8 | octet;
-    return key;
-}
-
-MacAddress MacTable::mac_of(std::uint64_t key) {
-    MacAddress mac{};
-    for (std::size_t i = mac.size(); i-- > 0; key >>= 8)
-        mac[i] = static_cast<std::uint8_t>(key);
-    return mac;
-}
-
-std::size_t MacTable::index_of(std::uint64_t key) {
-    // Multiplicative hashing: the constant is 2^64 divided by the golden ratio.
-    return static_cast<std::size_t>(key * 0x9e37'79b9'7f4a'7c15 >> 57) % kSets;
-}
-
 template <class AnyEntry>
 AnyEntry* MacTable::find(std::span<AnyEntry> entries, std::uint64_t key) {
     const auto found =
@@ -72,16 +53,7 @@ bool MacTable::learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t po
     return true;
 }
 
-std::optional<std::uint16_t> MacTable::lookup(const MacAddress& mac, std::uint16_t vlan, std::uint64_t now,
-                                              std::uint64_t max_age) const {
-    const std::uint64_t key = key_of(mac, vlan);
-    for (const Entry& entry : sets_[index_of(key)])
-        // Another CPU may have learned it later than `now`.
-        if (entry.key == key && key != 0)
-            return entry.fixed || entry.seen >= now || now - entry.seen <= max_age ? std::optional{entry.port}
-                                                                                   : std::nullopt;
-    if (more_.empty()) [[likely]]
-        return std::nullopt;
+std::optional<std::uint16_t> MacTable::lookup_more(std::uint64_t key) const {
     const Entry* entry = find(more_.span(), key);
     return entry != nullptr ? std::optional{entry->port} : std::nullopt;
 }

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 
@@ -28,7 +29,17 @@ public:
     bool learn(const MacAddress& mac, std::uint16_t vlan, std::uint16_t port, std::uint64_t now);
     /// The port; nothing if it is unknown or was not seen in the `max_age` before `now`.
     [[nodiscard]] std::optional<std::uint16_t> lookup(const MacAddress& mac, std::uint16_t vlan,
-                                                      std::uint64_t now, std::uint64_t max_age) const;
+                                                      std::uint64_t now, std::uint64_t max_age) const {
+        const std::uint64_t key = key_of(mac, vlan);
+        for (const Entry& entry : sets_[index_of(key)]) {
+            if (entry.key != key || key == 0)
+                continue;
+            // Another CPU may have learned it later than `now`.
+            const bool valid = entry.fixed || entry.seen >= now || now - entry.seen <= max_age;
+            return valid ? std::optional{entry.port} : std::nullopt;
+        }
+        return more_.empty() ? std::nullopt : lookup_more(key);
+    }
     void forget(std::uint16_t port);
     /// Forgets where this address was learned to be, in all VLANs.
     void unlearn(const MacAddress& mac);
@@ -53,13 +64,25 @@ private:
     };
     using Set = std::array<Entry, kWays>;
 
-    static std::uint64_t key_of(const MacAddress& mac, std::uint16_t vlan);
-    static MacAddress mac_of(std::uint64_t key);
-    static std::size_t index_of(std::uint64_t key);
+    static std::uint64_t key_of(const MacAddress& mac, std::uint16_t vlan) {
+        std::uint64_t key = 0;
+        std::memcpy(&key, mac.data(), mac.size());
+        return key | std::uint64_t{vlan} << 48;
+    }
+    static MacAddress mac_of(std::uint64_t key) {
+        MacAddress mac{};
+        std::memcpy(mac.data(), &key, mac.size());
+        return mac;
+    }
+    /// Multiplicative hashing: the constant is 2^64 divided by the golden ratio.
+    static std::size_t index_of(std::uint64_t key) {
+        return static_cast<std::size_t>(key * 0x9e37'79b9'7f4a'7c15 >> 57) % kSets;
+    }
     template <class AnyEntry>
     static AnyEntry* find(std::span<AnyEntry> entries, std::uint64_t key);
     /// The entry in its set, or among `more_`.
     Entry* find(std::uint64_t key);
+    [[nodiscard, gnu::cold]] std::optional<std::uint16_t> lookup_more(std::uint64_t key) const;
     /// The entry to replace: an empty one, or the oldest that is not fixed; nullptr: all are fixed.
     static Entry* victim(Set& set);
 

@@ -122,7 +122,7 @@ Delivery Switch::forward(SwitchPort& from, const Frame& frame, std::uint16_t vla
             spoofed = spoofed || !table.learn(source, vlan, from.index_, now);
         if (is_group(destination))
             return PortUse{};
-        SwitchPort* port = table.find(destination, vlan, now, kMaxAgeSeconds * clock_.hz());
+        SwitchPort* port = table.find(destination, vlan, now, max_age_);
         known = port != nullptr;
         trusting = table.trusted != 0;
         return known && port->open_ && passes(from, *port) ? PortUse{*port} : PortUse{};

@@ -120,7 +120,8 @@ private:
         SwitchPort* port_{nullptr};
     };
 
-    Switch(Clock& clock, const SwitchOptions& options) : clock_{clock}, options_{options} {}
+    Switch(Clock& clock, const SwitchOptions& options)
+        : clock_{clock}, options_{options}, max_age_{kMaxAgeSeconds * clock.hz()} {}
     Delivery forward(SwitchPort& from, const Frame& frame, std::uint16_t vlan, std::uint64_t& retry_at);
     /// Whether a frame from `from` may leave by `to`.
     [[nodiscard]] static bool passes(const SwitchPort& from, const SwitchPort& to) {
@@ -154,6 +155,7 @@ private:
 
     Clock& clock_;
     const SwitchOptions options_;
+    const std::uint64_t max_age_;  ///< host TSC ticks
     std::atomic<FrameTap*> tap_{nullptr};
     Guarded<Table, Rank::net_switch> table_{};
 };

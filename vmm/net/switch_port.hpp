@@ -122,7 +122,7 @@ private:
     /// The station took a frame.
     void note_taken(std::uint32_t size);
     /// The station took something: ends its time without room, and earns it some.
-    void earn_patience();
+    [[gnu::always_inline]] inline void earn_patience();
     /// The station has no room: until when a frame may wait for it, if at all.
     [[nodiscard]] std::uint64_t waits_until(std::uint64_t now);
 
