@@ -48,6 +48,7 @@ void VirtioVsock::stop() {
         host.endpoint.clear();
     });
     clock_.disarm(*this);
+    clock_.disarm(answers_);
 }
 
 void VirtioVsock::queue_notified(unsigned queue) {
@@ -55,6 +56,34 @@ void VirtioVsock::queue_notified(unsigned queue) {
         transmit_.process();
     else if (queue == kReceiveQueue)
         pump();
+}
+
+Expected<void> VirtioVsock::connect(std::uint32_t port, VsockService& service) {
+    Expected<void> begun = Unexpected{Error::not_found};
+    conclude(host_.with([&](HostSide& host) -> Outcome {
+        if (!host.live || host.ring.broken())
+            return {};
+        begun = host.endpoint.connect(port, service, clock_.now() + clock_.from_nanoseconds(kAnswerNs));
+        expire(host);
+        return deliver(host);
+    }));
+    return begun;
+}
+
+void VirtioVsock::serve(VsockService& service) {
+    conclude(host_.with([&](HostSide& host) {
+        host.endpoint.serve(service);
+        return deliver(host);
+    }));
+}
+
+void VirtioVsock::expire() {
+    host_.with([this](HostSide& host) { expire(host); });
+}
+
+void VirtioVsock::expire(HostSide& host) {
+    if (const std::uint64_t next = host.endpoint.expire(clock_.now()); next != VsockEndpoint::kNever)
+        clock_.arm(answers_, next);
 }
 
 unsigned VirtioVsock::connections() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The socket device: stream sockets from a guest to services of the host. [virtio1.2 5.10 Socket Device] Left
-// out: connections that the host begins, sequential packets. No event ever comes: a VM keeps its CID.
+// The socket device: stream sockets between a guest and services of the host. [virtio1.2 5.10 Socket Device]
+// Left out: sequential packets. No event ever comes: a VM keeps its CID.
 #pragma once
 
 #include "vmm/base/expected.hpp"
@@ -44,6 +44,16 @@ public:
     void stop() override;
     void queue_notified(unsigned queue) override;
 
+    /// How long a guest may take to answer a connection that the host begins.
+    static constexpr std::uint64_t kAnswerNs = 2'000'000'000;
+
+    // Any CPU, with locks of ranks below device_tx.
+    /// Asks the guest for a connection to its port: `service` hears accept(), before this returns, and how it
+    /// goes on. It outlives the connection. Error::not_found: no driver listens to the device; Error::busy:
+    /// all connections are in use, or the guest does not take the packets that wait for it.
+    Expected<void> connect(std::uint32_t port, VsockService& service);
+    /// Has the service's ready() called for each of its connections, and sends what it wrote.
+    void serve(VsockService& service);
     [[nodiscard]] unsigned connections();
 
 private:
@@ -66,6 +76,9 @@ private:
     VirtioVsock(const GuestMemory& memory, Clock& clock, std::uint64_t guest_cid, VsockEndpoint endpoint);
     Step next(unsigned queue, Virtqueue& ring, Effort& effort) override;
     void fire() override { pump(); }
+    /// Ends what the guest has not answered.
+    void expire();
+    void expire(HostSide& host);
     /// Sends what there is, and takes what had to wait for that.
     void pump();
     /// Puts packets into the guest's buffers. Under the lock.
@@ -77,6 +90,7 @@ private:
     Guarded<HostSide, Rank::device_tx> host_;
     std::array<Piece, Virtqueue::kMaxPieces> pieces_{};  ///< whoever has the turn of transmit_
     QueueWorker transmit_;
+    MemberTimer<VirtioVsock, &VirtioVsock::expire> answers_{*this};
 };
 
 }  // namespace hv::virtio

@@ -6,15 +6,28 @@
 namespace hv::virtio {
 
 void VsockConnection::open(VsockService& service, const VsockHeader& request) {
+    begin(service, request.src_port, request.dst_port);
+    open_ = true;
+    peer_read_ = request.fwd_cnt;
+    peer_buffer_ = request.buf_alloc;
+}
+
+void VsockConnection::ask(VsockService& service, std::uint32_t guest_port, std::uint32_t host_port,
+                          std::uint64_t answer_by) {
+    begin(service, guest_port, host_port);
+    open_ = false;
+    answer_by_ = answer_by;
+    peer_read_ = peer_buffer_ = 0;
+}
+
+void VsockConnection::begin(VsockService& service, std::uint32_t guest_port, std::uint32_t host_port) {
     service_ = &service;
-    guest_port_ = request.src_port;
-    host_port_ = request.dst_port;
-    response_due_ = true;
+    guest_port_ = guest_port;
+    host_port_ = host_port;
+    greeting_due_ = true;
     credit_due_ = closing_ = shutdown_sent_ = false;
     peer_shutdown_ = 0;
     read_ = told_ = sent_ = 0;
-    peer_read_ = request.fwd_cnt;
-    peer_buffer_ = request.buf_alloc;
     received_.clear();
     outgoing_.clear();
 }
@@ -36,6 +49,8 @@ std::uint32_t VsockConnection::credit() const {
 bool VsockConnection::receive(const VsockHeader& header, std::span<const Piece> payload) {
     peer_buffer_ = header.buf_alloc;
     peer_read_ = header.fwd_cnt;
+    if (!open_)
+        return header.op == VIRTIO_VSOCK_OP_RESPONSE && receive_response();
     switch (header.op) {
     case VIRTIO_VSOCK_OP_RW: return receive_payload(header, payload);
     case VIRTIO_VSOCK_OP_CREDIT_UPDATE: return true;
@@ -52,6 +67,12 @@ bool VsockConnection::receive(const VsockHeader& header, std::span<const Piece> 
     }
 }
 
+/// Only what was asked is answered.
+bool VsockConnection::receive_response() {
+    open_ = !greeting_due_;
+    return open_;
+}
+
 bool VsockConnection::receive_payload(const VsockHeader& header, std::span<const Piece> payload) {
     if ((peer_shutdown_ & VIRTIO_VSOCK_SHUTDOWN_F_SEND) != 0 || header.len > received_.room())
         return false;
@@ -65,7 +86,9 @@ bool VsockConnection::receive_payload(const VsockHeader& header, std::span<const
 }
 
 bool VsockConnection::has_output() const {
-    return response_due_ || credit_due_ || (!outgoing_.empty() && credit() != 0) ||
+    if (greeting_due_ || !open_)
+        return greeting_due_;
+    return credit_due_ || (!outgoing_.empty() && credit() != 0) ||
            (closing_ && outgoing_.empty() && !shutdown_sent_);
 }
 
@@ -76,9 +99,9 @@ VsockHeader VsockConnection::next_packet(std::size_t room) {
     header.type = VIRTIO_VSOCK_TYPE_STREAM;
     header.buf_alloc = kBufferSize;
     header.fwd_cnt = told_ = read_;
-    if (response_due_) {
-        response_due_ = false;
-        header.op = VIRTIO_VSOCK_OP_RESPONSE;
+    if (greeting_due_) {
+        greeting_due_ = false;
+        header.op = open_ ? VIRTIO_VSOCK_OP_RESPONSE : VIRTIO_VSOCK_OP_REQUEST;
     } else if (!outgoing_.empty() && credit() != 0) {
         header.op = VIRTIO_VSOCK_OP_RW;
         header.len = static_cast<std::uint32_t>(std::min({outgoing_.size(), std::size_t{credit()}, room}));

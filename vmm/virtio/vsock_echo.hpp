@@ -14,7 +14,7 @@ public:
 
     bool accept(VsockConnection&) override { return true; }
     void ready(VsockConnection& connection) override;
-    void closed(VsockConnection&) override {}
+    void closed(VsockConnection&, VsockEnd) override {}
 };
 
 }  // namespace hv::virtio

@@ -41,7 +41,7 @@ void VsockEndpoint::receive(const VsockHeader& header, std::span<const Piece> pa
         header.dst_cid == kVsockHostCid && header.type == VIRTIO_VSOCK_TYPE_STREAM ? find(header) : nullptr;
     bool expected = false;
     if (connection == nullptr)
-        expected = header.op == VIRTIO_VSOCK_OP_REQUEST && connect(header);
+        expected = header.op == VIRTIO_VSOCK_OP_REQUEST && accept(header);
     else if (connection->receive(header, payload)) {
         connection->service().ready(*connection);
         expected = true;
@@ -49,12 +49,12 @@ void VsockEndpoint::receive(const VsockHeader& header, std::span<const Piece> pa
     if (expected)
         return;
     if (connection != nullptr)
-        close(*connection);
+        close(*connection, connection->is_asking() ? VsockEnd::refused : VsockEnd::over);
     if (header.op != VIRTIO_VSOCK_OP_RST)
         reset(header);
 }
 
-bool VsockEndpoint::connect(const VsockHeader& request) {
+bool VsockEndpoint::accept(const VsockHeader& request) {
     if (request.dst_cid != kVsockHostCid || request.type != VIRTIO_VSOCK_TYPE_STREAM)
         return false;
     VsockService* service = service_at(request.dst_port);
@@ -66,6 +66,53 @@ bool VsockEndpoint::connect(const VsockHeader& request) {
         return true;
     connection->free();
     return false;
+}
+
+Expected<void> VsockEndpoint::connect(std::uint32_t guest_port, VsockService& service,
+                                      std::uint64_t answer_by) {
+    VsockConnection* connection = has_room() ? make_room() : nullptr;
+    if (connection == nullptr)
+        return Unexpected{Error::busy};
+    connection->ask(service, guest_port, free_port(), answer_by);
+    if (service.accept(*connection))
+        return {};
+    connection->free();
+    return Unexpected{Error::busy};
+}
+
+/// One that no connection has, since a late answer to an earlier one must not be taken for the next one's.
+std::uint32_t VsockEndpoint::free_port() {
+    const auto is_taken = [&](std::uint32_t port) {
+        return service_at(port) != nullptr || std::any_of(all_.begin(), all_.end(), [&](const auto& each) {
+                   return !each->is_free() && each->host_port() == port;
+               });
+    };
+    std::uint32_t port = 0;
+    do {
+        port = next_port_;
+        next_port_ = port == kLastEphemeral ? kFirstEphemeral : port + 1;
+    } while (is_taken(port));
+    return port;
+}
+
+std::uint64_t VsockEndpoint::expire(std::uint64_t now) {
+    std::uint64_t next = kNever;
+    for (const auto& each : all_) {
+        if (!each->is_asking())
+            continue;
+        // No reset is due: should the answer come, it is one that nobody waits for.
+        if (each->answer_by() <= now)
+            close(*each, VsockEnd::unanswered);
+        else
+            next = std::min(next, each->answer_by());
+    }
+    return next;
+}
+
+void VsockEndpoint::serve(VsockService& service) {
+    for (const auto& each : all_)
+        if (!each->is_free() && &each->service() == &service)
+            service.ready(*each);
 }
 
 VsockConnection* VsockEndpoint::make_room() {
@@ -83,15 +130,15 @@ VsockConnection* VsockEndpoint::make_room() {
         header.src_port = each->guest_port();
         header.dst_port = each->host_port();
         header.type = VIRTIO_VSOCK_TYPE_STREAM;
-        close(*each);
+        close(*each, VsockEnd::over);
         reset(header);
         return each.get();
     }
     return nullptr;
 }
 
-void VsockEndpoint::close(VsockConnection& connection) {
-    connection.service().closed(connection);
+void VsockEndpoint::close(VsockConnection& connection, VsockEnd end) {
+    connection.service().closed(connection, end);
     connection.free();
 }
 
@@ -146,7 +193,7 @@ std::uint32_t VsockEndpoint::send(std::span<Piece> room) {
 void VsockEndpoint::clear() {
     for (const auto& each : all_)
         if (!each->is_free())
-            close(*each);
+            close(*each, VsockEnd::gone);
     resets_ = 0;
 }
 

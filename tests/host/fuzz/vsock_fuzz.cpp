@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Packets made of fuzz bytes for the socket device, 24 bytes each; and buffers of any size for its answers.
+// Packets made of fuzz bytes for the socket device, 24 bytes each; buffers of any size for its answers; and
+// connections that the host begins.
 #include "fakes/virtio_driver.hpp"
 #include "vmm/virtio/virtio_vsock.hpp"
 #include "vmm/virtio/vsock_echo.hpp"
@@ -28,7 +29,8 @@ virtio::VsockHeader header_of(const Recipe& recipe) {
     header.src_cid = kCid + (recipe.wrong == 1 ? 1 : 0);
     header.dst_cid = virtio::kVsockHostCid + (recipe.wrong == 2 ? 1 : 0);
     header.src_port = recipe.ports & 31;
-    header.dst_port = virtio::VsockEcho::kPort + (recipe.ports >> 7);
+    header.dst_port = (recipe.ports & 64) != 0 ? virtio::VsockEndpoint::kFirstEphemeral + (recipe.ports >> 7)
+                                               : virtio::VsockEcho::kPort + (recipe.ports >> 7);
     header.len = recipe.len;
     header.type = recipe.wrong == 3 ? 2 : virtio::VIRTIO_VSOCK_TYPE_STREAM;
     header.op = recipe.op & 15;
@@ -65,6 +67,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             rx.add({{kIn, recipe.room == 255 ? 0x2000u : 44u + recipe.room, true}});
             driver.kick(0);
         }
+        if ((recipe.op & 0x10) != 0)
+            static_cast<void>((*device)->connect(recipe.ports & 31, echo));
+        if ((recipe.op & 0x20) != 0)
+            board.clock.advance(virtio::VirtioVsock::kAnswerNs / 2);
         if (tx.free_descriptors() == 0)
             continue;
         board.put(kOut, header_of(recipe));
