@@ -36,6 +36,7 @@
 #include "vmm/monitor/vm_command.hpp"
 #include "vmm/monitor/vm_console_set.hpp"
 #include "vmm/monitor/vm_manager_view.hpp"
+#include "vmm/monitor/vsock_terminal.hpp"
 #include "vmm/net/switch.hpp"
 #include "vmm/net/uplink.hpp"
 #include "vmm/sched/scheduler.hpp"
@@ -202,6 +203,7 @@ private:
     std::optional<ChaChaGenerator> entropy_;
     std::optional<VmManager> manager_;
     std::unique_ptr<Monitor> monitor_;
+    VsockTerminal* terminal_{nullptr};  ///< with the monitor
     std::optional<VmManagerView> vms_;
     std::unique_ptr<net::Capture> capture_;
     std::optional<CaptureStream> captures_;
@@ -396,7 +398,8 @@ void Platform::begin() {
 /// The first VM that runs gets the line: Ctrl-A m leads to the monitor.
 void Platform::start_monitor() {
     monitor_ = must(Monitor::create(*mux_), "no memory for the monitor");
-    vms_.emplace(*manager_, *consoles_, *mux_);
+    terminal_ = &create<VsockTerminal>(*mux_);
+    vms_.emplace(*manager_, *consoles_, *mux_, *terminal_);
     monitor_->add(create<VmCommand>(*vms_));
     monitor_->add(create<StatsCommand>(*this, *vms_));
     monitor_->add(create<MemCommand>(*this, *vms_));
@@ -434,7 +437,7 @@ HostInfo::Cpu Platform::cpu(std::uint32_t index) const {
 
 bool Platform::pending() const {
     return due_.load(std::memory_order_relaxed) != 0 || mux_->has_work() || manager_->has_work() ||
-           (captures_ && captures_->has_work());
+           (captures_ && captures_->has_work()) || (terminal_ != nullptr && terminal_->has_work());
 }
 
 void Platform::service() {
@@ -444,6 +447,8 @@ void Platform::service() {
         manager_->update_disks();
     if (captures_)
         captures_->service();
+    if (terminal_ != nullptr)
+        terminal_->service();
     if (!manager_->has_work())
         return;
     manager_->service();

@@ -3,7 +3,6 @@
 
 #include "vmm/core/vm.hpp"
 #include "vmm/virtio/virtio_rng.hpp"
-#include "vmm/virtio/virtio_vsock.hpp"
 
 #include <array>
 
@@ -23,8 +22,10 @@ Expected<void> VmDevices::add(const config::VmConfig& config, const VmServices& 
     }
     if (config.vsock != 0) {
         const std::array<virtio::VsockPort, 1> ports{{{virtio::VsockEcho::kPort, &echo_}}};
-        HV_TRY(plug(HV_TRY(virtio::VirtioVsock::create(memory, services.clock, {config.vsock, ports})),
-                    interrupts, board));
+        auto vsock = HV_TRY(virtio::VirtioVsock::create(memory, services.clock, {config.vsock, ports}));
+        auto* const made = vsock.get();
+        HV_TRY(plug(std::move(vsock), interrupts, board));
+        vsock_ = made;
     }
     if (spare != nullptr) {
         auto balloon = HV_TRY(virtio::VirtioBalloon::create(*spare, memory, services.clock));

@@ -11,6 +11,7 @@
 #include "vmm/virtio/virtio_balloon.hpp"
 #include "vmm/virtio/virtio_console.hpp"
 #include "vmm/virtio/virtio_pci.hpp"
+#include "vmm/virtio/virtio_vsock.hpp"
 #include "vmm/virtio/vsock_echo.hpp"
 
 #include <memory>
@@ -35,6 +36,7 @@ public:
     void reset();
     // nullptr: the VM has none.
     [[nodiscard]] virtio::VirtioConsole* console() const { return console_; }
+    [[nodiscard]] virtio::VirtioVsock* vsock() const { return vsock_; }
     [[nodiscard]] virtio::VirtioBalloon* balloon() const { return balloon_; }
     [[nodiscard]] std::size_t count() const { return plugged_.size(); }
 
@@ -47,6 +49,7 @@ private:
 
     virtio::VsockEcho echo_;
     virtio::VirtioConsole* console_{nullptr};
+    virtio::VirtioVsock* vsock_{nullptr};
     virtio::VirtioBalloon* balloon_{nullptr};
     Vec<Plugged> plugged_;
 };

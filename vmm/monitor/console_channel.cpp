@@ -52,6 +52,10 @@ std::size_t ConsoleChannel::room(std::size_t most) const {
     });
 }
 
+bool ConsoleChannel::is_shown() const {
+    return text_.with([](const Text& text) { return text.ring.watched(); });
+}
+
 template <class Function>
 bool ConsoleChannel::change(Function&& function) {
     return text_.with([&](Text& text) {

@@ -54,6 +54,8 @@ public:
     [[nodiscard]] std::string_view name() const { return name_; }
     /// How many characters may come until `most` wait to be shown; 0 while the channel is not shown at all.
     [[nodiscard]] std::size_t room(std::size_t most) const;
+    /// What is written is shown: headless always, interactive while it has the line.
+    [[nodiscard]] bool is_shown() const;
 
 private:
     friend class ConsoleMux;

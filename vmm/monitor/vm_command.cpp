@@ -104,6 +104,9 @@ std::string_view VmCommand::usage() const {
            "vm stop NAME     ends it at once, as if its plug were pulled\n"
            "vm reset NAME    presses its reset button\n"
            "vm console NAME  gives its console the line (Ctrl-A m leads back)\n"
+           "vm connect NAME PORT  gives the line to a stream to a port of its guest's sockets, which ends "
+           "when "
+           "one leaves it\n"
            "vm button NAME   presses its power button: the guest shuts down by itself\n"
            "vm link NAME N up|down  plugs the cable of its N-th NIC, from 0 on, in, or pulls it\n"
            "vm balloon NAME SIZE  asks its guest to do without SIZE of its memory, as in 64M; 0: without "
@@ -120,6 +123,8 @@ MonitorCommand::Result VmCommand::run(Arguments arguments, Output& out) {
         return link(arguments.subspan(1), out);
     if (!arguments.empty() && arguments[0] == "balloon")
         return balloon(arguments.subspan(1), out);
+    if (!arguments.empty() && arguments[0] == "connect")
+        return connect(arguments.subspan(1), out);
     if (arguments.size() != 2)
         return Result::wrong_arguments;
     for (const Action& action : kActions) {
@@ -141,6 +146,7 @@ void VmCommand::complete(Arguments arguments, Completion& completion) const {
             completion.add(action.word);
         completion.add("link");
         completion.add("balloon");
+        completion.add("connect");
     } else if (arguments.size() == 3 && arguments[0] == "link") {
         completion.add("up");
         completion.add("down");
@@ -275,6 +281,32 @@ void VmCommand::show_balloon(std::size_t index, Output& out) {
     print("total", balloon->total);
     print("free", balloon->free);
     print("available", balloon->available);
+}
+
+MonitorCommand::Result VmCommand::connect(Arguments arguments, Output& out) {
+    if (arguments.size() != 2)
+        return Result::wrong_arguments;
+    const auto port = parse_number(arguments[1]);
+    if (!port || *port > 0xffff'ffff)
+        return Result::wrong_arguments;
+    const auto index = vms_.find(arguments[0]);
+    if (!index) {
+        print_no_such_vm(vms_, arguments[0], out);
+        return Result::done;
+    }
+    const auto begun = vms_.connect(*index, static_cast<std::uint32_t>(*port));
+    if (begun)
+        return Result::done;  // the line has changed hands
+    const auto name = vms_.name(*index);
+    if (begun.error() == Error::unsupported)
+        out.print("%.*s has no vsock\n", HV_VIEW(name));
+    else if (begun.error() == Error::busy)
+        out.print("%.*s has as many connections as there can be\n", HV_VIEW(name));
+    else if (begun.error() == Error::not_found && vms_.status(*index).running)
+        out.print("%.*s has no driver that uses its vsock\n", HV_VIEW(name));
+    else
+        answer(*index, begun, "", out);
+    return Result::done;
 }
 
 void VmCommand::answer(std::size_t index, const Expected<void>& result, const char* done, Output& out) {

@@ -16,7 +16,7 @@ public:
 
     [[nodiscard]] std::string_view name() const override { return "vm"; }
     [[nodiscard]] std::string_view help() const override {
-        return "the VMs: list, show, start, stop, reset, console, button, link, balloon";
+        return "the VMs: list, show, start, stop, reset, console, connect, button, link, balloon";
     }
     [[nodiscard]] std::string_view usage() const override;
     Result run(Arguments arguments, Output& out) override;
@@ -40,6 +40,8 @@ private:
     Result link(Arguments arguments, Output& out);
     /// `arguments` behind "balloon".
     Result balloon(Arguments arguments, Output& out);
+    /// `arguments` behind "connect".
+    Result connect(Arguments arguments, Output& out);
     void set_balloon(std::size_t index, std::uint64_t bytes, Output& out);
     void show_balloon(std::size_t index, Output& out);
     void answer(std::size_t index, const Expected<void>& result, const char* done, Output& out);

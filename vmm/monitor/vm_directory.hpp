@@ -79,6 +79,10 @@ public:
     virtual Expected<Balloon> look_at_balloon(std::size_t index) = 0;
     /// Gives the VM's console the line.
     virtual void show_console(std::size_t index) = 0;
+    /// Gives the line to a new connection to a port of the VM's guest. Error::not_found: the VM does not run,
+    /// or its guest's driver does not use its sockets; Error::unsupported: it has none; Error::busy: there
+    /// are as many connections as there can be.
+    virtual Expected<void> connect(std::size_t index, std::uint32_t port) = 0;
 
     [[nodiscard]] std::string_view name(std::size_t index) const;
     /// The VM of this name, if there is one.

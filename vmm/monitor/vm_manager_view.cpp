@@ -4,6 +4,7 @@
 #include "vmm/core/vm_manager.hpp"
 #include "vmm/monitor/console_mux.hpp"
 #include "vmm/monitor/vm_console_set.hpp"
+#include "vmm/monitor/vsock_terminal.hpp"
 
 namespace hv {
 
@@ -104,6 +105,15 @@ Expected<VmDirectory::Balloon> VmManagerView::look_at_balloon(std::size_t index)
 }
 void VmManagerView::show_console(std::size_t index) {
     mux_.focus(consoles_.channel(index));
+}
+Expected<void> VmManagerView::connect(std::size_t index, std::uint32_t port) {
+    const VmManager::Entry& entry = manager_.entries()[index];
+    if (entry.vm == nullptr)
+        return Unexpected{Error::not_found};
+    virtio::VirtioVsock* const device = entry.vm->devices().vsock();
+    if (device == nullptr)
+        return Unexpected{Error::unsupported};
+    return terminal_.connect(entry.config->name, *device, port);
 }
 
 }  // namespace hv

@@ -9,12 +9,13 @@ namespace hv {
 class ConsoleMux;
 class VmConsoleSet;
 class VmManager;
+class VsockTerminal;
 
 class VmManagerView final : public VmDirectory {
 public:
     /// All outlive the view.
-    VmManagerView(VmManager& manager, VmConsoleSet& consoles, ConsoleMux& mux)
-        : manager_{manager}, consoles_{consoles}, mux_{mux} {}
+    VmManagerView(VmManager& manager, VmConsoleSet& consoles, ConsoleMux& mux, VsockTerminal& terminal)
+        : manager_{manager}, consoles_{consoles}, mux_{mux}, terminal_{terminal} {}
 
     [[nodiscard]] std::size_t size() const override;
     [[nodiscard]] const config::VmConfig& config(std::size_t index) const override;
@@ -29,11 +30,13 @@ public:
     Expected<void> set_balloon(std::size_t index, std::uint64_t bytes) override;
     Expected<Balloon> look_at_balloon(std::size_t index) override;
     void show_console(std::size_t index) override;
+    Expected<void> connect(std::size_t index, std::uint32_t port) override;
 
 private:
     VmManager& manager_;
     VmConsoleSet& consoles_;
     ConsoleMux& mux_;
+    VsockTerminal& terminal_;
 };
 
 }  // namespace hv

@@ -85,6 +85,9 @@ public:
         return balloon;
     }
     void show_console(std::size_t index) override { static_cast<void>(note("console", index)); }
+    Expected<void> connect(std::size_t index, std::uint32_t port) override {
+        return note(("connect " + std::to_string(port)).c_str(), index);
+    }
 
     Expected<void> note(const char* what, std::size_t index) {
         calls.push_back(std::string{what} + " " + std::string{vms.at(index).name});
@@ -274,11 +277,32 @@ TEST_CASE("vm takes nothing else", "[monitor]") {
     CHECK(vms.calls.empty());
 }
 
+TEST_CASE("vm connect gives the line away, or says why not", "[monitor]") {
+    FakeVms vms;
+    VmCommand command{vms};
+    vms.running[0] = true;
+    CHECK(run(command, "connect web 1024").text.empty());
+    CHECK(run(command, "connect web 4294967295").text.empty());
+    CHECK(vms.calls == std::vector<std::string>{"connect 1024 web", "connect 4294967295 web"});
+    for (const char* wrong :
+         {"connect", "connect web", "connect web x", "connect web 4294967296", "connect web 1 2"})
+        CHECK(run(command, wrong).result == Result::wrong_arguments);
+    CHECK(contains(run(command, "connect mail 1").text, "There is no VM \"mail\""));
+    CHECK(vms.calls.size() == 2);
+    vms.failure = Error::unsupported;
+    CHECK(run(command, "connect web 1").text == "web has no vsock\n");
+    vms.failure = Error::busy;
+    CHECK(run(command, "connect web 1").text == "web has as many connections as there can be\n");
+    vms.failure = Error::not_found;
+    CHECK(run(command, "connect web 1").text == "web has no driver that uses its vsock\n");
+    CHECK(run(command, "connect db 1").text == "db does not run\n");
+}
+
 TEST_CASE("vm completes subcommands and names", "[monitor]") {
     FakeVms vms;
     VmCommand command{vms};
     CHECK(completions(command, "", "st") == std::vector<std::string>{"start", "stop"});
-    CHECK(completions(command, "").size() == 9);
+    CHECK(completions(command, "").size() == 10);
     CHECK(completions(command, "balloon") == std::vector<std::string>{"web", "db"});
     CHECK(completions(command, "stop") == std::vector<std::string>{"web", "db"});
     CHECK(completions(command, "list").empty());
