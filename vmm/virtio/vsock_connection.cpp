@@ -17,7 +17,6 @@ void VsockConnection::ask(VsockService& service, std::uint32_t guest_port, std::
     begin(service, guest_port, host_port);
     open_ = false;
     answer_by_ = answer_by;
-    peer_read_ = peer_buffer_ = 0;
 }
 
 void VsockConnection::begin(VsockService& service, std::uint32_t guest_port, std::uint32_t host_port) {
