@@ -14,6 +14,7 @@ namespace {
 using log::Topic;
 using Operation = BlockRequest::Operation;
 
+constexpr std::uint64_t kWatchNs = 1'000'000'000;
 constexpr std::uint64_t kPollNs = 1'000'000;
 constexpr std::uint32_t kMaxPhysicalBlock = 1024 * 1024;
 
@@ -143,9 +144,9 @@ void CommandEngine::service() {
         begin_reset(epoch, "it stopped");
 }
 
-void CommandEngine::start_watch(std::uint64_t delay_ns) {
+void CommandEngine::start_watch() {
     if (!watching_.load(std::memory_order_relaxed) && !watching_.exchange(true))
-        clock_.arm_after(*this, delay_ns);
+        clock_.arm_after(*this, kWatchNs);
 }
 
 void CommandEngine::fire() {
@@ -164,10 +165,12 @@ void CommandEngine::fire() {
         begin_reset(epoch, "it stopped");
     else if (works_in(epoch) && overdue)
         begin_reset(epoch, "a command took too long");
-    if (channels_[0]->look_at_sizes())
-        start_watch(kPollNs);
-    else if (busy)
+    if (channels_[0]->look_at_sizes()) {
+        watching_ = true;  // somebody may have started it again, for later
+        clock_.arm_after(*this, kPollNs);
+    } else if (busy) {
         start_watch();
+    }
 }
 
 void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t now) {

@@ -181,7 +181,6 @@ private:
     friend class HardwareDisk;
     class Channel;
     static constexpr std::uint64_t kGone = ~std::uint64_t{0};
-    static constexpr std::uint64_t kWatchNs = 1'000'000'000;
     static constexpr bool works_in(std::uint64_t epoch) { return epoch % 2 == 0; }
 
     CommandEngine(CommandHardware& hardware, Clock& clock, const Options& options);
@@ -190,7 +189,7 @@ private:
     [[nodiscard]] bool working() const { return works_in(epoch()); }
     /// The watch: looks at all channels for what is too long with the device, and what it forgot to say.
     void fire() override;
-    void start_watch(std::uint64_t delay_ns = kWatchNs);
+    void start_watch();
     void note_size(unsigned unit, std::uint64_t before, std::uint64_t now);
     /// For what was seen in `epoch`: nothing happens if a reset has begun since.
     void begin_reset(std::uint64_t epoch, const char* why);

@@ -314,8 +314,9 @@ bool NvmeController::look_at_sizes(std::span<const std::unique_ptr<HardwareDisk>
         identity_.tells_of_namespaces = false;
         return true;
     }
-    if (const auto& space = *seen)
-        disks[space->unit]->set_blocks(space->succeeded ? blocks_now(space->unit) : 0);
+    // One that is gone is all zeroes; a failure says nothing of it.
+    if (const auto& space = *seen; space && space->succeeded)
+        disks[space->unit]->set_blocks(blocks_now(space->unit));
     return watch_.hurries();
 }
 

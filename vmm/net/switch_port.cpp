@@ -25,6 +25,17 @@ bool ready(Guarded<TokenBucket, Rank::leaf>& guarded, const Clock& clock, std::u
     });
 }
 
+/// How much of its payload has been taken.
+std::uint32_t progress_of(const Frame& frame) {
+    return frame.progress != nullptr ? *frame.progress : 0;
+}
+
+/// Spends what of a frame was taken since `before`: of one that waits a part, else all the rest.
+void charge(Guarded<TokenBucket, Rank::leaf>& guarded, const Frame& frame, bool waits, std::uint32_t before) {
+    const std::uint32_t until = waits ? progress_of(frame) : frame.size;
+    guarded.with([&](TokenBucket& bucket) { bucket.spend(until - before); });
+}
+
 }  // namespace
 
 void SwitchPort::open(Station& station, const PortOptions& options) {
@@ -110,6 +121,7 @@ Delivery SwitchPort::send(const Frame& frame, std::uint64_t& retry_at) {
         return is_uplink() ? Delivery::dropped : Delivery::no_room;
     }
     Delivery delivery = Delivery::dropped;
+    const std::uint32_t before = progress_of(frame);
     if (tagged) {
         Retagged inner;
         if (inner.strip(frame))
@@ -117,13 +129,13 @@ Delivery SwitchPort::send(const Frame& frame, std::uint64_t& retry_at) {
     } else {
         delivery = switch_.forward(*this, frame, vlan, retry_at);
     }
+    if (options_.bits_per_second != 0)
+        charge(sent_, frame, delivery == Delivery::no_room, before);
     if (delivery == Delivery::no_room) {
         count(counters_.waits);
         return delivery;
     }
     tap(FrameTap::Direction::from_station, frame);
-    if (options_.bits_per_second != 0)
-        sent_.with([&](TokenBucket& bucket) { bucket.spend(frame.size); });
     if (delivery == Delivery::taken) {
         count(counters_.frames_in);
         count(counters_.bytes_in, frame.size);
@@ -141,18 +153,23 @@ Delivery SwitchPort::offer(const Frame& frame, std::uint16_t vlan, std::uint64_t
 }
 
 Delivery SwitchPort::give(const Frame& frame) {
+    const std::uint32_t before = progress_of(frame);
     const Delivery delivery = station_->receive(frame);
-    if (delivery == Delivery::taken) {
-        note_taken(frame.size);
-        tap(FrameTap::Direction::to_station, frame);
-    } else if (delivery == Delivery::partly) {
-        earn_patience();
+    const bool partly = delivery == Delivery::partly;
+    if (!partly && delivery != Delivery::taken)
+        return delivery;
+    if (options_.receive_bits_per_second != 0)
+        charge(received_, frame, partly, before);
+    earn_patience();
+    if (partly)
         return Delivery::no_room;
-    }
+    count(counters_.frames_out);
+    count(counters_.bytes_out, frame.size);
+    tap(FrameTap::Direction::to_station, frame);
     return delivery;
 }
 
-// CPUs that race in the next three functions may credit or charge a little too much or too little, never
+// CPUs that race in the next two functions may credit or charge a little too much or too little, never
 // without bound.
 void SwitchPort::earn_patience() {
     std::uint64_t patience = patience_.load(std::memory_order_relaxed);
@@ -164,14 +181,6 @@ void SwitchPort::earn_patience() {
     }
     if (patience < most_patience_)
         patience_.store(std::min(patience + earned_patience_, most_patience_), std::memory_order_relaxed);
-}
-
-void SwitchPort::note_taken(std::uint32_t size) {
-    earn_patience();
-    if (options_.receive_bits_per_second != 0)
-        received_.with([&](TokenBucket& bucket) { bucket.spend(size); });
-    count(counters_.frames_out);
-    count(counters_.bytes_out, size);
 }
 
 std::uint64_t SwitchPort::waits_until(std::uint64_t now) {

@@ -119,10 +119,8 @@ private:
     /// `ready_at` is set if the station's rate does not let the frame pass before.
     Delivery offer(const Frame& frame, std::uint16_t vlan, std::uint64_t& ready_at);
     Delivery give(const Frame& frame);
-    /// The station took a frame.
-    void note_taken(std::uint32_t size);
     /// The station took something: ends its time without room, and earns it some.
-    [[gnu::always_inline]] inline void earn_patience();
+    void earn_patience();
     /// The station has no room: until when a frame may wait for it, if at all.
     [[nodiscard]] std::uint64_t waits_until(std::uint64_t now);
 

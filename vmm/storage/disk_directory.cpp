@@ -13,6 +13,9 @@ namespace {
 
 using log::Topic;
 
+/// Whatever size a disk may come to have.
+constexpr std::uint64_t kWholeDisk = ~std::uint64_t{0};
+
 /// What a user may have meant, as far as a line of the log has room beside who he is and what he said; the
 /// others are counted.
 class Names {
@@ -153,7 +156,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, s
     for (const Disk& disk : disks_) {
         known.add(disk.name.view());
         if (name == disk.name.view())
-            return Range{&disk, 0, disk.device->geometry().sectors, true};
+            return Range{&disk, 0, kWholeDisk, true};
         for (const Partition& partition : disk.partitions) {
             TextBuffer<24> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
@@ -176,7 +179,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, s
     }
     if (found == nullptr)
         return not_found(user, "disk", name, known);
-    return Range{found, 0, found->device->geometry().sectors, true};
+    return Range{found, 0, kWholeDisk, true};
 }
 
 const DiskDirectory::Claim* DiskDirectory::rival(const Range& range, bool writes) {

@@ -70,7 +70,14 @@ Expected<Hpa> SectorStore::take_frame() {
 Expected<std::byte*> SectorStore::page_of(std::atomic_ref<std::uint64_t> slot) {
     std::uint64_t value = slot.load(std::memory_order_acquire);
     if (address_of(value) == 0) [[unlikely]] {
-        const Hpa frame = HV_TRY(take_frame());
+        const auto taken = take_frame();
+        if (!taken) {
+            // Another CPU may have had the last one, for this.
+            if (value = slot.load(std::memory_order_acquire); address_of(value) != 0)
+                return machine::hva(Hpa{address_of(value)});
+            return Unexpected{taken.error()};
+        }
+        const Hpa frame = *taken;
         while (address_of(value) == 0 &&
                !slot.compare_exchange_weak(value, frame.raw | value, std::memory_order_acq_rel)) {
         }

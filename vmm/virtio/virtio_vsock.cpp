@@ -67,6 +67,7 @@ Expected<void> VirtioVsock::connect(std::uint32_t port, VsockService& service) {
         expire(host);
         return deliver(host);
     }));
+    transmit_.process();
     return begun;
 }
 
@@ -75,6 +76,7 @@ void VirtioVsock::serve(VsockService& service) {
         host.endpoint.serve(service);
         return deliver(host);
     }));
+    transmit_.process();
 }
 
 void VirtioVsock::expire() {
@@ -103,11 +105,16 @@ QueueClient::Step VirtioVsock::next(unsigned, Virtqueue& ring, Effort& effort) {
     // What answers find no buffers must be bounded: the guest's packets wait until it has taken some
     // [virtio1.2 5.10.6.1 Virtqueue Flow Control].
     bool taken = false;
-    conclude(host_.with([&](HostSide& host) {
+    conclude(host_.with([&](HostSide& host) -> Outcome {
+        Outcome outcome;
+        if (!host.endpoint.has_room())
+            outcome = deliver(host);  // there may be some then
         taken = host.endpoint.has_room();
-        if (taken)
-            host.endpoint.receive(header, chain.readable);
-        return deliver(host);
+        if (!taken)
+            return outcome;
+        host.endpoint.receive(header, chain.readable);
+        const Outcome answered = deliver(host);
+        return {outcome.interrupt || answered.interrupt, outcome.broken || answered.broken};
     }));
     if (!taken) {
         ring.unpop(1);

@@ -162,6 +162,15 @@ TEST_CASE("a whole disk has the size that it has now, a partition its own", "[st
     CHECK(fixture.open(DiskSource::disk, "nvme0p2").error() == Error::busy);
 }
 
+TEST_CASE("who has a whole disk has all that it grows to", "[storage]") {
+    Fixture fixture;
+    fixture.first.sectors = 0;
+    const auto whole = std::move(*fixture.open(DiskSource::disk, "nvme0"));
+    fixture.first.sectors = 1000;
+    CHECK(fixture.open(DiskSource::disk, "nvme0p2", DiskMode::read_only, "other").error() == Error::busy);
+    CHECK(fixture.open(DiskSource::disk, "S1", DiskMode::read_write, "other").error() == Error::busy);
+}
+
 TEST_CASE("what is opened to be read takes no writes", "[storage]") {
     Fixture f;
     auto disk = std::move(*f.open(DiskSource::partition, "alpha", DiskMode::read_only));
