@@ -437,7 +437,7 @@ HostInfo::Cpu Platform::cpu(std::uint32_t index) const {
 
 bool Platform::pending() const {
     return due_.load(std::memory_order_relaxed) != 0 || mux_->has_work() || manager_->has_work() ||
-           (captures_ && captures_->has_work()) || (terminal_ != nullptr && terminal_->has_work());
+           (captures_ && captures_->has_work());
 }
 
 void Platform::service() {

@@ -54,6 +54,8 @@ public:
     void service();
     /// Any CPU. Once it becomes true, the boot CPU is kicked.
     [[nodiscard]] bool has_work() const { return work_.load(std::memory_order_acquire); }
+    /// Has service() called, and what the boot CPU calls with it. Any CPU.
+    void request_service();
     /// Writes what can be written without waiting, up to a burst. True once nothing is left to write and all
     /// has left the machine. Any CPU.
     bool flush();
@@ -93,7 +95,6 @@ private:
     /// A channel has something to show. Does not wait for others.
     void show();
 
-    void request_service();
     Pumped pump(State& state);
     bool stage(State& state);
     ConsoleChannel* next_waiting(State& state);

@@ -92,7 +92,7 @@ void VsockTerminal::closed(VsockConnection& connection, VsockEnd end) {
         state.end = end;
     });
     work_.store(true, std::memory_order_seq_cst);
-    machine::kick_cpu(boot_cpu_);
+    mux_.request_service();
 }
 
 bool VsockTerminal::receive(char c) {

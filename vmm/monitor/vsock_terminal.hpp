@@ -28,7 +28,7 @@ class VirtioVsock;
 class VsockTerminal final : private virtio::VsockService, private ConsoleInput {
 public:
     /// `mux` outlives the terminal. Boot CPU, as all but has_work().
-    explicit VsockTerminal(ConsoleMux& mux) : mux_{mux}, boot_cpu_{machine::cpu_index()} {}
+    explicit VsockTerminal(ConsoleMux& mux) : mux_{mux} {}
 
     /// Begins a connection to a port of the guest of `vm`, and gives it the line. An earlier one ends.
     /// `device` may go away only on the boot CPU. Errors as VirtioVsock::connect().
@@ -68,7 +68,6 @@ private:
     void leave();
 
     ConsoleMux& mux_;
-    const std::uint32_t boot_cpu_;
     /// The most that may wait, and at the end what the guest sent beyond it, and a line that says so.
     std::array<char, 16384> buffer_{};
     static_assert(kShown + virtio::VsockConnection::kBufferSize + 128 <= sizeof(buffer_));
