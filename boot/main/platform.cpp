@@ -15,6 +15,7 @@
 #include "boot/main/boot_memory.hpp"
 #include "boot/main/host_devices.hpp"
 #include "boot/main/host_machine.hpp"
+#include "boot/main/host_network.hpp"
 #include "boot/main/host_ports.hpp"
 #include "drivers/serial/debug_console.hpp"
 #include "drivers/serial/uart16550.hpp"
@@ -23,7 +24,6 @@
 #include "vmm/base/machine.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/core/cpu_loop.hpp"
-#include "vmm/core/network_options.hpp"
 #include "vmm/core/vm_manager.hpp"
 #include "vmm/loader/module_files.hpp"
 #include "vmm/monitor/console_mux.hpp"
@@ -37,8 +37,6 @@
 #include "vmm/monitor/vm_console_set.hpp"
 #include "vmm/monitor/vm_manager_view.hpp"
 #include "vmm/monitor/vsock_terminal.hpp"
-#include "vmm/net/switch.hpp"
-#include "vmm/net/uplink.hpp"
 #include "vmm/sched/scheduler.hpp"
 #include "vmm/sched/tsc_clock.hpp"
 
@@ -146,15 +144,12 @@ private:
     void read_config();
     void make_cpu_loops();
     void prepare_devices();
-    void make_switches();
     void make_vms();
-    /// To the network card of the switch's configuration, if it has one.
-    void connect_uplink(std::size_t index);
+    void make_monitor();
     void begin();
     [[noreturn]] static void run_this_cpu();
-    void start_monitor();
     /// What the monitor needs to show and capture what passes the switches.
-    NetDirectory& start_captures();
+    NetDirectory& make_captures();
     /// All VMs have ended: does what was asked for, or what the configuration says.
     void idle();
     /// Says how it went, lets the console finish, and ends the host.
@@ -198,7 +193,7 @@ private:
     std::unique_ptr<TscClock> clock_;
     std::unique_ptr<Scheduler> scheduler_;
     std::optional<HostDevices> devices_;
-    Vec<std::unique_ptr<net::Switch>> switches_;
+    HostNetwork host_network_{config_};
     Vec<std::unique_ptr<CpuLoop>> loops_;
     std::optional<ChaChaGenerator> entropy_;
     std::optional<VmManager> manager_;
@@ -226,14 +221,15 @@ void Platform::run() {
     must(extension_->enable_on_this_cpu(), "the virtualization extension cannot be turned on");
     make_cpu_loops();
     prepare_devices();
-    make_switches();
+    must(host_network_.make_switches(*clock_), "no memory for the switches");
     make_vms();
+    if (mux_->mode() == ConsoleMux::Mode::interactive)
+        make_monitor();
     // A device that answers slowly, or not at all, keeps those waiting that need one, and nobody else: other
     // CPUs run by now.
     manager_->autostart(VmManager::Needs::nothing);
     devices_->discover();
-    for (std::size_t i = 0; i < config_.switches.size(); ++i)
-        connect_uplink(i);
+    host_network_.connect_uplinks(devices_->nics());
     manager_->autostart(VmManager::Needs::devices);
     begin();
     loops_[0]->run();
@@ -328,40 +324,6 @@ void Platform::prepare_devices() {
         this);
 }
 
-void Platform::make_switches() {
-    for (std::size_t i = 0; i < config_.switches.size(); ++i) {
-        auto made = net::Switch::create(*clock_, switch_options(config_.switches[i]));
-        must(switches_.push(must(std::move(made), "no memory for a switch")), "no memory for a switch");
-    }
-}
-
-void Platform::connect_uplink(std::size_t index) {
-    const config::SwitchConfig& config = config_.switches[index];
-    if (config.uplink.empty())
-        return;
-    TextBuffer<120> known;
-    for (const HostDevices::Nic& nic : devices_->nics()) {
-        if (nic.name.view() != config.uplink) {
-            known.append(" %.*s", static_cast<int>(nic.name.view().size()), nic.name.view().data());
-            continue;
-        }
-        auto& uplink = create<net::Uplink>(*nic.device);
-        uplink.connect(
-            must(switches_[index]->add_port(uplink, uplink_options(config)), "no memory for an uplink"));
-        nic.device->start(uplink);
-        if (!nic.device->link_up())
-            log::warning(Topic::net, "switch %.*s: its uplink %.*s has no link",
-                         static_cast<int>(config.name.size()), config.name.data(),
-                         static_cast<int>(config.uplink.size()), config.uplink.data());
-        return;
-    }
-    log::error(Topic::net, "switch %.*s: there is no %.*s; there is%.*s",
-               static_cast<int>(config.name.size()), config.name.data(),
-               static_cast<int>(config.uplink.size()), config.uplink.data(),
-               known.view().empty() ? 5 : static_cast<int>(known.view().size()),
-               known.view().empty() ? " none" : known.view().data());
-}
-
 void Platform::make_vms() {
     ChaChaKey seed{};
     cpu::gather_seed(seed);
@@ -372,7 +334,7 @@ void Platform::make_vms() {
                               *scheduler_,
                               files_,
                               devices_->disks(),
-                              switches_.span(),
+                              host_network_.switches(),
                               make_cpuid_policy,
                               machine_.read_wall_clock(),
                               nullptr,
@@ -389,14 +351,20 @@ void Platform::begin() {
     // built.
     log::info(Topic::boot, "first guest entry after %llu ticks",
               static_cast<unsigned long long>(machine::tsc() - started_));
-    if (mux_->mode() == ConsoleMux::Mode::interactive)
-        start_monitor();
+    if (monitor_ != nullptr) {
+        monitor_->start();
+        // The first VM that runs gets the line: Ctrl-A m leads to the monitor.
+        const auto entries = manager_->entries();
+        const auto first = std::find_if(entries.begin(), entries.end(),
+                                        [](const VmManager::Entry& entry) { return entry.vm != nullptr; });
+        if (first != entries.end())
+            vms_->show_console(static_cast<std::size_t>(first - entries.begin()));
+    }
     if (manager_->all_ended())
         idle();
 }
 
-/// The first VM that runs gets the line: Ctrl-A m leads to the monitor.
-void Platform::start_monitor() {
+void Platform::make_monitor() {
     monitor_ = must(Monitor::create(*mux_), "no memory for the monitor");
     terminal_ = &create<VsockTerminal>(*mux_);
     vms_.emplace(*manager_, *consoles_, *mux_, *terminal_);
@@ -405,27 +373,20 @@ void Platform::start_monitor() {
     monitor_->add(create<MemCommand>(*this, *vms_));
     monitor_->add(create<CpuCommand>(*this));
     monitor_->add(create<DiskCommand>(devices_->disks()));
-    monitor_->add(create<NetCommand>(start_captures()));
+    monitor_->add(create<NetCommand>(make_captures()));
     monitor_->add(create<LogCommand>());
     monitor_->add(create<PowerCommand>(*this, PowerCommand::Kind::power_off));
     monitor_->add(create<PowerCommand>(*this, PowerCommand::Kind::reboot));
     mux_->set_power_off([](void* self) { static_cast<Platform*>(self)->power_off(); }, this);
-    monitor_->start();
-    for (const VmManager::Entry& entry : manager_->entries()) {
-        if (entry.vm != nullptr) {
-            vms_->show_console(static_cast<std::size_t>(&entry - manager_->entries().data()));
-            break;
-        }
-    }
 }
 
-NetDirectory& Platform::start_captures() {
+NetDirectory& Platform::make_captures() {
     const WallClock boot = manager_->services().boot_time;
     const auto since_reset = static_cast<std::int64_t>(clock_->to_nanoseconds(boot.at));
     capture_ = must(net::Capture::create(*clock_, boot.seconds * 1'000'000'000 - since_reset),
                     "no memory for captures");
     captures_.emplace(*capture_, *monitor_);
-    network_.emplace(config_, switches_.span(), *captures_);
+    network_.emplace(config_, host_network_.switches(), *captures_);
     return *network_;
 }
 

@@ -19,6 +19,7 @@ constexpr std::uint64_t kPollNs = 1'000'000;
 constexpr std::uint32_t kMaxPhysicalBlock = 1024 * 1024;
 
 constinit log::RateLimit reset_log;
+constinit log::RateLimit size_log;
 
 bool makes_sense(const DiskDescription& disk) {
     const CommandLimits& limits = disk.limits;
@@ -177,9 +178,10 @@ void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t
     TextBuffer<8> number;
     if (disks_.size() > 1)
         number.append("n%u", unit + 1);
-    log::info(Topic::block, "%.*s%.*s has %llu blocks now, it had %llu", width(name()), name().data(),
-              width(number.view()), number.view().data(), static_cast<unsigned long long>(now),
-              static_cast<unsigned long long>(before));
+    if (size_log.admit())
+        log::info(Topic::block, "%.*s%.*s has %llu blocks now, it had %llu", width(name()), name().data(),
+                  width(number.view()), number.view().data(), static_cast<unsigned long long>(now),
+                  static_cast<unsigned long long>(before));
     if (options_.resized != nullptr)
         options_.resized(options_.context);
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/monitor/vsock_terminal.hpp"
 
-#include "vmm/base/machine.hpp"
 #include "vmm/monitor/console_mux.hpp"
 #include "vmm/virtio/virtio_vsock.hpp"
 
@@ -43,7 +42,6 @@ Expected<void> VsockTerminal::connect(std::string_view vm, virtio::VirtioVsock& 
 }
 
 void VsockTerminal::service() {
-    work_.store(false, std::memory_order_seq_cst);
     if (!channel_)
         return;
     if (!channel_->is_shown()) {
@@ -91,7 +89,6 @@ void VsockTerminal::closed(VsockConnection& connection, VsockEnd end) {
         state.connection = nullptr;
         state.end = end;
     });
-    work_.store(true, std::memory_order_seq_cst);
     mux_.request_service();
 }
 

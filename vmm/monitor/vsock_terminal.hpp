@@ -13,7 +13,6 @@
 #include "vmm/virtio/vsock_service.hpp"
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -27,17 +26,15 @@ class VirtioVsock;
 
 class VsockTerminal final : private virtio::VsockService, private ConsoleInput {
 public:
-    /// `mux` outlives the terminal. Boot CPU, as all but has_work().
+    /// `mux` outlives the terminal. Boot CPU.
     explicit VsockTerminal(ConsoleMux& mux) : mux_{mux} {}
 
     /// Begins a connection to a port of the guest of `vm`, and gives it the line. An earlier one ends.
     /// `device` may go away only on the boot CPU. Errors as VirtioVsock::connect().
     Expected<void> connect(std::string_view vm, virtio::VirtioVsock& device, std::uint32_t port);
-    /// Carries what there is to carry, and says how a connection ended. To be called when has_work(), and
-    /// whenever the console was serviced.
+    /// Carries what there is to carry, and says how a connection ended. To be called whenever the console was
+    /// serviced, which a connection that ends asks for.
     void service();
-    /// Any CPU; the boot CPU is kicked when it becomes true.
-    [[nodiscard]] bool has_work() const { return work_.load(std::memory_order_acquire); }
 
 private:
     /// So much waits for the line at most while the guest goes on: more than a writer hands to the line by
@@ -76,7 +73,6 @@ private:
     /// Of a connection; used under the device's lock, too, until the connection has the line no more.
     std::optional<ConsoleChannel> channel_;
     Guarded<State, Rank::leaf> state_;
-    std::atomic<bool> work_{false};
 };
 
 }  // namespace hv

@@ -30,10 +30,12 @@ std::uint32_t progress_of(const Frame& frame) {
     return frame.progress != nullptr ? *frame.progress : 0;
 }
 
-/// Spends what of a frame was taken since `before`: of one that waits a part, else all the rest.
+/// Spends what of a frame was taken since `before`: of one that waits a part, else all the rest. A sender may
+/// have changed it meanwhile into one that is smaller than what was taken.
 void charge(Guarded<TokenBucket, Rank::leaf>& guarded, const Frame& frame, bool waits, std::uint32_t before) {
     const std::uint32_t until = waits ? progress_of(frame) : frame.size;
-    guarded.with([&](TokenBucket& bucket) { bucket.spend(until - before); });
+    if (until > before)
+        guarded.with([&](TokenBucket& bucket) { bucket.spend(until - before); });
 }
 
 }  // namespace

@@ -12,8 +12,9 @@ namespace hv {
 
 using Run = SectorStore::Run;
 
-CowOverlay::CowOverlay(BlockDevice& base, SectorStore store, const Options& options)
-    : base_{base}, store_{std::move(store)}, options_{options}, geometry_{base.geometry()} {
+CowOverlay::CowOverlay(BlockDevice& base, const BlockGeometry& geometry, SectorStore store,
+                       const Options& options)
+    : base_{base}, store_{std::move(store)}, options_{options}, geometry_{geometry} {
     geometry_.read_only = false;
     geometry_.can_discard = true;
     geometry_.can_unmap_zeroes = false;  // as SectorStore
@@ -29,8 +30,10 @@ CowOverlay::CowOverlay(BlockDevice& base, SectorStore store, const Options& opti
 Expected<std::unique_ptr<CowOverlay>> CowOverlay::create(BlockDevice& base, FrameSource& frames,
                                                          const Options& options) {
     const std::uint64_t most = options.limit == 0 ? SectorStore::kNoLimit : options.limit / kPageSize;
-    auto store = HV_TRY(SectorStore::create(frames, base.geometry().sectors, most));
-    std::unique_ptr<CowOverlay> overlay{new (std::nothrow) CowOverlay{base, std::move(store), options}};
+    const BlockGeometry geometry = base.geometry();  // once: its size may change at any time
+    auto store = HV_TRY(SectorStore::create(frames, geometry.sectors, most));
+    std::unique_ptr<CowOverlay> overlay{new (std::nothrow)
+                                            CowOverlay{base, geometry, std::move(store), options}};
     if (overlay == nullptr)
         return Unexpected{Error::no_memory};
     return overlay;

@@ -29,7 +29,8 @@ public:
         std::string_view user{};  ///< the VM's name
         std::string_view disk{};  ///< the base's
     };
-    /// `base`, `frames` and names outlive the overlay. Error::no_memory.
+    /// `base`, `frames` and names outlive the overlay, which keeps the size that the base has now.
+    /// Error::no_memory.
     static Expected<std::unique_ptr<CowOverlay>> create(BlockDevice& base, FrameSource& frames,
                                                         const Options& options);
 
@@ -62,7 +63,7 @@ private:
         List<BlockRequest, &BlockRequest::link> waiting{};
     };
 
-    CowOverlay(BlockDevice& base, SectorStore store, const Options& options);
+    CowOverlay(BlockDevice& base, const BlockGeometry& geometry, SectorStore store, const Options& options);
     BlockStatus change(const BlockRequest& request);
     void report(Error error);
     void read(BlockRequest& request);

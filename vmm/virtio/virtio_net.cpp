@@ -38,10 +38,8 @@ VirtioNet::~VirtioNet() {
 void VirtioNet::connect(net::SwitchPort* port) {
     cable_ = port;
     port_.store(link_ == Link::up ? port : nullptr);
-    if (port == nullptr) {
+    if (port == nullptr)
         clock_.disarm(announcement_);
-        announcing_.wait();
-    }
     for (const auto& pair : pairs_)
         pair->transmit.wait();
     if (has_transport())
@@ -59,13 +57,6 @@ void VirtioNet::set_link(Link link) {
     transport().config_changed();
     if (link == Link::up)
         clock_.arm_after(announcement_, kAnnounceDelayNs);
-}
-
-void VirtioNet::announce_late() {
-    if (!announcing_.enter())
-        return;
-    network_changed();
-    announcing_.abandon();
 }
 
 void VirtioNet::network_changed() {

@@ -8,7 +8,6 @@
 
 #include "vmm/base/expected.hpp"
 #include "vmm/base/timer.hpp"
-#include "vmm/base/turn.hpp"
 #include "vmm/base/vec.hpp"
 #include "vmm/mm/guest_memory.hpp"
 #include "vmm/net/switch_port.hpp"
@@ -50,7 +49,7 @@ public:
     void connect(net::SwitchPort* port);
     enum class Link : std::uint8_t { down, up };
     /// Down: the cable is as good as pulled, frames are lost both ways. Up again: the driver is asked to
-    /// announce itself. Like connect() any CPU, no lock held, one such call at a time.
+    /// announce itself. On the CPU that makes and destroys the device, whose timers fire there; no lock held.
     void set_link(Link link);
     /// Asks the driver to tell the network where its addresses are now. Any CPU, no lock held.
     void announce();
@@ -98,8 +97,6 @@ private:
     /// Of a frame that is not to be segmented.
     [[nodiscard]] std::uint32_t max_frame_size() const { return mtu_ + kMtuOverhead; }
 
-    void announce_late();
-
     /// A driver that learns of the link and of the announcement at once may announce itself before it takes
     /// its link for usable: so it learns of the one first.
     static constexpr std::uint64_t kAnnounceDelayNs = 100'000'000;
@@ -115,8 +112,7 @@ private:
     std::atomic<net::SwitchPort*> port_{nullptr};  ///< where frames go; nullptr while there is no link
     std::atomic<std::uint64_t> negotiated_{0};
     std::atomic<bool> announce_{false};  ///< asked for, and not acknowledged
-    MemberTimer<VirtioNet, &VirtioNet::announce_late> announcement_{*this};
-    Turn announcing_{Turn::Initially::open};
+    MemberTimer<VirtioNet, &VirtioNet::network_changed> announcement_{*this};
     NetReceiveFilter filter_;
     NetSteering steering_;
     NetControlQueue control_;

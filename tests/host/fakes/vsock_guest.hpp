@@ -36,11 +36,14 @@ struct VsockGuest {
         fill(count);
     }
     void fill(unsigned count, std::uint32_t size = 4096) {
+        add_buffers(count, size);
+        driver->kick(0);
+    }
+    void add_buffers(unsigned count, std::uint32_t size = 4096) {
         for (unsigned i = 0; i < count; ++i) {
             const Gpa at = kIn + std::uint64_t{next_in++ % 64} * 0x1'0000;
             buffers[driver->queues.at(0).add({{at, 10, true}, {at + 10, size - 10, true}})] = at;
         }
-        driver->kick(0);
     }
     static virtio::VsockHeader header(std::uint16_t op, std::uint32_t local = kLocal,
                                       std::uint32_t port = virtio::VsockEcho::kPort) {

@@ -1,30 +1,20 @@
 // SPDX-License-Identifier: MIT
-#include "catch.hpp"
-#include "drivers/block/command_engine.hpp"
-#include "fakes/arena_frames.hpp"
-#include "fakes/command_hardware.hpp"
-#include "fakes/step_clock.hpp"
-#include "vmm/storage/disk_fixture.hpp"
+#include "drivers/block/command_fixture.hpp"
 
 #include <deque>
 #include <random>
 
 using namespace hv;
-using namespace hv::block;
-using hv::test::Request;
-using Operation = BlockRequest::Operation;
+using namespace hv::test;
 
 namespace {
 
 constexpr std::uint64_t kBlocks = 4096;
 
-struct Bench {
+struct Bench : CommandBench {
     explicit Bench(unsigned channels = 1, unsigned slots = 4,
-                   const DiskDescription& description = FakeCommandHardware::description(kBlocks)) {
-        engine = std::move(*CommandEngine::create(hardware, clock, pool, {"fake0", channels, slots}));
-        disk = *engine->add_disk(description);
-    }
-    ~Bench() { fake::set_cpu(0); }
+                   const DiskDescription& description = FakeCommandHardware::description(kBlocks))
+        : CommandBench{channels, slots, description} {}
     /// The device ends all that it has and interrupts, until nothing is left.
     void finish_all() {
         while (!hardware.active.empty()) {
@@ -34,12 +24,6 @@ struct Bench {
         }
     }
 
-    fake::ArenaFrames frames;
-    DmaPool pool{frames};
-    fake::StepClock clock;
-    FakeCommandHardware hardware{kBlocks};
-    std::unique_ptr<CommandEngine> engine;
-    HardwareDisk* disk{};
     std::mt19937 random{1};
 };
 
@@ -47,7 +31,7 @@ struct Bench {
 
 TEST_CASE("data goes to the disk and back, in commands of what the hardware takes", "[block]") {
     Bench bench;
-    Request write{Operation::write, 100, 200, test::random_bytes(bench.random, 200 * 512)};
+    Request write{Operation::write, 100, 200, random_bytes(bench.random, 200 * 512)};
     write.run(*bench.disk);
     CHECK(bench.hardware.active.size() == 4);  // of 64 blocks each
     CHECK_FALSE(write.status);
@@ -66,7 +50,7 @@ TEST_CASE("segments of any shape arrive as they were, by way of a page where the
           "[block]") {
     Bench bench;
     for (const std::uint32_t largest : {64u, 700u, 5000u}) {
-        Request write{Operation::write, 8, 96, test::random_bytes(bench.random, 96 * 512)};
+        Request write{Operation::write, 8, 96, random_bytes(bench.random, 96 * 512)};
         write.scatter(bench.random, largest).run(*bench.disk);
         bench.finish_all();
         CHECK(write.status == BlockStatus::ok);
@@ -301,7 +285,7 @@ TEST_CASE("after a reset, what failed by itself fails, and its neighbours are tr
 TEST_CASE("a disk that vanishes fails what it had, what waits, and what comes", "[block]") {
     Bench bench{1, 1};
     Request active{Operation::read, 0, 8};
-    Request waiting{Operation::write, 8, 8, test::random_bytes(bench.random, 8 * 512)};
+    Request waiting{Operation::write, 8, 8, random_bytes(bench.random, 8 * 512)};
     active.run(*bench.disk);
     waiting.run(*bench.disk);
     bench.hardware.stopped = true;

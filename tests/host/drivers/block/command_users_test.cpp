@@ -1,29 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Those who share a channel of the command engine take turns.
-#include "catch.hpp"
-#include "drivers/block/command_engine.hpp"
-#include "fakes/arena_frames.hpp"
-#include "fakes/command_hardware.hpp"
-#include "fakes/step_clock.hpp"
-#include "vmm/storage/disk_fixture.hpp"
+#include "drivers/block/command_fixture.hpp"
 
 #include <deque>
 
 using namespace hv;
-using namespace hv::block;
-using hv::test::Request;
-using Operation = BlockRequest::Operation;
+using namespace hv::test;
 
 namespace {
 
 constexpr std::uint64_t kBlocks = 65536;
 constexpr std::uint64_t kCommand = 8;  // blocks that the hardware takes at once
 
-struct Bench {
-    explicit Bench(unsigned slots) {
-        engine = std::move(*CommandEngine::create(hardware, clock, pool, {"fake0", 1, slots}));
-        disk = *engine->add_disk(FakeCommandHardware::description(kBlocks));
-    }
+struct Bench : CommandBench {
+    explicit Bench(unsigned slots) : CommandBench{1, slots, FakeCommandHardware::description(kBlocks)} {}
     Request& submit(std::uint8_t user, Operation operation, std::uint64_t block, std::uint64_t blocks) {
         Request& request = requests.emplace_back(operation, block, blocks);
         request.request.user = user;
@@ -37,12 +27,6 @@ struct Bench {
         return hardware.active.empty() ? kBlocks : hardware.at(0).block;
     }
 
-    fake::ArenaFrames frames;
-    DmaPool pool{frames};
-    fake::StepClock clock;
-    FakeCommandHardware hardware{kBlocks};
-    std::unique_ptr<CommandEngine> engine;
-    HardwareDisk* disk{};
     std::deque<Request> requests;
 };
 

@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: MIT
-#include "catch.hpp"
 #include "vmm/core/vm_disk.hpp"
+#include "vmm/core/vm_fixture.hpp"
 
 using namespace hv;
+using namespace hv::test;
+
+TEST_CASE("a VM's disk is what the configuration says", "[core]") {
+    VmFixture f;
+    f.add("a").disks[0].queues = 3;
+    const VmServices services = f.services();
+    const auto vm = Vm::create(f.config.vms[0], services, {f.consoles.serial, f.consoles.debug}).value();
+    CHECK(vm->disks()[0]->device().queue_count() == 3);
+    CHECK(vm->disks()[0]->overlay_bytes() == 0);
+    CHECK(vm->disks()[1]->device().queue_count() == 1);
+}
 
 TEST_CASE("what the configuration says of a disk reaches its device", "[core]") {
     config::DiskConfig config;

@@ -7,10 +7,7 @@
 
 using namespace hv;
 using namespace hv::net;
-using test::Bytes;
-using test::frame_bytes;
-using test::kBroadcast;
-using test::mac;
+using namespace hv::test;
 
 namespace {
 
@@ -26,7 +23,7 @@ struct Packet {
     Bytes bytes;
 };
 
-struct CaptureNetwork : test::Network {
+struct CaptureNetwork : Network {
     CaptureNetwork() { fake::set_cpu(0); }
     /// What can be read, in pieces of this size.
     Bytes read(std::size_t piece = 7) {
@@ -167,7 +164,7 @@ TEST_CASE("frames of several CPUs are captured whole", "[net]") {
         std::uint64_t retry_at = 0;
         for (unsigned i = 0; i < 20'000; ++i) {
             const Bytes bytes = frame_bytes(mac(77), mac(cpu + 1), {}, 60 + i % 1000);
-            const test::ScatteredFrame frame{bytes, {}, random, 2};
+            const ScatteredFrame frame{bytes, {}, random, 2};
             ports[cpu]->send(frame.frame, retry_at);
         }
         --senders;

@@ -5,10 +5,7 @@
 
 using namespace hv;
 using namespace hv::net;
-using test::Bytes;
-using test::frame_bytes;
-using test::kBroadcast;
-using test::mac;
+using namespace hv::test;
 
 namespace {
 
@@ -31,7 +28,7 @@ IpPrefixList own_addresses() {
 /// What station 1 may say, with addresses or without.
 bool passes(const Bytes& bytes, const IpPrefixList& addresses, std::size_t type_at = 12) {
     std::mt19937 random{1};
-    const test::ScatteredFrame frame{bytes, {}, random, 2};
+    const ScatteredFrame frame{bytes, {}, random, 2};
     return speaks_for_itself(frame.frame, type_at, mac(1), addresses.span());
 }
 bool passes(const Bytes& bytes) {
@@ -56,9 +53,9 @@ Bytes ipv4(const std::array<std::uint8_t, 4>& source) {
 
 Bytes ipv6(const Ipv6& source, std::uint8_t next, const Bytes& payload, std::uint8_t hop_limit = 255) {
     Bytes bytes = frame_bytes(mac(2), mac(1), {}, 54);
-    test::put16(bytes, 12, 0x86dd);
+    put16(bytes, 12, 0x86dd);
     bytes[14] = 0x60;
-    test::put16(bytes, 18, static_cast<unsigned>(payload.size()));
+    put16(bytes, 18, static_cast<unsigned>(payload.size()));
     bytes[20] = next;
     bytes[21] = hop_limit;
     std::copy(source.begin(), source.end(), bytes.begin() + 22);
@@ -121,7 +118,7 @@ TEST_CASE("IP packets come from the sender's addresses", "[net]") {
     CHECK_FALSE(passes(cut));
     // What could carry addresses that nobody looks at.
     Bytes other = frame_bytes(mac(2), mac(1));
-    test::put16(other, 12, 0x8864);
+    put16(other, 12, 0x8864);
     CHECK(passes(other, {}));
     CHECK_FALSE(passes(other));
 }
@@ -170,7 +167,7 @@ TEST_CASE("Neighbor Discovery that cannot be read whole is refused", "[net]") {
 }
 
 TEST_CASE("a port refuses what does not speak for itself, tagged frames as well", "[net]") {
-    test::Network network;
+    Network network;
     PortOptions options{PortOptions::Kind::access, mac(1), 0, 0};
     options.vlans.add(10);
     options.addresses = own_addresses();
@@ -187,13 +184,13 @@ TEST_CASE("a port refuses what does not speak for itself, tagged frames as well"
     CHECK(network.send(a, tagged(ipv4({10, 0, 0, 2}))) == Delivery::taken);
     CHECK(network.send(a, tagged(ipv6(kOwn, kIcmpv6, neighbour(kSolicitation, kForeign, mac(1))))) ==
           Delivery::taken);
-    CHECK(test::refused(a, Refusal::sender) == 0);
+    CHECK(refused(a, Refusal::sender) == 0);
     CHECK(network.send(a, arp(mac(2), {10, 0, 0, 2})) == Delivery::dropped);
     CHECK(network.send(a, ipv4({10, 0, 0, 3})) == Delivery::dropped);
     CHECK(network.send(a, tagged(ipv4({10, 0, 0, 3}))) == Delivery::dropped);
     CHECK(network.send(a, tagged(ipv6(kOwn, kIcmpv6, neighbour(kAdvertisement, kForeign, mac(1))))) ==
           Delivery::dropped);
-    CHECK(test::refused(a, Refusal::sender) == 4);
+    CHECK(refused(a, Refusal::sender) == 4);
     // Others are refused for ARP alone.
     SwitchPort& open = network.access(3);
     Bytes bytes = arp(mac(3), {10, 0, 0, 2});
@@ -201,5 +198,5 @@ TEST_CASE("a port refuses what does not speak for itself, tagged frames as well"
     CHECK(network.send(open, bytes) == Delivery::taken);
     bytes[27] = 9;
     CHECK(network.send(open, bytes) == Delivery::dropped);
-    CHECK(test::refused(open, Refusal::sender) == 1);
+    CHECK(refused(open, Refusal::sender) == 1);
 }

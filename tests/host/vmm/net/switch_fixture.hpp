@@ -28,6 +28,10 @@ inline constexpr MacAddress kBroadcast{0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 class TestStation final : public net::Station {
 public:
     Delivery receive(const Frame& frame) override {
+        if (takes != 0 && frame.progress != nullptr) {
+            *frame.progress = takes;
+            return Delivery::partly;
+        }
         if (room == 0)
             return Delivery::no_room;
         if (room != ~0u)
@@ -42,6 +46,7 @@ public:
 
     std::vector<Bytes> frames;
     unsigned room{~0u};
+    std::uint32_t takes{0};  ///< bytes of each frame that can be taken in parts; 0: all of each frame
     unsigned resumed{0};
     unsigned changes{0};
 };

@@ -5,11 +5,7 @@
 
 using namespace hv;
 using namespace hv::net;
-using test::Bytes;
-using test::frame_bytes;
-using test::kBroadcast;
-using test::mac;
-using test::Network;
+using namespace hv::test;
 
 TEST_CASE("an address that another CPU learned a moment later is known", "[net]") {
     MacTable table;
@@ -45,6 +41,54 @@ TEST_CASE("a port gets frames at its rate over time, and its senders wait", "[ne
     CHECK(a.counters().waits == waits);
     CHECK(b.counters().bytes_out == sent);
     CHECK(b.counters().over_rate == 0);
+}
+
+TEST_CASE("what is taken of a frame in parts counts for its rates, whatever the rest becomes", "[net]") {
+    constexpr std::uint64_t kRate = 80'000'000;  // 10 bytes a microsecond; 128 KiB pass at once
+    const bool sends = GENERATE(true, false);
+    Network network;
+    SwitchPort& a = network.access(1, 0, sends ? kRate : 0);
+    network.add({PortOptions::Kind::access, mac(2), 0, 0, sends ? 0 : kRate});
+    network.stations[1].takes = 50'000;
+    std::mt19937 random{1};
+    const Bytes bytes = frame_bytes(mac(2), mac(1), {}, 60'000);
+    const ScatteredFrame scattered{bytes, {}, random, 3};
+    // Each time, the sender has put another frame in the place of the one that waits.
+    const auto passes = [&] {
+        std::uint32_t progress = 0;
+        Frame frame = scattered.frame;
+        frame.progress = &progress;
+        CHECK(a.send(frame, network.retry_at) == Delivery::no_room);
+        return progress != 0;
+    };
+    CHECK((passes() && passes() && passes()));
+    CHECK_FALSE(passes());
+    // 18,928 bytes too many were taken.
+    network.clock.advance(1'890'000);
+    CHECK_FALSE(passes());
+    network.clock.advance(10'000);
+    CHECK(passes());
+    CHECK_FALSE(passes());
+}
+
+TEST_CASE("the end of a frame in parts costs what is left of it, a smaller one in its place nothing",
+          "[net]") {
+    constexpr std::uint64_t kRate = 80'000'000;
+    const bool sends = GENERATE(true, false);
+    Network network;
+    SwitchPort& a = network.access(1, 0, sends ? kRate : 0);
+    network.add({PortOptions::Kind::access, mac(2), 0, 0, sends ? 0 : kRate});
+    std::mt19937 random{1};
+    const auto size = GENERATE(std::size_t{60}, std::size_t{60'000});
+    const Bytes bytes = frame_bytes(mac(2), mac(1), {}, size);
+    const ScatteredFrame scattered{bytes, {}, random, 3};
+    std::uint32_t progress = 50'000;
+    Frame frame = scattered.frame;
+    frame.progress = &progress;
+    // 13 times the 10,000 bytes that are left of the large one still pass.
+    for (unsigned i = 0; i < 14; ++i)
+        CHECK(a.send(frame, network.retry_at) == Delivery::taken);
+    CHECK((a.send(frame, network.retry_at) == Delivery::taken) == (size == 60));
 }
 
 TEST_CASE("a slow receiver holds its senders up for a bounded time", "[net]") {
@@ -115,7 +159,7 @@ TEST_CASE("a port that is used again counts anew", "[net]") {
     SwitchPort& again = network.access(3);
     REQUIRE(&again == &a);
     CHECK(again.counters().frames_in == 0);
-    CHECK(test::refused(again, Refusal::source) == 0);
+    CHECK(refused(again, Refusal::source) == 0);
 }
 
 TEST_CASE("a flood of sources does not push out who has a port, nor grow the table", "[net]") {
@@ -206,5 +250,5 @@ TEST_CASE("an address that is used outside as well is said in the log", "[net]")
     REQUIRE_FALSE(log_lines.lines.empty());
     CHECK(log_lines.lines.size() < 20);
     CHECK(log_lines.lines[0].find("52:54:00:00:00:01 is a VM's address here") != std::string::npos);
-    CHECK(test::refused(up, Refusal::source) == 101);
+    CHECK(refused(up, Refusal::source) == 101);
 }

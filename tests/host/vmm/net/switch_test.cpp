@@ -10,13 +10,7 @@
 
 using namespace hv;
 using namespace hv::net;
-using test::Bytes;
-using test::frame_bytes;
-using test::kBroadcast;
-using test::mac;
-using test::Network;
-using test::refused;
-using test::TestStation;
+using namespace hv::test;
 
 TEST_CASE("a frame reaches the station that has its address, and nobody else", "[net]") {
     Network network;
@@ -307,10 +301,10 @@ TEST_CASE("the switch agrees with a model of it", "[net]") {
 TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
     struct Nic final : fake::IdleNic {
         bool transmit(const Frame& frame) override {
-            frames.push_back(test::copy_of(frame));
+            frames.push_back(copy_of(frame));
             return up;
         }
-        std::vector<test::Received> frames;
+        std::vector<Received> frames;
         bool up{true};
     } nic;
     Network network;
@@ -318,17 +312,17 @@ TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
     Uplink uplink{nic};
     const Bytes incoming = frame_bytes(mac(1), mac(60));
     std::mt19937 random{9};
-    const test::ScatteredFrame frame{incoming, {}, random};
+    const ScatteredFrame frame{incoming, {}, random};
     CHECK_FALSE(uplink.transmit(frame.frame));
     uplink.connect(network.lan->add_port(uplink, {PortOptions::Kind::uplink, {}, 0, 0}).value());
     CHECK(uplink.transmit(frame.frame));
     CHECK(network.stations[0].take().size() == 1);
 
-    const test::TcpFrame tcp{.payload = 4000};
+    const TcpFrame tcp{.payload = 4000};
     Bytes bytes = tcp.build(random);
     const Bytes addresses = frame_bytes(mac(60), mac(1));
     std::copy_n(addresses.begin(), 12, bytes.begin());
-    const test::ScatteredFrame large{bytes, tcp.offload(1448), random, 4};
+    const ScatteredFrame large{bytes, tcp.offload(1448), random, 4};
     CHECK(a.send(large.frame, network.retry_at) == Delivery::taken);
     REQUIRE(nic.frames.size() == 3);
     for (const auto& segment : nic.frames)
@@ -340,26 +334,26 @@ TEST_CASE("an uplink sums and segments for its NIC", "[net]") {
 TEST_CASE("an uplink does what lies behind its NIC's reach", "[net]") {
     struct Nic final : fake::IdleNic {
         bool transmit(const Frame& frame) override {
-            frames.push_back(test::copy_of(frame));
+            frames.push_back(copy_of(frame));
             return true;
         }
-        std::vector<test::Received> frames;
+        std::vector<Received> frames;
     } nic;
     nic.support = {.checksum = true, .tcp4 = true, .tcp6 = true, .ecn = true, .max_offset = 255};
     Uplink uplink{nic};
     std::mt19937 random{10};
-    const auto send = [&](const test::TcpFrame& tcp, std::size_t extension, std::uint16_t gso_size) {
+    const auto send = [&](const TcpFrame& tcp, std::size_t extension, std::uint16_t gso_size) {
         Bytes bytes = tcp.build(random);
         bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(tcp.tcp()), extension, 0);
-        test::put16(bytes, tcp.ip() + 4, static_cast<unsigned>(bytes.size() - tcp.tcp()));
+        put16(bytes, tcp.ip() + 4, static_cast<unsigned>(bytes.size() - tcp.tcp()));
         FrameOffload offload = tcp.offload(gso_size);
         offload.checksum_start = static_cast<std::uint16_t>(offload.checksum_start + extension);
-        const test::ScatteredFrame frame{bytes, offload, random, 3};
+        const ScatteredFrame frame{bytes, offload, random, 3};
         CHECK(uplink.receive(frame.frame) == Delivery::taken);
         return std::exchange(nic.frames, {});
     };
-    const test::TcpFrame tcp{.ipv6 = true, .tcp_options = 40, .payload = 4000};
-    const test::TcpFrame small{.ipv6 = true, .payload = 1000};
+    const TcpFrame tcp{.ipv6 = true, .tcp_options = 40, .payload = 4000};
+    const TcpFrame small{.ipv6 = true, .payload = 1000};
     const std::size_t near = 255 - 60 - tcp.tcp();
     CHECK(send(tcp, near, 1000).size() == 1);
     CHECK(send(small, near, 0)[0].offload.needs_checksum);
@@ -422,7 +416,7 @@ TEST_CASE("ports are used and removed on several CPUs at once", "[net]") {
                                             : i % 3 == 1 ? mac(3 - from)
                                                          : mac(3),
                                             mac(from));
-            const test::ScatteredFrame frame{bytes, {}, random};
+            const ScatteredFrame frame{bytes, {}, random};
             port->send(frame.frame, retry_at);
         }
     };

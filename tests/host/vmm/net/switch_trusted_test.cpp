@@ -5,11 +5,7 @@
 
 using namespace hv;
 using namespace hv::net;
-using test::Bytes;
-using test::frame_bytes;
-using test::kBroadcast;
-using test::mac;
-using test::Network;
+using namespace hv::test;
 
 namespace {
 
@@ -21,7 +17,7 @@ struct Trusting : Network {
         add({PortOptions::Kind::trusted, mac(3), 0, 0});
     }
     SwitchPort& port(std::size_t index) { return const_cast<SwitchPort&>(*lan->port(index)); }
-    test::TestStation& bridge() { return stations[2]; }
+    TestStation& bridge() { return stations[2]; }
 };
 
 }  // namespace
@@ -32,7 +28,7 @@ TEST_CASE("a trusted station sends from any address but other stations', and is 
     CHECK(network.send(network.port(2), frame_bytes(mac(1), mac(50))) == Delivery::taken);
     CHECK(network.stations[0].take().size() == 2);
     CHECK(network.send(network.port(2), frame_bytes(mac(1), mac(2))) == Delivery::dropped);
-    CHECK(test::refused(network.port(2), Refusal::source) == 1);
+    CHECK(refused(network.port(2), Refusal::source) == 1);
     CHECK(network.send(network.port(2), frame_bytes(mac(1), kBroadcast)) == Delivery::dropped);
     // It waits as for any station for what it has no room for.
     network.bridge().room = 0;
@@ -42,7 +38,7 @@ TEST_CASE("a trusted station sends from any address but other stations', and is 
     CHECK(network.bridge().take().size() == 1);
     CHECK(network.stations[1].take().empty());
     Bytes arp = frame_bytes(kBroadcast, mac(50));
-    test::put16(arp, 12, 0x0806);
+    put16(arp, 12, 0x0806);
     CHECK(network.send(network.port(2), arp) == Delivery::taken);
 }
 

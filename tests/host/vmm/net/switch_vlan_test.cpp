@@ -4,13 +4,7 @@
 
 using namespace hv;
 using namespace hv::net;
-using test::Bytes;
-using test::frame_bytes;
-using test::kBroadcast;
-using test::mac;
-using test::Network;
-using test::refused;
-using test::TestStation;
+using namespace hv::test;
 
 namespace {
 
@@ -69,9 +63,9 @@ TEST_CASE("a trunk's frames of other VLANs are refused and counted", "[net]") {
     Bytes twice = frame_bytes(mac(2), mac(1), 10);
     const Bytes tag{0x81, 0x00, 0x00, 30};
     twice.insert(twice.begin() + 12, tag.begin(), tag.end());
-    test::put16(twice, 14, 10);
+    put16(twice, 14, 10);
     CHECK(network.send(router, twice) == Delivery::dropped);
-    test::put16(twice, 14, 0);
+    put16(twice, 14, 0);
     CHECK(network.send(up, twice) == Delivery::dropped);
     CHECK(refused(router, Refusal::vlan) == 5);
     CHECK(refused(up, Refusal::vlan) == 1);

@@ -26,7 +26,30 @@ void write(Overlay& overlay, std::uint64_t sector, std::uint8_t value) {
                 *overlay.disk) == BlockStatus::ok);
 }
 
+/// Larger with each look at it.
+class GrowingDisk final : public BlockDevice {
+public:
+    [[nodiscard]] BlockGeometry geometry() const override {
+        return {sectors_ *= 1000, kSectorSize, true, false};
+    }
+    void submit(BlockRequest& request) override { request.complete(request, BlockStatus::io_error); }
+
+private:
+    mutable std::uint64_t sectors_{100};
+};
+
 }  // namespace
+
+TEST_CASE("an overlay keeps the size that its base had", "[storage]") {
+    fake::ArenaFrames frames;
+    GrowingDisk base;
+    const auto disk = std::move(CowOverlay::create(base, frames, {})).value();
+    CHECK(disk->geometry().sectors == 100'000);
+    Request last{Operation::write_zeroes, 99'999, 1};
+    CHECK(last.run(*disk) == BlockStatus::ok);
+    Request beyond{Operation::write_zeroes, 99'999'999, 1};
+    CHECK(beyond.run(*disk) == BlockStatus::io_error);
+}
 
 TEST_CASE("an overlay agrees with a model, and its base stays as it was", "[storage]") {
     constexpr std::uint64_t kSectors = 600;

@@ -4,6 +4,8 @@
 #include "vmm/storage/sector_store.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 namespace {
 
@@ -34,7 +36,41 @@ struct Store {
     SectorStore store{std::move(SectorStore::create(frames, kSectors)).value()};
 };
 
+/// Has no memory, but does what a test wants before it says so.
+class LateFrames final : public FrameSource {
+public:
+    Expected<Hpa> allocate(unsigned order) override {
+        if (const auto meanwhile = std::exchange(meanwhile_, nullptr)) {
+            meanwhile();
+            return Unexpected{Error::no_memory};
+        }
+        return below_.allocate(order);
+    }
+    void free(Hpa frame, unsigned order) override { below_.free(frame, order); }
+    void fail_after(std::function<void()> meanwhile) { meanwhile_ = std::move(meanwhile); }
+
+private:
+    fake::ArenaFrames below_;
+    std::function<void()> meanwhile_;
+};
+
 }  // namespace
+
+TEST_CASE("a write that finds no memory has the page that another CPU found some for", "[storage]") {
+    LateFrames frames;
+    SectorStore store{std::move(SectorStore::create(frames, kSectors)).value()};
+    const auto write = [&](std::uint64_t sector) {
+        return store.write(sector, 1, [](std::span<std::byte> to) { std::ranges::fill(to, std::byte{7}); });
+    };
+    REQUIRE(store.zero(8, 1));
+    frames.fail_after([&] { REQUIRE(write(17)); });
+    CHECK(write(16));
+    CHECK(store.find(16, 8).sectors == 2);
+    const std::uint64_t used = store.frames_in_use();
+    frames.fail_after([] {});
+    CHECK(write(24).error() == Error::no_memory);
+    CHECK(store.frames_in_use() == used);
+}
 
 TEST_CASE("pages that lie behind each other in memory are one run, across tables too", "[storage]") {
     Store test;
