@@ -152,6 +152,8 @@ private:
     NetDirectory& make_captures();
     /// All VMs have ended: does what was asked for, or what the configuration says.
     void idle();
+    /// Waits until all that was said has left the machine.
+    void flush_console();
     /// Says how it went, lets the console finish, and ends the host.
     [[noreturn]] void leave(config::WhenIdle how);
     void shut_down(config::WhenIdle how);
@@ -432,14 +434,20 @@ void Platform::idle() {
         leave(how);
 }
 
+void Platform::flush_console() {
+    while (!mux_->flush())
+        machine::pause();
+}
+
 void Platform::leave(config::WhenIdle how) {
     const bool well = !config_is_wrong_ && manager_->all_ended_well();
     TextBuffer<32> line;
     line.append("%s: %s", how == config::WhenIdle::reboot ? "reboot" : "power off", well ? "ok" : "failed");
     devices_->shut_down();
+    // Before and after, so that the last line does not cut into another.
+    flush_console();
     mux_->announce(line.view());
-    while (!mux_->flush())
-        machine::pause();
+    flush_console();
     if (how == config::WhenIdle::reboot)
         machine_.reboot();
     machine_.power_off();

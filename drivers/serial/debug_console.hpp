@@ -20,6 +20,7 @@ public:
         return text.size();
     }
     std::optional<char> read() override { return std::nullopt; }
+    bool take_input_lost() override { return false; }
     void want_write_interrupt(bool) override {}
     [[nodiscard]] bool all_sent() override { return true; }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 namespace hv::serial {
 
@@ -41,14 +42,14 @@ public:
         write(kDivisorLow, 1);  // 115,200 baud
         write(kDivisorHigh, 0);
         write(kLineControl, k8N1);
-        write(kFifoControl, kFifoEnable | kFifoClear | kTrigger14);
+        write(kFifoControl, kFifoEnable | kFifoClear | kTrigger1);
         write(kModemControl, kDataTerminalReady | kRequestToSend | kOut2);
         write(kInterruptEnable, kInterruptReceive);
         return true;
     }
 
     std::size_t write_some(std::string_view text) override {
-        if ((read(kLineStatus) & kTransmitterEmpty) == 0)
+        if ((line_status() & kTransmitterEmpty) == 0)
             return 0;
         // An empty transmitter takes a FIFO's worth.
         const std::size_t count = text.size() < kFifoDepth ? text.size() : kFifoDepth;
@@ -60,10 +61,12 @@ public:
     std::optional<char> read() override {
         // Reading IIR and LSR ends the interrupts that no character stands behind.
         static_cast<void>(read(kInterruptId));
-        if ((read(kLineStatus) & kDataReady) == 0)
+        if ((line_status() & kDataReady) == 0)
             return std::nullopt;
         return static_cast<char>(read(kData));
     }
+
+    bool take_input_lost() override { return std::exchange(input_lost_, false); }
 
     void want_write_interrupt(bool wanted) override {
         if (wanted == write_interrupt_)
@@ -73,7 +76,7 @@ public:
               static_cast<std::uint8_t>(kInterruptReceive | (wanted ? kInterruptTransmit : 0)));
     }
 
-    [[nodiscard]] bool all_sent() override { return (read(kLineStatus) & kAllSent) != 0; }
+    [[nodiscard]] bool all_sent() override { return (line_status() & kAllSent) != 0; }
 
 private:
     // Registers, by their offset.
@@ -81,10 +84,13 @@ private:
                                    kInterruptId = 2, kFifoControl = 2, kLineControl = 3, kModemControl = 4,
                                    kLineStatus = 5;
     static constexpr std::uint8_t kInterruptReceive = 0x01, kInterruptTransmit = 0x02, kInterruptAll = 0x0f;
-    static constexpr std::uint8_t kFifoEnable = 0x01, kFifoClear = 0x06, kTrigger14 = 0xc0;
+    static constexpr std::uint8_t kFifoEnable = 0x01, kFifoClear = 0x06;
+    /// An interrupt at the first character leaves the time of 15 more to read it.
+    static constexpr std::uint8_t kTrigger1 = 0x00;
     static constexpr std::uint8_t k8N1 = 0x03, kDivisorLatch = 0x80;
     static constexpr std::uint8_t kDataTerminalReady = 0x01, kRequestToSend = 0x02, kOut2 = 0x08;
-    static constexpr std::uint8_t kDataReady = 0x01, kTransmitterEmpty = 0x20, kAllSent = 0x40;
+    static constexpr std::uint8_t kDataReady = 0x01, kOverrun = 0x02, kTransmitterEmpty = 0x20,
+                                  kAllSent = 0x40;
     static constexpr std::size_t kFifoDepth = 16;
     static constexpr unsigned kDrainTries = 10'000;
 
@@ -93,8 +99,16 @@ private:
         io_.out8(static_cast<std::uint16_t>(base_ + offset), value);
     }
 
+    /// Its read clears the overrun.
+    std::uint8_t line_status() {
+        const std::uint8_t status = read(kLineStatus);
+        input_lost_ = input_lost_ || (status & kOverrun) != 0;
+        return status;
+    }
+
     [[no_unique_address]] Io io_;
     std::uint16_t base_;
+    bool input_lost_{false};
     bool write_interrupt_{false};
 };
 

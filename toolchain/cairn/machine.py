@@ -20,7 +20,7 @@ NIC_KINDS = ("virtio", "e1000", "e1000e")
 @dataclasses.dataclass(frozen=True)
 class Disk:
     """`nvme-ns`, for tests, is one more namespace of the NVMe disk before it. QEMU's options, for tests too: DEVICE adds
-     to those of the device, DRIVE stands in place of the file as it is, and one with a PORT can be pulled out of it."""
+    to those of the device, DRIVE stands in place of the file as it is, and one with a PORT can be pulled out of it."""
 
     kind: str
     file: Path

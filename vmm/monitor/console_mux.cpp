@@ -17,6 +17,8 @@ constexpr std::string_view kEraseLine = "\r\x1b[K";
 constexpr std::size_t kBurst = 2048;
 /// How often a writer looks after others who came while he wrote.
 constexpr unsigned kRounds = 4;
+/// How much of a stream is prepared at once: filtering keeps the boot CPU from reading what is typed.
+constexpr std::size_t kPiece = 512;
 
 }  // namespace
 
@@ -232,6 +234,7 @@ void ConsoleMux::stage_line(State& state, ConsoleChannel& channel) {
 
 void ConsoleMux::stage_stream(State& state, ConsoleChannel& channel) {
     Staged& staged = state.staged;
+    static_assert(kPiece + TextFilter::kMaxPiece <= std::tuple_size_v<decltype(Staged::text)>);
     channel.text_.with([&](ConsoleChannel::Text& text) {
         if (const std::uint64_t lost = text.ring.take_lost(); lost > 0) {
             TextBuffer<128> note;
@@ -240,7 +243,7 @@ void ConsoleMux::stage_stream(State& state, ConsoleChannel& channel) {
             staged.put(note.view());
             return;
         }
-        while (text.ring.waiting() > 0 && staged.room() >= TextFilter::kMaxPiece) {
+        for (std::size_t taken = 0; text.ring.waiting() > 0 && taken < kPiece; ++taken) {
             const bool again = text.ring.shown() < text.replay_end || !text.replay.idle();
             const char c = text.ring.take();
             staged.put(again ? text.replay.feed(c) : std::string_view{&c, 1});

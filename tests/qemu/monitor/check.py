@@ -6,7 +6,6 @@ import disk_images
 from cairn import pcap
 
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
-_PACKET_HEADER = 16
 
 
 def prepare(folder, case) -> None:
@@ -14,12 +13,7 @@ def prepare(folder, case) -> None:
 
 
 def check(session) -> list[str]:
-    data = pcap.stream(session.lines)
-    frames, at = [], len(pcap.FILE_HEADER)
-    while at < len(data):
-        size = int.from_bytes(data[at + 8:at + 12], "little")
-        frames.append(data[at + _PACKET_HEADER:at + _PACKET_HEADER + size])
-        at += _PACKET_HEADER + size
+    frames, _ = pcap.whole_packets(pcap.stream(session.lines))
     pings = [frame[34] for frame in frames if frame[12:14] == b"\x08\x00" and frame[23] == 1]
     if len(frames) != 4 or _ECHO_REQUEST not in pings or _ECHO_REPLY not in pings:
         return [f"captured {len(frames)} frames, ICMP types {pings}"]

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <string>
+#include <utility>
 
 namespace {
 
@@ -13,8 +14,9 @@ struct FakeUart {
     bool present = true;
     bool transmitter_empty = true;
     unsigned in_flight = 0;  ///< status reads until the last character is on the line
-    bool garbled = false;    ///< programmed while characters were in flight
-    std::uint8_t interrupt_enable = 0, line_control = 0, modem_control = 0;
+    bool overrun = false;
+    bool garbled = false;  ///< programmed while characters were in flight
+    std::uint8_t interrupt_enable = 0, fifo_control = 0, line_control = 0, modem_control = 0;
     std::uint16_t divisor = 0;
     std::deque<std::uint8_t> received;
     std::string sent;
@@ -42,6 +44,7 @@ struct FakeIo {
                 return 0;
             }
             return static_cast<std::uint8_t>((uart->received.empty() ? 0 : 1) |
+                                             (std::exchange(uart->overrun, false) ? 2 : 0) |
                                              (uart->transmitter_empty ? 0x60 : 0));
         default: return 0;
         }
@@ -63,6 +66,7 @@ struct FakeIo {
             else
                 uart->interrupt_enable = value;
             break;
+        case 2: uart->fifo_control = value; break;
         case 3: uart->line_control = value; break;
         case 4: uart->modem_control = value; break;
         default: break;
@@ -74,7 +78,7 @@ using Uart = hv::serial::Uart16550<FakeIo>;
 
 }  // namespace
 
-TEST_CASE("a UART is programmed to 115200 8N1 with receive interrupts", "[serial]") {
+TEST_CASE("a UART is programmed to 115200 8N1 with an interrupt at each character", "[serial]") {
     FakeUart fake;
     Uart uart{FakeIo{&fake}, FakeIo::kBase};
     REQUIRE(uart.init());
@@ -82,6 +86,7 @@ TEST_CASE("a UART is programmed to 115200 8N1 with receive interrupts", "[serial
     CHECK(fake.line_control == 0x03);
     CHECK(fake.modem_control == 0x0b);
     CHECK(fake.interrupt_enable == 0x01);
+    CHECK(fake.fifo_control == 0x07);
     CHECK(fake.received.empty());
 }
 
@@ -139,4 +144,19 @@ TEST_CASE("characters are read in order until there are none", "[serial]") {
     CHECK(uart.read() == 'a');
     CHECK(uart.read() == 'b');
     CHECK(uart.read() == std::nullopt);
+}
+
+TEST_CASE("characters that came while the FIFO was full are told of once, whoever read the status",
+          "[serial]") {
+    FakeUart fake;
+    Uart uart{FakeIo{&fake}, FakeIo::kBase};
+    REQUIRE(uart.init());
+    CHECK_FALSE(uart.take_input_lost());
+    for (auto look : {+[](Uart& u) { u.read(); }, +[](Uart& u) { u.write_some("x"); },
+                      +[](Uart& u) { static_cast<void>(u.all_sent()); }}) {
+        fake.overrun = true;
+        look(uart);
+        CHECK(uart.take_input_lost());
+        CHECK_FALSE(uart.take_input_lost());
+    }
 }

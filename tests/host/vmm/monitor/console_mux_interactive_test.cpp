@@ -218,6 +218,16 @@ TEST_CASE("an announcement is seen whoever has the line", "[monitor]") {
     CHECK(h.line.take() == "[cairn] power off: ok\r\n");
 }
 
+TEST_CASE("what was typed and got lost on the line is told of once", "[monitor]") {
+    Interactive i;
+    i.line.take();
+    i.line.input_lost = true;
+    i.type("x");
+    CHECK(contains(i.line.take(), "[cairn] some of what was typed got lost"));
+    i.type("x");
+    CHECK_FALSE(contains(i.line.take(), "lost"));
+}
+
 TEST_CASE("interactive, debug lines come in between, on lines of their own", "[monitor]") {
     Interactive i;
     i.mux.focus(i.web.channel);

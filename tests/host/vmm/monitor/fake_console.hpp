@@ -29,6 +29,7 @@ public:
         typed.pop_front();
         return c;
     }
+    bool take_input_lost() override { return std::exchange(input_lost, false); }
     void want_write_interrupt(bool wanted) override { write_interrupt = wanted; }
     [[nodiscard]] bool all_sent() override { return sent; }
 
@@ -41,6 +42,7 @@ public:
     std::string text;
     std::deque<char> typed;
     bool endless{false};
+    bool input_lost{false};
     bool write_interrupt{false};
     bool sent{true};  ///< nothing is in the transmitter
     unsigned writes{0};
