@@ -46,12 +46,20 @@ function(hv_layer target)
     endif()
 endfunction()
 
-# Each header compiles alone, within its layer's view.
+# Each header compiles alone, within its layer's view. Where the source of its name includes it first, that has shown it.
 function(hv_check_headers target view)
     set(units)
     foreach(folder IN LISTS ARGN)
         file(GLOB headers RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS ${folder}/*.hpp)
         foreach(header IN LISTS headers)
+            string(REGEX REPLACE "\\.hpp$" ".cpp" source ${CMAKE_SOURCE_DIR}/${header})
+            set(first)
+            if(EXISTS ${source})
+                file(STRINGS ${source} first REGEX "^#include" LIMIT_COUNT 1)
+            endif()
+            if(first STREQUAL "#include \"${header}\"")
+                continue()
+            endif()
             set(unit ${CMAKE_BINARY_DIR}/headers/${target}/${header}.cpp)
             file(CONFIGURE OUTPUT ${unit} CONTENT "#include \"${header}\"\n")
             list(APPEND units ${unit})
@@ -68,6 +76,8 @@ endfunction()
 
 function(hv_compile_options target)
     target_compile_features(${target} PRIVATE cxx_std_20)
+    # What is compiled does not say where the tree lies, nor where ccache first met it.
+    target_compile_options(${target} PRIVATE -fdebug-prefix-map=${CMAKE_SOURCE_DIR}/= -fmacro-prefix-map=${CMAKE_SOURCE_DIR}/= -fmacro-prefix-map=../../=)
     target_compile_options(${target} PRIVATE
         $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wshadow;-Wold-style-cast;-Wnon-virtual-dtor;-Werror>
         $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-stringop-overflow;-Wno-array-bounds>)

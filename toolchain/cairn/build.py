@@ -2,6 +2,7 @@
 """Building what is stale: the CMake presets and the guest image."""
 
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -30,17 +31,24 @@ def preset(name: str, targets: list[str] | None = None) -> None:
     with lock(paths.BUILD / f".{name}.lock"):
         if not (folder / "build.ninja").exists():
             say(f"configuring {name}")
-            run(["cmake", "--preset", name], cwd=paths.ROOT)
+            run(["cmake", "--preset", name], cwd=paths.ROOT, env=_environment())
         _ninja(folder, targets or default_targets)
+
+
+@functools.cache
+def _environment() -> dict[str, str]:
+    """Has ccache keep what compilers made, under hashes of all that went in, for every checkout; the user's own settings win."""
+    return {"CCACHE_DIR": str(packages.cache_dir() / "ccache"), "CCACHE_MAXSIZE": "2G", "CCACHE_BASEDIR": str(paths.ROOT),
+            "CCACHE_COMPILERCHECK": "content", "CCACHE_SLOPPINESS": "pch_defines,time_macros", **os.environ}
 
 
 def _ninja(folder: Path, targets: list[str]) -> None:
     command = ["ninja", "-C", str(folder), *targets]
     if sys.stderr.isatty():  # ninja shows its progress
-        if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
+        if subprocess.run(command, stdout=sys.stderr, check=False, env=_environment()).returncode != 0:
             raise Failure(f"{folder.name} does not build")
         return
-    with subprocess.Popen([*command, "--quiet"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ninja:
+    with subprocess.Popen([*command, "--quiet"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment()) as ninja:
         announce = threading.Timer(2.0, say, [f"building {folder.name}"])
         announce.start()
         output = ninja.stdout.read()

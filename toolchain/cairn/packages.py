@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from cairn import paths
 from cairn.errors import usage
 from cairn.shell import say
 
 # Package: a program of it by which another system than Debian is probed; None: not probed there.
-_COMPILE = {"cmake": "cmake", "ninja-build": "ninja", "g++": "g++", "binutils": "objdump"}
+_COMPILE = {"cmake": "cmake", "ninja-build": "ninja", "ccache": "ccache", "g++": "g++", "binutils": "objdump"}
 _GRUB = {"grub-common": "grub-mkimage", "grub-pc-bin": None, "grub-efi-amd64-bin": None, "mtools": "mcopy"}
 _NEEDS = {
     "build": _COMPILE,
@@ -43,6 +44,11 @@ def guest_build():
 
 def guest_debian():
     return _of_guest("guest_debian")
+
+
+def cache_dir() -> Path:
+    """Where what was built is kept, for every checkout."""
+    return _of_guest("guest_cache").cache_dir()
 
 
 def _wanted(needs) -> dict[str, str | None]:

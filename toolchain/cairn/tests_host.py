@@ -9,17 +9,20 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from cairn import build, media, packages, paths, stopping
 from cairn.config import Config
 from cairn.errors import USAGE, Failure
 from cairn.report import Report, Result, excerpt, verdict
+from cairn.shell import run as shell_run
 from cairn.shell import say
 
 _SOURCES = ("arch", "boot", "drivers", "guest", "tests", "toolchain", "vmm")
 _FUZZ_RUNS = 20000
 _TIMEOUT = 600.0
+_STAMP_KEPT = 30 * 24 * 3600.0  # seconds since it was last of use
 
 
 def run(pattern: str, report: Report) -> None:
@@ -248,7 +251,7 @@ def _fuzz(program: Path) -> Result:
     return Result("PASS", program.name, f"{_FUZZ_RUNS} runs")
 
 
-# --- clang-tidy: a file again only when it, a header of it or the list of checks has changed -------------------------------
+# --- clang-tidy: a file again only when it, a header of it, the list of checks or the program has changed ------------------
 
 def _lint(pattern: str, report: Report) -> None:
     if pattern not in "lint":
@@ -262,12 +265,16 @@ def _lint(pattern: str, report: Report) -> None:
     files = [Path(entry["file"]) for entry in json.loads(commands.read_text())]
     files = [file for file in files if file.is_relative_to(paths.ROOT) and not file.is_relative_to(paths.BUILD)
              and file.relative_to(paths.ROOT).parts[0] not in ("tests", "toolchain")]
-    stamps = paths.BUILD / "lint"
-    stamps.mkdir(exist_ok=True)
+    stamps = packages.cache_dir() / "lint"
+    stamps.mkdir(parents=True, exist_ok=True)
+    for stamp in stamps.iterdir():
+        if stamp.stat().st_mtime < time.time() - _STAMP_KEPT:
+            stamp.unlink(missing_ok=True)
+    rules = (paths.ROOT / ".clang-tidy").read_text() + shell_run(["clang-tidy", "--version"])
     depends = _dependencies()
     say(f"clang-tidy looks at {len(files)} files")
     with stopping.pool() as pool:
-        found = pool.map(lambda file: _tidy(file, depends.get(file, []), stamps), files)
+        found = pool.map(lambda file: _tidy(file, depends.get(file, []), rules, stamps), files)
         problems = list(dict.fromkeys(line for lines in found for line in lines))
     report.add(Result("FAIL", "lint", detail=excerpt("\n".join(problems))) if problems else Result("PASS", "lint", f"{len(files)} files"))
 
@@ -285,12 +292,13 @@ def _dependencies() -> dict[Path, list[Path]]:
     return depends
 
 
-def _tidy(file: Path, depends: list[Path], stamps: Path) -> list[str]:
-    digest = hashlib.sha256((paths.ROOT / ".clang-tidy").read_bytes())
+def _tidy(file: Path, depends: list[Path], rules: str, stamps: Path) -> list[str]:
+    digest = hashlib.sha256(rules.encode())
     for path in depends or [file]:
-        digest.update(path.read_bytes())
-    stamp = stamps / str(file.relative_to(paths.ROOT)).replace("/", "_")
-    if depends and stamp.exists() and stamp.read_text() == digest.hexdigest():
+        digest.update(f"{path.relative_to(paths.ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    stamp = stamps / digest.hexdigest()
+    if depends and stamp.exists():
+        stamp.touch()
         return []
     done = subprocess.run(["clang-tidy", "--quiet", "-p", paths.BUILD / "host-fuzz", file], text=True, capture_output=True, check=False)
     # A header is named by the view of each layer that includes it.
@@ -298,5 +306,5 @@ def _tidy(file: Path, depends: list[Path], stamps: Path) -> list[str]:
     if done.returncode != 0 and not problems:
         problems = [f"clang-tidy {file}: status {done.returncode}: {done.stderr.strip()[-500:]}"]
     if not problems:
-        stamp.write_text(digest.hexdigest())
+        stamp.touch()
     return problems

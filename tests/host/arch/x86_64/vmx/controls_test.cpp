@@ -184,7 +184,6 @@ TEST_CASE("VPIDs are not used without a way to flush one", "[vmx]") {
 
 TEST_CASE("IA32_FEATURE_CONTROL decides whether VMX may be used", "[vmx]") {
     RecordedMsrs msrs;
-    Expected<void> result;
     SECTION("locked with VMX on") {
         msrs.msrs[Msr::IA32_FEATURE_CONTROL] = 5;
         CHECK(unlock_feature_control(msrs));
