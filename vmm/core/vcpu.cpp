@@ -102,6 +102,7 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     loop_ = &loop;
     running_on_.store(machine::cpu_index(), std::memory_order_seq_cst);
     backend_->enter_cpu();
+    backend_->set_pause_exits(sibling_waits());
     turn_.store(turn() + 1, std::memory_order_relaxed);
     apic_.resume(activity_ == Activity::active);
     Next next;

@@ -43,6 +43,9 @@ public:
     [[nodiscard]] std::uint64_t most_wake_ticks() const {
         return most_wake_ticks_.load(std::memory_order_relaxed);
     }
+    /// Whether, when it was picked, another of its group waited for the same CPU: what it spins for may be
+    /// there. For whoever runs it.
+    [[nodiscard]] bool sibling_waits() const { return sibling_waits_; }
     /// How often it changed the CPU.
     [[nodiscard]] std::uint64_t migrations() const { return migrations_.load(std::memory_order_relaxed); }
 
@@ -65,7 +68,8 @@ private:
     std::uint64_t woken_{0};       ///< when it was woken, if it has not run since; else 0
     std::uint64_t release_{0};     ///< throttled: until when
     std::uint32_t load_{0};        ///< what it counts in cpu()'s load
-    bool yields_{false};           ///< somebody else shall run first
+    bool sibling_waits_{false};
+    bool yields_{false};  ///< somebody else shall run first
     std::atomic<std::uint64_t> run_ticks_{0};
     std::atomic<std::uint64_t> wait_ticks_{0};
     std::atomic<std::uint64_t> wakes_{0};

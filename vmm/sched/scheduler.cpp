@@ -403,6 +403,7 @@ SchedEntity* Scheduler::choose(std::uint32_t index, std::uint64_t now, Yielding 
             continue;
         }
         queue.start(*next, now);
+        next->sibling_waits_ = sibling_waits(index, next->group_);
         idle_.remove(index);
         cpu.busy.store(true, std::memory_order_relaxed);
         const std::uint64_t longest = std::min(allowance, may_run_alone(index) ? kNever - now : slice_);
@@ -413,6 +414,16 @@ SchedEntity* Scheduler::choose(std::uint32_t index, std::uint64_t now, Yielding 
     cpu.deadline.store(queue.next_release(), std::memory_order_relaxed);
     idle_.add(index);
     return nullptr;
+}
+
+bool Scheduler::sibling_waits(std::uint32_t index, const SchedGroup& group) const {
+    if (group.active() < 2)
+        return false;
+    for (const SchedEntity& entity : at(index).queue.waiting()) {
+        if (&entity.group_ == &group)
+            return true;
+    }
+    return false;
 }
 
 /// Whether nobody waits anywhere, so that slices need not end. Who begins to wait later finds the CPU in

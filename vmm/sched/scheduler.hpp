@@ -144,6 +144,7 @@ private:
     SchedEntity* first_to_run(std::uint32_t cpu, Yielding yielding);
     SchedEntity* choose(std::uint32_t cpu, std::uint64_t now, Yielding yielding);
     void keep_even(std::uint32_t cpu);
+    [[nodiscard]] bool sibling_waits(std::uint32_t cpu, const SchedGroup& group) const;
     bool may_run_alone(std::uint32_t cpu);
     std::optional<std::uint32_t> idle_cpu_for_waiting(std::uint32_t cpu);
     void publish(std::uint32_t cpu);

@@ -40,6 +40,7 @@ VmcbSegment to_vmcb(const Segment& s) {
 GuestVmcb::GuestVmcb(Vmcb& vmcb, const Setup& setup)
     : vmcb_{vmcb},
       assists_{setup.assists},
+      pause_filter_{setup.pause_filter},
       clean_after_exit_{setup.clean_bits ? static_cast<std::uint32_t>(Clean::all) : 0} {
     std::memset(&vmcb_, 0, sizeof vmcb_);
     init_controls(setup);

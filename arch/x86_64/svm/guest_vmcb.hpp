@@ -69,6 +69,11 @@ public:
                (s.cs.attributes & VmcbSegment::kAttributes) == context.cs_attributes && cpl() == context.cpl;
     }
     void set_tsc_offset(std::int64_t offset);
+    /// Without a pause filter: whether PAUSE is intercepted.
+    void set_pause_exits(bool wanted) {
+        if (!pause_filter_ && wanted != intercepted(Intercept::pause))
+            set_intercept(Intercept::pause, wanted);
+    }
 
     /// Translations are cached under `asid` from now on.
     void set_asid(std::uint32_t asid, TlbControl flush);
@@ -148,6 +153,7 @@ private:
 
     Vmcb& vmcb_;
     const ExitAssists assists_;
+    const bool pause_filter_;
     const std::uint32_t clean_after_exit_;
     NmiBlocking nmi_blocking_{NmiBlocking::none};
     // Of the guest, while stepping.

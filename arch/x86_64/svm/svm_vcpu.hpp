@@ -31,6 +31,7 @@ public:
     }
     [[nodiscard]] bool runs_in(const CodeContext& context) const override { return vmcb_.runs_in(context); }
     void set_tsc_offset(std::int64_t offset) override { vmcb_.set_tsc_offset(offset); }
+    void set_pause_exits(bool wanted) override { vmcb_.set_pause_exits(wanted); }
     void reset() override;
     void set_xcr0(std::uint64_t value) override { fpu_.set_xcr0(value); }
     [[nodiscard]] std::uint64_t xcr0() const override { return fpu_.xcr0(); }

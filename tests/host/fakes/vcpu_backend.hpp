@@ -54,6 +54,7 @@ public:
     void set_nmi_blocking(bool blocked) override { takes_nmis = !blocked; }
     [[nodiscard]] bool nmi_blocking() const override { return !takes_nmis; }
     void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
+    void set_pause_exits(bool wanted) override { pause_exits = wanted; }
     void reset() override {
         xcr0_value = 1;
         tsc_aux_value = 0;
@@ -110,6 +111,7 @@ public:
     bool takes_interrupts{true};
     bool takes_nmis{true};
     bool shadows_nmis{false};  ///< as MOV SS does
+    bool pause_exits{false};
     std::vector<Event> injected;
     std::vector<Event::Type> windows;
     std::deque<VmExit> exits;      ///< what run() returns, in order

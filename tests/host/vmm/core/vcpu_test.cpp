@@ -449,6 +449,21 @@ TEST_CASE("a late wake-up of a stopped vCPU touches nothing", "[core]") {
     CHECK(f.backend().entered == entered);
 }
 
+TEST_CASE("PAUSE exits while a sibling waits for the CPU", "[core]") {
+    VcpuFixture f{2};
+    f.start();
+    f.scheduler->wake(f.vcpu(0));
+    f.run({});
+    CHECK_FALSE(f.backend().pause_exits);
+    f.scheduler->wake(f.vcpu(1));
+    REQUIRE(f.scheduler->pick_next(0) == &f.vcpu(1));
+    static_cast<void>(f.vcpu(1).run(f.loop));
+    CHECK(f.backend(1).pause_exits);
+    f.scheduler->block(f.vcpu(1), [] { return true; });
+    f.run({});
+    CHECK_FALSE(f.backend().pause_exits);
+}
+
 TEST_CASE("PAUSE loops give way", "[core]") {
     VcpuFixture f;
     f.start();

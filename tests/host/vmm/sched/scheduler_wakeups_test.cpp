@@ -104,6 +104,32 @@ TEST_CASE("a vCPU that yields lets its sibling run first", "[sched]") {
     REQUIRE(s.scheduler->pick_next(0) != nullptr);
 }
 
+TEST_CASE("whoever runs knows whether a sibling waits for the same CPU", "[sched]") {
+    Simulation s{2};
+    SchedGroup& group = s.group();
+    Task& a = s.task(group, CpuSet::of(0));
+    Task& b = s.task(group, CpuSet::of(0));
+    Task& elsewhere = s.task(group, CpuSet::of(1));
+    Task& other = s.task(s.group(), CpuSet::of(1));
+    s.run(kMillisecond);
+    const auto turn = [&](std::uint32_t cpu) {
+        fake::set_cpu(cpu);
+        fake::advance_tsc(3 * kMillisecond);
+        return s.scheduler->pick_next(cpu);
+    };
+    for (unsigned slice = 0; slice < 4; ++slice) {
+        CHECK(turn(0)->sibling_waits());
+        CHECK_FALSE(turn(1)->sibling_waits());
+    }
+    CHECK(other.entity.run_ticks() > 0);
+    CHECK(elsewhere.entity.run_ticks() > 0);
+    SchedEntity* const last = turn(0);
+    REQUIRE(s.scheduler->block(*last, [] { return true; }));
+    SchedEntity* const alone = turn(0);
+    REQUIRE((alone == &a.entity || alone == &b.entity));
+    CHECK_FALSE(alone->sibling_waits());
+}
+
 TEST_CASE("who yields alone goes on", "[sched]") {
     Simulation s{1};
     Task& task = s.spinner();

@@ -17,8 +17,8 @@ namespace {
 constexpr std::uint64_t kRip = 0x1000;
 
 struct Fixture {
-    explicit Fixture(bool clean_bits = true)
-        : guest{*vmcb, {{true, true}, clean_bits, true, Hpa{0x10000}, Hpa{0x20000}, 0x30000}} {
+    explicit Fixture(bool clean_bits = true, bool pause_filter = true)
+        : guest{*vmcb, {{true, true}, clean_bits, pause_filter, Hpa{0x10000}, Hpa{0x20000}, 0x30000}} {
         regs.rip = kRip;
         regs.rflags = 0x202;
     }
@@ -181,6 +181,20 @@ TEST_CASE("what is changed is not called clean", "[svm]") {
         Fixture old{false};
         old.run(ExitCode::hlt);
         CHECK(old.c.clean == 0);
+    }
+}
+
+TEST_CASE("PAUSE exits always by the filter, without one while it is wished", "[svm]") {
+    for (const bool pause_filter : {true, false}) {
+        Fixture f{true, pause_filter};
+        CHECK((f.c.pause_filter_count != 0) == pause_filter);
+        for (const bool wanted : {true, true, false, false}) {
+            const bool before = f.intercepts(Intercept::pause);
+            f.run(ExitCode::hlt);
+            f.guest.set_pause_exits(wanted);
+            CHECK(f.intercepts(Intercept::pause) == (pause_filter || wanted));
+            CHECK(f.clean(Clean::intercepts) == (f.intercepts(Intercept::pause) == before));
+        }
     }
 }
 
