@@ -5,12 +5,12 @@
 
 #include "drivers/serial/console.hpp"
 
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
-#include <utility>
 
 namespace hv::serial {
 
@@ -66,7 +66,7 @@ public:
         return static_cast<char>(read(kData));
     }
 
-    bool take_input_lost() override { return std::exchange(input_lost_, false); }
+    bool take_input_lost() override { return input_lost_.exchange(false, std::memory_order_relaxed); }
 
     void want_write_interrupt(bool wanted) override {
         if (wanted == write_interrupt_)
@@ -102,13 +102,14 @@ private:
     /// Its read clears the overrun.
     std::uint8_t line_status() {
         const std::uint8_t status = read(kLineStatus);
-        input_lost_ = input_lost_ || (status & kOverrun) != 0;
+        if ((status & kOverrun) != 0)
+            input_lost_.store(true, std::memory_order_relaxed);
         return status;
     }
 
     [[no_unique_address]] Io io_;
     std::uint16_t base_;
-    bool input_lost_{false};
+    std::atomic<bool> input_lost_{false};  ///< one CPU may write while another reads
     bool write_interrupt_{false};
 };
 

@@ -70,7 +70,7 @@ public:
     /// overwritten by the next enter_cpu().
     virtual void leave_cpu() = 0;
     /// Whether each PAUSE of the guest ends run(), where the processor cannot tell a loop of them by itself
-    /// (Reason::pause both ways). Nothing changes where it can.
+    /// (Reason::pause both ways). Nothing changes where it can, as VT-x with unrestricted guests does.
     virtual void set_pause_exits(bool /*wanted*/) {}
     /// What the processor takes over of the local APIC; null: nothing. Lives as long as the backend.
     [[nodiscard]] virtual ApicAcceleration* apic_acceleration() { return nullptr; }
