@@ -379,16 +379,19 @@ std::optional<VirtualTime> Scheduler::best_waiting(std::uint32_t index, Yielding
 }
 
 /// The first who waits; after a yield, the first of the same group, or else of any, who did not yield.
+/// Siblings that yield to each other get ahead of the others by a slice at most.
 SchedEntity* Scheduler::first_to_run(std::uint32_t index, Yielding yielding) {
     RunQueue::Waiting& waiting = at(index).queue.waiting();
     SchedEntity* other = nullptr;
     for (SchedEntity& entity : waiting) {
         if (&entity == yielding.entity)
             continue;
-        if (yielding.entity == nullptr || &entity.group_ == yielding.group)
-            return &entity;
         if (other == nullptr)
             other = &entity;
+        if (yielding.entity == nullptr ||
+            (&entity.group_ == yielding.group &&
+             ahead(entity.virtual_time_, other->virtual_time_) <= static_cast<std::int64_t>(slice_)))
+            return &entity;
     }
     return other != nullptr ? other : waiting.front();
 }

@@ -104,6 +104,23 @@ TEST_CASE("a vCPU that yields lets its sibling run first", "[sched]") {
     REQUIRE(s.scheduler->pick_next(0) != nullptr);
 }
 
+TEST_CASE("siblings that yield to each other all the time leave the others their turns", "[sched]") {
+    Simulation s{1};
+    SchedGroup& group = s.group();
+    s.task(group);
+    s.task(group);
+    Task& other = s.spinner();
+    s.run(kMillisecond);
+    fake::set_cpu(0);
+    for (unsigned turn = 0; turn < 10'000; ++turn) {
+        fake::advance_tsc(10 * kMicrosecond);
+        SchedEntity* const next = s.scheduler->pick_next(0);
+        if (&next->group() == &group)
+            s.scheduler->yield(*next);
+    }
+    CHECK(other.entity.run_ticks() > 40 * kMillisecond);
+}
+
 TEST_CASE("whoever runs knows whether a sibling waits for the same CPU", "[sched]") {
     Simulation s{2};
     SchedGroup& group = s.group();
