@@ -26,7 +26,7 @@ class BuildError(Exception):
 def cache_dir() -> Path:
     chosen = os.environ.get("CAIRN_CACHE")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cairn"
 
 

@@ -2,7 +2,9 @@
 """Building what is stale: the CMake presets and the guest image."""
 
 import functools
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,26 +31,42 @@ def preset(name: str, targets: list[str] | None = None) -> None:
     packages.ensure(*needs)
     folder = paths.BUILD / name
     with lock(paths.BUILD / f".{name}.lock"):
-        if not (folder / "build.ninja").exists():
+        stamp = folder / "configured"
+        if not (folder / "build.ninja").exists() or not stamp.exists() or stamp.read_text() != _presets():
             say(f"configuring {name}")
-            run(["cmake", "--preset", name], cwd=paths.ROOT, env=_environment())
+            shutil.rmtree(folder, ignore_errors=True)  # another compiler would take what is left of this one's for its own
+            run(["cmake", "--preset", name], cwd=paths.ROOT, env=compiler_environment())
+            stamp.write_text(_presets())
         _ninja(folder, targets or default_targets)
 
 
 @functools.cache
-def _environment() -> dict[str, str]:
-    """Has ccache keep what compilers made, under hashes of all that went in, for every checkout; the user's own settings win."""
-    return {"CCACHE_DIR": str(packages.cache_dir() / "ccache"), "CCACHE_MAXSIZE": "2G", "CCACHE_BASEDIR": str(paths.ROOT),
-            "CCACHE_COMPILERCHECK": "content", "CCACHE_SLOPPINESS": "pch_defines,time_macros", **os.environ}
+def _presets() -> str:
+    """What CMake reads only once for a folder."""
+    digest = hashlib.sha256()
+    for file in ("CMakePresets.json", "toolchain/x86_64.cmake"):
+        digest.update((paths.ROOT / file).read_bytes())
+    return digest.hexdigest()
+
+
+def compiler_environment() -> dict[str, str]:
+    """Has ccache keep what compilers made, under hashes of all that went in, for every checkout. A cache of the user's own
+    stays as large as he made it."""
+    settings = {"CCACHE_BASEDIR": str(paths.ROOT), "CCACHE_COMPILERCHECK": "content",
+                "CCACHE_SLOPPINESS": "pch_defines,time_macros"}
+    if "CCACHE_DIR" not in os.environ:
+        folder = packages.kept("ccache")
+        settings |= {"CCACHE_DIR": str(folder), "CCACHE_MAXSIZE": "2G"} if folder else {"CCACHE_DISABLE": "1"}
+    return settings | os.environ
 
 
 def _ninja(folder: Path, targets: list[str]) -> None:
     command = ["ninja", "-C", str(folder), *targets]
     if sys.stderr.isatty():  # ninja shows its progress
-        if subprocess.run(command, stdout=sys.stderr, check=False, env=_environment()).returncode != 0:
+        if subprocess.run(command, stdout=sys.stderr, check=False, env=compiler_environment()).returncode != 0:
             raise Failure(f"{folder.name} does not build")
         return
-    with subprocess.Popen([*command, "--quiet"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment()) as ninja:
+    with subprocess.Popen([*command, "--quiet"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=compiler_environment()) as ninja:
         announce = threading.Timer(2.0, say, [f"building {folder.name}"])
         announce.start()
         output = ninja.stdout.read()

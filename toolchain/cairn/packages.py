@@ -46,9 +46,14 @@ def guest_debian():
     return _of_guest("guest_debian")
 
 
-def cache_dir() -> Path:
-    """Where what was built is kept, for every checkout."""
-    return _of_guest("guest_cache").cache_dir()
+def kept(name: str) -> Path | None:
+    """The folder NAME of what is kept for every checkout; None where nothing can be kept."""
+    folder = _of_guest("guest_cache").cache_dir() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _wanted(needs) -> dict[str, str | None]:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 from pathlib import Path
 
 from cairn import build, media, packages, paths, stopping
@@ -30,13 +31,14 @@ def run(pattern: str, report: Report) -> None:
     packages.ensure("host tests")
     for name, test in [("format", _format), ("build kernel-gcc", lambda: _build("kernel-gcc", ["all"])),
                        ("build kernel-clang", lambda: _build("kernel-clang", ["all", "headers"])),
-                       ("image", _image), ("command line", _command_line), ("media", _media), ("pcap", _pcap),
+                       ("image", _image), ("command line", _command_line), ("media", _media), ("pcap", _pcap), ("cache", _cache),
                        ("stopping", _stopping)]:
         if pattern in name:
             report.add(verdict(name, test))
     _programs("host-asan", _unit_programs(), _unit, pattern, report)
     _programs("host-fuzz", _fuzz_programs(), _fuzz, pattern, report)
-    _lint(pattern, report)
+    if pattern in "lint":
+        report.add(verdict("lint", _lint))
 
 
 def _build(preset: str, targets: list[str]) -> list[str]:
@@ -164,6 +166,25 @@ def _pcap() -> list[str]:
     return problems
 
 
+def _cache() -> list[str]:
+    """Compilers work where nothing can be kept, and keep it in the same place wherever ./cairn is called; a cache of the
+    user's own is left as it is."""
+    folder = paths.BUILD / "test"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "a-file"
+    file.touch()
+    problems = []
+    for variables, wanted in [({"CAIRN_CACHE": f"{file}/below"}, {"CCACHE_DISABLE": "1", "CCACHE_DIR": None}),
+                              ({"CAIRN_CACHE": os.path.relpath(folder / "kept")}, {"CCACHE_DIR": f"{folder}/kept/ccache", "CCACHE_DISABLE": None}),
+                              ({"CCACHE_DIR": "/own"}, {"CCACHE_DIR": "/own", "CCACHE_MAXSIZE": None}),
+                              ({"CCACHE_DISABLE": "1"}, {"CCACHE_DISABLE": "1"})]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("CCACHE_", "CAIRN_"))}
+        with unittest.mock.patch.dict(os.environ, clean | variables, clear=True):
+            got = build.compiler_environment()
+        problems += [f"{variables}: {name} is {got.get(name)}, not {value}" for name, value in wanted.items() if got.get(name) != value]
+    return problems
+
+
 # Two threads, each with a program that never ends, and a third piece of work that has to wait for one of them.
 _NEVER_ENDS = """
 import os
@@ -252,22 +273,16 @@ def _fuzz(program: Path) -> Result:
     return Result("PASS", program.name, f"{_FUZZ_RUNS} runs")
 
 
-# --- clang-tidy: a file again only when it, a header of it, the list of checks or the program has changed ------------------
+# --- clang-tidy: a file again only when it, a header of it, its command, the list of checks or the program has changed -----
 
-def _lint(pattern: str, report: Report) -> None:
-    if pattern not in "lint":
-        return
-    try:
-        build.preset("host-fuzz")
-    except Failure as failure:
-        report.add(Result("FAIL", "build host-fuzz", detail=excerpt(str(failure))))
-        return
-    commands = paths.BUILD / "host-fuzz" / "compile_commands.json"
-    files = [Path(entry["file"]) for entry in json.loads(commands.read_text())]
-    files = [file for file in files if file.is_relative_to(paths.ROOT) and not file.is_relative_to(paths.BUILD)
+def _lint() -> list[str]:
+    build.preset("host-fuzz")
+    commands = {Path(entry["file"]): entry["command"].replace(str(paths.ROOT), "")
+                for entry in json.loads((paths.BUILD / "host-fuzz" / "compile_commands.json").read_text())}
+    files = [file for file in commands if file.is_relative_to(paths.ROOT) and not file.is_relative_to(paths.BUILD)
              and file.relative_to(paths.ROOT).parts[0] not in ("tests", "toolchain")]
-    stamps = packages.cache_dir() / "lint"
-    stamps.mkdir(parents=True, exist_ok=True)
+    stamps = packages.kept("lint") or paths.BUILD / "lint"
+    stamps.mkdir(exist_ok=True)
     for stamp in stamps.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another ./cairn was faster
             if stamp.stat().st_mtime < time.time() - _STAMP_KEPT:
@@ -276,9 +291,8 @@ def _lint(pattern: str, report: Report) -> None:
     depends = _dependencies()
     say(f"clang-tidy looks at {len(files)} files")
     with stopping.pool() as pool:
-        found = pool.map(lambda file: _tidy(file, depends.get(file, []), rules, stamps), files)
-        problems = list(dict.fromkeys(line for lines in found for line in lines))
-    report.add(Result("FAIL", "lint", detail=excerpt("\n".join(problems))) if problems else Result("PASS", "lint", f"{len(files)} files"))
+        found = pool.map(lambda file: _tidy(file, depends[file], rules + commands[file], stamps), files)
+        return list(dict.fromkeys(line for lines in found for line in lines))
 
 
 def _dependencies() -> dict[Path, list[Path]]:
@@ -294,12 +308,10 @@ def _dependencies() -> dict[Path, list[Path]]:
     return depends
 
 
-def _tidy(file: Path, depends: list[Path], rules: str, stamps: Path) -> list[str]:
-    digest = hashlib.sha256(rules.encode())
-    for path in depends or [file]:
-        digest.update(f"{path.relative_to(paths.ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    stamp = stamps / digest.hexdigest()
-    if depends and stamp.exists():
+def _tidy(file: Path, depends: list[Path], how: str, stamps: Path) -> list[str]:
+    """HOW: all that the verdict depends on beside the files."""
+    stamp = stamps / _digest(how, depends)
+    if stamp.exists():
         stamp.touch()
         return []
     done = subprocess.run(["clang-tidy", "--quiet", "-p", paths.BUILD / "host-fuzz", file], text=True, capture_output=True, check=False)
@@ -307,6 +319,13 @@ def _tidy(file: Path, depends: list[Path], rules: str, stamps: Path) -> list[str
     problems = [re.sub(r"^.*/views/[^/]*/", "", line) for line in done.stdout.splitlines() if re.search(r": (warning|error): ", line)]
     if done.returncode != 0 and not problems:
         problems = [f"clang-tidy {file}: status {done.returncode}: {done.stderr.strip()[-500:]}"]
-    if not problems:
+    if not problems and stamp.name == _digest(how, depends):  # not changed meanwhile
         stamp.touch()
     return problems
+
+
+def _digest(how: str, files: list[Path]) -> str:
+    digest = hashlib.sha256(how.encode())
+    for file in files:
+        digest.update(f"\n{file.relative_to(paths.ROOT)} {file.stat().st_size}\n".encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -70,8 +70,8 @@ public:
     /// overwritten by the next enter_cpu().
     virtual void leave_cpu() = 0;
     /// Whether each PAUSE of the guest ends run(), where the processor cannot tell a loop of them by itself
-    /// (Reason::pause both ways). Nothing changes where it can, as VT-x with unrestricted guests does.
-    virtual void set_pause_exits(bool /*wanted*/) {}
+    /// (Reason::pause both ways). Nothing changes where it can.
+    virtual void set_pause_exits(bool wanted) = 0;
     /// What the processor takes over of the local APIC; null: nothing. Lives as long as the backend.
     [[nodiscard]] virtual ApicAcceleration* apic_acceleration() { return nullptr; }
     /// Dumps the vendor's control structure to the log.

@@ -120,6 +120,7 @@ private:
     void (*power_off_)(void*){nullptr};
     void* power_off_context_{nullptr};
     bool escape_{false};  ///< Ctrl-A was typed
+    log::RateLimit lost_input_{1};
     std::atomic<bool> work_{false};
     /// More will be written by service(): writers need not try.
     std::atomic<bool> draining_{false};

@@ -24,7 +24,7 @@ void ConsoleMux::service() {
     }
     if (count == kMaxTyped)
         request_service();
-    if (console_.take_input_lost() && mode_ == Mode::interactive)
+    if (console_.take_input_lost() && mode_ == Mode::interactive && lost_input_.admit())
         announce("some of what was typed got lost: it came faster than it was read");
     // After reading, which may have taken back the line's interrupt.
     ConsoleInput* disturbed = state_.with([&](State& state) {

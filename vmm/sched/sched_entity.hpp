@@ -43,8 +43,8 @@ public:
     [[nodiscard]] std::uint64_t most_wake_ticks() const {
         return most_wake_ticks_.load(std::memory_order_relaxed);
     }
-    /// Whether, when it was picked, another of its group waited for the same CPU: what it spins for may be
-    /// there. For whoever runs it.
+    /// Whether another of its group waits for the same CPU: what it spins for may be there. For whoever runs
+    /// it, from one pick_next() to the next, which comes soon after a sibling has begun to wait.
     [[nodiscard]] bool sibling_waits() const { return sibling_waits_; }
     /// How often it changed the CPU.
     [[nodiscard]] std::uint64_t migrations() const { return migrations_.load(std::memory_order_relaxed); }

@@ -215,17 +215,20 @@ bool Scheduler::retire(SchedEntity& entity) {
 
 void Scheduler::place(SchedEntity& entity, std::uint64_t now) {
     const std::uint32_t target = choose_cpu(entity);
-    bool preempts = false;
+    bool asks = false;
     bool contends = false;
     {
         const LockGuard guard{at(target).lock};
         RunQueue& queue = at(target).queue;
         contends = !queue.idle();
         admit(target, entity, now, wake_credit_);
-        preempts = queue.current() == nullptr || ahead(entity.virtual_time_, queue.current_time(now)) <= 0;
+        const SchedEntity* const current = queue.current();
+        const bool preempts = current == nullptr || ahead(entity.virtual_time_, queue.current_time(now)) <= 0;
+        const bool is_news = !preempts && &current->group_ == &entity.group_ && !current->sibling_waits_;
+        asks = preempts || is_news;
         publish(target);
     }
-    if (preempts) {
+    if (asks) {
         alone_.remove(target);
         request(target);
     }

@@ -59,6 +59,11 @@ struct Controls {
     [[nodiscard]] constexpr bool delivers_interrupts() const {
         return (secondary & secondary::VIRTUAL_INTERRUPT_DELIVERY) != 0;
     }
+    /// Whether PAUSE exiting, which can be set and is clear here, has to stand in for pause-loop exiting.
+    [[nodiscard]] constexpr bool lacks_pause_loop_exiting() const {
+        return (secondary & secondary::PAUSE_LOOP_EXITING) == 0 &&
+               ((caps.primary >> 32) & ~std::uint64_t{primary} & primary::PAUSE_EXITING) != 0;
+    }
     [[nodiscard]] constexpr InveptType invept_type() const {
         return EptVpidCap::InveptSingle::test(caps.ept_vpid) ? InveptType::single_context
                                                              : InveptType::all_contexts;

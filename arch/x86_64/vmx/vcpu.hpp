@@ -62,6 +62,10 @@ public:
         return Interruptibility::BlockingByNmi::test(interruptibility());
     }
     void set_tsc_offset(std::int64_t offset) override;
+    void set_pause_exits(bool wanted) override {
+        if (shared_.controls.lacks_pause_loop_exiting())
+            set_primary_control(primary::PAUSE_EXITING, wanted);
+    }
     void reset() override {
         fpu_.reset();
         set_tsc_aux(0);

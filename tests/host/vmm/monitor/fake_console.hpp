@@ -20,6 +20,7 @@ public:
         room -= count;
         text += more.substr(0, count);
         ++writes;
+        largest = std::max(largest, more.size());
         return count;
     }
     std::optional<char> read() override {
@@ -46,6 +47,7 @@ public:
     bool write_interrupt{false};
     bool sent{true};  ///< nothing is in the transmitter
     unsigned writes{0};
+    std::size_t largest{0};  ///< that was offered at once
 };
 
 class FakeInput final : public ConsoleInput {

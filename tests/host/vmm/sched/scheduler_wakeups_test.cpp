@@ -104,6 +104,33 @@ TEST_CASE("a vCPU that yields lets its sibling run first", "[sched]") {
     REQUIRE(s.scheduler->pick_next(0) != nullptr);
 }
 
+TEST_CASE("whoever runs learns soon of a sibling that begins to wait and does not preempt", "[sched]") {
+    Simulation s{1};
+    SchedGroup& group = s.group();
+    Task& a = s.task(group);
+    Task& late = s.task(group);
+    s.spinner();
+    s.run(kMillisecond);
+    fake::set_cpu(0);
+    const auto turns_until = [&](const Task& task) {
+        while (s.scheduler->pick_next(0) != &task.entity)
+            fake::advance_tsc(kMillisecond);
+    };
+    turns_until(late);
+    fake::advance_tsc(20 * kMillisecond);  // it gets far ahead
+    REQUIRE(s.scheduler->block(late.entity, [] { return true; }));
+    turns_until(a);
+    REQUIRE_FALSE(a.entity.sibling_waits());
+    REQUIRE_FALSE(s.scheduler->need_resched(0));
+    s.scheduler->wake(late.entity);
+    CHECK(s.scheduler->need_resched(0));
+    turns_until(a);
+    CHECK(late.entity.state() == SchedEntity::State::queued);
+    CHECK(a.entity.sibling_waits());
+    s.scheduler->wake(late.entity);
+    CHECK_FALSE(s.scheduler->need_resched(0));
+}
+
 TEST_CASE("siblings that yield to each other all the time leave the others their turns", "[sched]") {
     Simulation s{1};
     SchedGroup& group = s.group();

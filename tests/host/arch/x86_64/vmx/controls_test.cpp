@@ -172,7 +172,16 @@ TEST_CASE("what is merely wanted is left away where it is missing", "[vmx]") {
     CHECK((c.exit & vm_exit::SAVE_PREEMPTION_TIMER) == 0);
     CHECK_FALSE(c.has_vpid());
     CHECK_FALSE(c.has_rdtscp());
+    CHECK(c.lacks_pause_loop_exiting());
     CHECK(c.invept_type() == InveptType::all_contexts);
+}
+
+TEST_CASE("PAUSE exiting stands in for pause-loop exiting only where it can be set", "[vmx]") {
+    CHECK_FALSE(broadwell_controls().lacks_pause_loop_exiting());
+    RecordedMsrs msrs;
+    msrs.forbid(Msr::IA32_VMX_PROCBASED_CTLS2, secondary::PAUSE_LOOP_EXITING);
+    msrs.forbid(Msr::IA32_VMX_TRUE_PROCBASED_CTLS, primary::PAUSE_EXITING);
+    CHECK_FALSE(negotiate(read_capabilities(msrs)).value().lacks_pause_loop_exiting());
 }
 
 TEST_CASE("VPIDs are not used without a way to flush one", "[vmx]") {

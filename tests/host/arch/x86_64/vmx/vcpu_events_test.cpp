@@ -60,6 +60,23 @@ TEST_CASE("NMIs wait while one is being handled, and have a window", "[vmx]") {
     bench.vcpu->leave_cpu();
 }
 
+TEST_CASE("PAUSE exits while it is wished, where the processor does not tell loops", "[vmx]") {
+    for (const bool tells : {true, false}) {
+        RecordedMsrs msrs;
+        if (!tells)
+            msrs.forbid(Msr::IA32_VMX_PROCBASED_CTLS2, secondary::PAUSE_LOOP_EXITING);
+        VcpuBench bench{negotiate(read_capabilities(msrs)).value()};
+        bench.vcpu->enter_cpu();
+        for (const bool wanted : {true, true, false, false}) {
+            bench.vcpu->set_pause_exits(wanted);
+            CHECK(((bench.vmcs().read(PRIMARY_PROCESSOR_BASED_CONTROLS) & primary::PAUSE_EXITING) != 0) ==
+                  (wanted && !tells));
+            CHECK(bench.run(ExitReason::PAUSE).reason == VmExit::Reason::pause);
+        }
+        bench.vcpu->leave_cpu();
+    }
+}
+
 TEST_CASE("an NMI waits for the end of a shadow, of STI's by the interrupt window", "[vmx]") {
     constexpr std::uint32_t kWindows = primary::NMI_WINDOW_EXITING | primary::INTERRUPT_WINDOW_EXITING;
     VcpuBench bench;
