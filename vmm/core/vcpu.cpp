@@ -102,7 +102,10 @@ Vcpu::Next Vcpu::run_guest(const CpuLoop& loop) {
     loop_ = &loop;
     running_on_.store(machine::cpu_index(), std::memory_order_seq_cst);
     backend_->enter_cpu();
-    backend_->set_pause_exits(sibling_waits());
+    if (sibling_waits() != pause_exits_) [[unlikely]] {
+        pause_exits_ = sibling_waits();
+        backend_->set_pause_exits(pause_exits_);
+    }
     turn_.store(turn() + 1, std::memory_order_relaxed);
     apic_.resume(activity_ == Activity::active);
     Next next;

@@ -235,6 +235,7 @@ private:
     x86::Emulator emulator_;
     MemoryRetry memory_retry_{*this};
     Activity activity_{Activity::wait_for_startup};
+    bool pause_exits_{false};       ///< as the backend knows
     const CpuLoop* loop_{nullptr};  ///< of the CPU that it runs on
     std::array<std::uint64_t, VmExit::kReasons> exits_{};
     std::array<char, 48> name_{};

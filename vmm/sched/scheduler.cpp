@@ -387,13 +387,14 @@ SchedEntity* Scheduler::first_to_run(std::uint32_t index, Yielding yielding) {
     RunQueue::Waiting& waiting = at(index).queue.waiting();
     SchedEntity* other = nullptr;
     for (SchedEntity& entity : waiting) {
+        if (yielding.entity == nullptr)
+            return &entity;
         if (&entity == yielding.entity)
             continue;
         if (other == nullptr)
             other = &entity;
-        if (yielding.entity == nullptr ||
-            (&entity.group_ == yielding.group &&
-             ahead(entity.virtual_time_, other->virtual_time_) <= static_cast<std::int64_t>(slice_)))
+        if (&entity.group_ == yielding.group &&
+            ahead(entity.virtual_time_, other->virtual_time_) <= static_cast<std::int64_t>(slice_))
             return &entity;
     }
     return other != nullptr ? other : waiting.front();
@@ -409,7 +410,7 @@ SchedEntity* Scheduler::choose(std::uint32_t index, std::uint64_t now, Yielding 
             continue;
         }
         queue.start(*next, now);
-        next->sibling_waits_ = sibling_waits(index, next->group_);
+        next->sibling_waits_ = next->group_.active() > 1 && sibling_waits(index, next->group_);
         idle_.remove(index);
         cpu.busy.store(true, std::memory_order_relaxed);
         const std::uint64_t longest = std::min(allowance, may_run_alone(index) ? kNever - now : slice_);
@@ -423,8 +424,6 @@ SchedEntity* Scheduler::choose(std::uint32_t index, std::uint64_t now, Yielding 
 }
 
 bool Scheduler::sibling_waits(std::uint32_t index, const SchedGroup& group) const {
-    if (group.active() < 2)
-        return false;
     for (const SchedEntity& entity : at(index).queue.waiting()) {
         if (&entity.group_ == &group)
             return true;

@@ -456,12 +456,21 @@ TEST_CASE("PAUSE exits while a sibling waits for the CPU", "[core]") {
     f.run({});
     CHECK_FALSE(f.backend().pause_exits);
     f.scheduler->wake(f.vcpu(1));
-    REQUIRE(f.scheduler->pick_next(0) == &f.vcpu(1));
-    static_cast<void>(f.vcpu(1).run(f.loop));
-    CHECK(f.backend(1).pause_exits);
-    f.scheduler->block(f.vcpu(1), [] { return true; });
-    f.backend().pause_exits = true;  // as when it ran beside the other
-    f.run({});
+    const auto turn_of = [&](std::size_t index) {
+        while (f.scheduler->pick_next(0) != &f.vcpu(index))
+            fake::advance_tsc(10'000'000);
+        f.jobs.wanted = true;
+        return f.vcpu(index).run(f.loop);
+    };
+    for (unsigned turn = 0; turn < 2; ++turn) {
+        CHECK(turn_of(1) == Outcome::waiting);  // for its start
+        CHECK(f.backend(1).pause_exits);
+        CHECK(turn_of(0) == Outcome::preempted);
+        CHECK(f.backend().pause_exits);
+    }
+    turn_of(1);
+    REQUIRE(f.scheduler->block(f.vcpu(1), [] { return true; }));
+    turn_of(0);
     CHECK_FALSE(f.backend().pause_exits);
 }
 
