@@ -64,6 +64,23 @@ public:
         }
         return Next::ok;
     }
+    /// The common case: copies all of it into the room at hand, where nothing was written yet. False: that is
+    /// too small.
+    bool write_whole(const NetHeader& header, const Frame& frame) {
+        if (at_->size < sizeof header + frame.size)
+            return false;
+        std::byte* to = at_->data;
+        for (std::size_t i = 0; i < num_buffers_.size(); ++i)
+            num_buffers_[i] = to + offsetof(NetHeader, num_buffers) + i;
+        std::memcpy(to, &header, sizeof header);
+        to += sizeof header;
+        for (const FrameSegment& segment : frame.segments) {
+            std::memcpy(to, segment.data, segment.size);
+            to += segment.size;
+        }
+        written_ = static_cast<std::uint32_t>(sizeof header + frame.size);
+        return true;
+    }
     /// Copies what fits into the room at hand; returns how much that was.
     std::size_t write(std::span<const std::byte> bytes) {
         const std::size_t size = std::min<std::size_t>(bytes.size(), at_->size);
@@ -141,26 +158,27 @@ net::Delivery NetReceiveRing::receive(const Frame& frame) {
     if (frame.size > max_frame_ && frame.offload.gso_type == net::kGsoNone)
         return net::Delivery::dropped;
     const NetHeader header = header_of(frame, support_.checksum);
-    const FrameSegment header_segment{reinterpret_cast<const std::byte*>(&header), sizeof header};
     Writer writer{*this};
     ring_.suppress_notifications();
-    const auto write = [&](const FrameSegment& segment) {
-        for (std::size_t done = 0; done < segment.size;) {
-            auto room = writer.make_room();
-            // All buffers are in use: ask for a notification, and look again in case that came too late.
-            if (room == Writer::Next::empty && ring_.request_notifications())
-                room = writer.make_room();
-            if (room != Writer::Next::ok)
-                return room;
-            done += writer.write(std::span{segment.data, segment.size}.subspan(done));
-        }
-        return Writer::Next::ok;
+    const auto make_room = [&] {
+        const auto room = writer.make_room();
+        // All buffers are in use: ask for a notification, and look again in case that came too late.
+        return room == Writer::Next::empty && ring_.request_notifications() ? writer.make_room() : room;
     };
-    auto result = write(header_segment);
-    for (const FrameSegment& segment : frame.segments) {
-        if (result != Writer::Next::ok)
-            break;
-        result = write(segment);
+    const auto write = [&](const FrameSegment& segment) {
+        auto room = Writer::Next::ok;
+        for (std::size_t done = 0; done < segment.size && (room = make_room()) == Writer::Next::ok;)
+            done += writer.write(std::span{segment.data, segment.size}.subspan(done));
+        return room;
+    };
+    auto result = make_room();
+    if (result == Writer::Next::ok && !writer.write_whole(header, frame)) {
+        result = write({reinterpret_cast<const std::byte*>(&header), sizeof header});
+        for (const FrameSegment& segment : frame.segments) {
+            if (result != Writer::Next::ok)
+                break;
+            result = write(segment);
+        }
     }
     if (result == Writer::Next::ok) {
         writer.finish();
