@@ -239,18 +239,20 @@ Virtqueue::Pop Virtqueue::pop_ranges(std::span<GuestRange> storage, RangeChain& 
 template <class Builder>
 bool Virtqueue::follow_indirect(const VirtqDescriptor& table, Builder& builder) const {
     const std::uint32_t entries = table.len / sizeof(VirtqDescriptor);
-    if (entries == 0 || table.len % sizeof(VirtqDescriptor) != 0 ||
-        !memory_.contains(Gpa{table.addr}, table.len))
+    if (entries == 0 || table.len % sizeof(VirtqDescriptor) != 0)
+        return false;
+    const std::byte* whole = memory_.at(Gpa{table.addr}, table.len);
+    if (whole == nullptr && !memory_.contains(Gpa{table.addr}, table.len))
         return false;
     std::uint32_t index = 0;
     for (unsigned count = 0; count < kMaxSize; ++count) {
         if (index >= entries)
             return false;
         VirtqDescriptor descriptor{};
-        const Gpa gpa = Gpa{table.addr} + index * sizeof(VirtqDescriptor);
-        if (const std::byte* whole = memory_.at(gpa, sizeof descriptor))
-            descriptor = fetch(whole);
-        else if (!memory_.read(gpa, std::as_writable_bytes(std::span{&descriptor, 1})))
+        const std::uint64_t offset = index * sizeof descriptor;
+        if (whole != nullptr)
+            descriptor = fetch(whole + offset);
+        else if (!memory_.read(Gpa{table.addr} + offset, std::as_writable_bytes(std::span{&descriptor, 1})))
             return false;
         if ((descriptor.flags & VIRTQ_DESC_F_INDIRECT) != 0 || !builder.add(descriptor))
             return false;
