@@ -19,6 +19,11 @@ inline constexpr std::uint16_t kTypeVlan = 0x8100;
 inline constexpr std::uint16_t kTypeIpv6 = 0x86dd;
 inline constexpr std::uint16_t kTypeServiceVlan = 0x88a8;
 
+/// Whether a frame with this EtherType has a VLAN tag.
+constexpr bool is_tag(std::uint16_t type) {
+    return type == kTypeVlan || type == kTypeServiceVlan;
+}
+
 /// The 16-bit number at `offset` of a frame's header, most significant byte first.
 inline std::uint16_t number_at(const Frame& frame, std::size_t offset) {
     return static_cast<std::uint16_t>(std::to_integer<unsigned>(frame.header[offset]) << 8 |

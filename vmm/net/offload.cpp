@@ -22,6 +22,7 @@ constexpr std::size_t kMaxHeaders = 512;
 constexpr std::uint16_t kMinGsoSize = 48;
 
 constexpr std::uint8_t kProtocolTcp = 6;
+constexpr std::uint8_t kProtocolIcmpv6 = 58;
 
 // [rfc9293 3.1 Header Format]
 constexpr std::size_t kTcpSequence = 4;
@@ -41,6 +42,7 @@ constexpr std::size_t kIpv4Checksum = 10;
 constexpr std::size_t kIpv4Addresses = 12;
 constexpr std::size_t kIpv6Header = 40;
 constexpr std::size_t kIpv6Length = 4;
+constexpr std::size_t kIpv6Next = 6;
 constexpr std::size_t kIpv6Addresses = 8;
 
 template <class T>
@@ -70,7 +72,7 @@ std::optional<TcpLayout> parse(const Headers& headers, std::size_t available, co
     TcpLayout layout{};
     std::size_t type_at = 12;
     std::uint16_t type = load_big<std::uint16_t>(&headers[type_at]);
-    for (unsigned tags = 0; tags < 2 && (type == kTypeVlan || type == kTypeServiceVlan); ++tags) {
+    for (unsigned tags = 0; tags < 2 && is_tag(type); ++tags) {
         type_at += 4;
         type = load_big<std::uint16_t>(&headers[type_at]);
     }
@@ -248,6 +250,26 @@ bool is_valid(const FrameOffload& offload, std::uint32_t size) {
     const std::uint8_t type = offload.gso_type & static_cast<std::uint8_t>(~kGsoEcn);
     return (type == kGsoTcpV4 || type == kGsoTcpV6) && offload.needs_checksum &&
            offload.gso_size >= kMinGsoSize;
+}
+
+bool leaves_headers(const Frame& frame) {
+    if (!frame.offload.needs_checksum)
+        return true;
+    std::size_t type_at = kTypeField;
+    for (unsigned tags = 0; tags < 2 && is_tag(number_at(frame, type_at)); ++tags)
+        type_at += kTagSize;
+    const std::size_t ip = type_at + 2;
+    static_assert(kTypeField + 2 * kTagSize + 2 + kIpv6Header <= Frame::kHeaderSize);
+    switch (number_at(frame, type_at)) {
+    case kTypeIpv4: {
+        const std::size_t length = std::to_integer<std::size_t>(frame.header[ip] & std::byte{0xf}) * 4;
+        return length >= kIpv4Header && frame.offload.checksum_start >= ip + length;
+    }
+    case kTypeIpv6:
+        return frame.header[ip + kIpv6Next] != std::byte{kProtocolIcmpv6} &&
+               frame.offload.checksum_start >= ip + kIpv6Header;
+    default: return false;
+    }
 }
 
 Delivery deliver(const Frame& frame, const OffloadSupport& support, FrameReceiver& to) {

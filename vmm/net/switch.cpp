@@ -164,7 +164,7 @@ Delivery Switch::refuse_double(SwitchPort& from, const MacAddress& source) {
 }
 
 Delivery Switch::flood(SwitchPort& from, const Frame& frame, std::uint16_t vlan, Scope scope) {
-    if (!from.may_flood())
+    if (!from.may_flood(frame))
         return Delivery::dropped;
     // Nobody gets the rest later, for another may have got it now.
     Frame once = frame;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vmm/net/switch_port.hpp"
 
+#include "vmm/net/offload.hpp"
 #include "vmm/net/sender_check.hpp"
 #include "vmm/net/switch.hpp"
 #include "vmm/net/vlan.hpp"
@@ -95,12 +96,12 @@ bool SwitchPort::may_send(std::uint64_t& ready_at) {
     return options_.bits_per_second == 0 || ready(sent_, switch_.clock_, ready_at);
 }
 
-bool SwitchPort::may_flood() {
+bool SwitchPort::may_flood(const Frame& frame) {
     if (switch_.options_.storm_limit == 0)
         return true;
     const bool passes = flooded_.with([&](TokenBucket& bucket) {
         const bool has_credit = bucket.ready(switch_.clock_, switch_.clock_.now());
-        bucket.spend(has_credit ? 1 : 0);
+        bucket.spend(has_credit ? segment_count(frame) : 0);
         return has_credit;
     });
     if (!passes)

@@ -110,8 +110,9 @@ private:
     Delivery refuse(Refusal reason);
     /// Whether the rate of what the station sends lets a frame pass; if not, it may at `ready_at`.
     [[nodiscard]] bool may_send(std::uint64_t& ready_at);
-    /// Whether one more frame for many receivers may come from here.
-    [[nodiscard]] bool may_flood();
+    /// Whether this frame for many receivers may come from here. An unsegmented one counts as all that it
+    /// becomes on a wire.
+    [[nodiscard]] bool may_flood(const Frame& frame);
     void tap(FrameTap::Direction direction, const Frame& frame);
     /// Gives the station a frame of `vlan` from another port. Only a patient sender gets no_room.
     Delivery deliver(const Frame& frame, std::uint16_t vlan, SwitchPort* patient_sender,

@@ -11,8 +11,7 @@ constexpr std::size_t kIdentifierMask = 0xfff;
 }  // namespace
 
 bool is_tagged(const Frame& frame, std::size_t offset) {
-    const std::uint16_t type = number_at(frame, kTypeField + offset);
-    return type == kTypeVlan || type == kTypeServiceVlan;
+    return is_tag(number_at(frame, kTypeField + offset));
 }
 
 std::uint16_t vlan_of(const Frame& frame) {
@@ -24,7 +23,7 @@ void Retagged::take_offload(const Frame& frame, int bytes) {
     progress_ = frame.progress;
     const auto shift = [&](std::uint16_t& offset) {
         const int moved = offset + bytes;
-        offset = static_cast<std::uint16_t>(std::max(moved, 0));
+        offset = static_cast<std::uint16_t>(std::clamp(moved, 0, 0xffff));
     };
     if (offload_.needs_checksum)
         shift(offload_.checksum_start);

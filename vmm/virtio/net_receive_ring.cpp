@@ -38,13 +38,14 @@ public:
     explicit Writer(NetReceiveRing& owner) : owner_{owner}, ring_{owner.ring_} {}
 
     enum class Next : std::uint8_t { ok, empty, unusable };
-    /// Makes room for at least one more byte.
+    /// Makes room for at least one more byte. It may be called again when there was none.
     Next make_room() {
         while (at_ == end_) {
             if (chains_ != 0) {
                 if (!owner_.mergeable_ || chains_ == ring_.size())
                     return Next::unusable;  // no waiting makes it fit
-                finish_chain();
+                if (pushed_ != chains_)
+                    finish_chain();
             }
             Chain chain{};
             switch (ring_.pop(owner_.pieces_, chain)) {
@@ -143,6 +144,7 @@ Expected<void> NetReceiveRing::start(const QueueLayout& layout, std::uint64_t fe
         return {};
     HV_TRY(ring_.start(layout, features));
     live_ = true;
+    awaits_buffers_ = false;
     return {};
 }
 
@@ -159,7 +161,8 @@ net::Delivery NetReceiveRing::receive(const Frame& frame) {
         return net::Delivery::dropped;
     const NetHeader header = header_of(frame, support_.checksum);
     Writer writer{*this};
-    ring_.suppress_notifications();
+    if (!awaits_buffers_)
+        ring_.suppress_notifications();
     const auto make_room = [&] {
         const auto room = writer.make_room();
         // All buffers are in use: ask for a notification, and look again in case that came too late.
@@ -185,6 +188,7 @@ net::Delivery NetReceiveRing::receive(const Frame& frame) {
         return net::Delivery::taken;
     }
     writer.undo();
+    awaits_buffers_ = awaits_buffers_ || result == Writer::Next::empty;
     return result == Writer::Next::empty ? net::Delivery::no_room : net::Delivery::dropped;
 }
 

@@ -25,6 +25,8 @@ public:
         ring_.stop();
     }
     [[nodiscard]] bool live() const { return live_; }
+    /// The driver says that it made buffers available.
+    void note_buffers() { awaits_buffers_ = false; }
     struct Result {
         net::Delivery delivery;
         bool interrupt;
@@ -42,6 +44,8 @@ private:
     Virtqueue ring_;
     bool live_{false};
     bool mergeable_{false};
+    bool awaits_buffers_{
+        false};  ///< somebody waits with a frame: no other's is a reason to ask for no notification
     std::uint32_t max_frame_{0};
     OffloadSupport support_{};
     std::array<Piece, net::kMaxSegments> pieces_{};  ///< the chain at hand

@@ -149,9 +149,19 @@ net::Delivery NetTransmitQueue::send(Chain& chain, std::uint64_t& retry_at) {
     for (const Piece& piece : chain.readable)
         builder.append(std::span<const std::byte>{piece.data, piece.size});
     builder.finish(frame, start_size, offload);
+    if (!net::leaves_headers(frame))
+        return malformed();
+    // A driver that puts another frame in the place of one that waits has it sent, and charged, as a whole.
+    if (progress_ != 0 && (waiting_ != frame.header || waiting_size_ != frame.size))
+        progress_ = 0;
     frame.progress = &progress_;
     device_.steering_.note_sent(frame, pair_);
-    return port->send(frame, retry_at);
+    const net::Delivery delivery = port->send(frame, retry_at);
+    if (progress_ != 0 && delivery == net::Delivery::no_room) {
+        waiting_ = frame.header;
+        waiting_size_ = frame.size;
+    }
+    return delivery;
 }
 
 }  // namespace hv::virtio

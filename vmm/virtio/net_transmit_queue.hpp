@@ -63,6 +63,8 @@ private:
     Virtqueue ring_;
     std::uint64_t negotiated_{0};
     std::uint32_t progress_{0};                      ///< of the frame that waits: Frame::progress
+    decltype(Frame::header) waiting_{};              ///< of one that was taken in part, its header
+    std::uint32_t waiting_size_{0};                  ///< and size
     std::array<Piece, net::kMaxSegments> pieces_{};  ///< the chain at hand
 };
 

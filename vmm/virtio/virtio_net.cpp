@@ -158,6 +158,8 @@ void VirtioNet::queue_notified(unsigned queue) {
         return pairs_[queue / 2]->transmit.process();
     if (queue == control_queue())
         return control_.process();
+    if (queue / 2 < pairs_.size())
+        pairs_[queue / 2]->receive.with([](NetReceiveRing& ring) { ring.note_buffers(); });
     if (net::SwitchPort* port = port_.load(std::memory_order_acquire))
         port->room_made();
 }

@@ -245,3 +245,31 @@ TEST_CASE("offloads that make no sense are not valid, and others are dropped", "
         asked.checksum_start = 2000;  // beyond all headers
     });
 }
+
+TEST_CASE("a checksum leaves the headers alone that lie before its transport", "[net]") {
+    std::mt19937 random{8};
+    const auto leaves = [&](const Bytes& bytes, std::size_t start) {
+        FrameOffload offload{};
+        offload.needs_checksum = true;
+        offload.checksum_start = static_cast<std::uint16_t>(start);
+        return leaves_headers(test::ScatteredFrame{bytes, offload, random}.frame);
+    };
+    for (const bool ipv6 : {false, true}) {
+        for (unsigned tags = 0; tags < 3; ++tags) {
+            const TcpFrame tcp{.ipv6 = ipv6, .tags = tags, .ip_options = ipv6 ? 0u : 12u, .payload = 200};
+            Bytes bytes = tcp.build(random);
+            CHECK(leaves(bytes, tcp.tcp()));
+            CHECK(leaves(bytes, tcp.tcp() + 50));
+            for (std::size_t start = 0; start < tcp.tcp(); ++start)
+                CHECK_FALSE(leaves(bytes, start));
+            // Neighbor Discovery is ICMPv6; nothing of the kind is in IPv4.
+            bytes[tcp.ip() + (ipv6 ? 6 : 9)] = 58;
+            CHECK(leaves(bytes, tcp.tcp()) == !ipv6);
+            CHECK(leaves_headers(test::ScatteredFrame{bytes, {}, random}.frame));
+        }
+    }
+    const TcpFrame tcp{.payload = 10};
+    Bytes bytes = tcp.build(random);
+    bytes[tcp.ip()] = 0x44;  // a header that is too short
+    CHECK_FALSE(leaves(bytes, tcp.tcp()));
+}

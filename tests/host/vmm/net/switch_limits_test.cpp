@@ -141,6 +141,26 @@ TEST_CASE("a storm is cut off at the limit, and harms nobody else", "[net]") {
     CHECK(up.counters().storm == 100);
 }
 
+TEST_CASE("an unsegmented frame for many counts as all that it becomes", "[net]") {
+    Network network{{.storm_limit = 100}};
+    SwitchPort& a = network.access(1);
+    network.access(2);
+    std::mt19937 random{1};
+    FrameOffload offload{};
+    offload.needs_checksum = true;
+    offload.gso_type = net::kGsoTcpV4;
+    offload.gso_size = 1000;
+    const Bytes bytes = frame_bytes(kBroadcast, mac(1), {}, 60'000);
+    const ScatteredFrame large{bytes, offload, random, 3};
+    const auto passes = [&] { return a.send(large.frame, network.retry_at) == Delivery::taken; };
+    CHECK((passes() && passes()));
+    CHECK_FALSE(passes());
+    network.clock.advance(220'000'000);  // 22 were too many
+    CHECK_FALSE(passes());
+    network.clock.advance(10'000'000);
+    CHECK(passes());
+}
+
 TEST_CASE("without a limit there is no storm", "[net]") {
     Network network{{.storm_limit = 0}};
     SwitchPort& a = network.access(1);
