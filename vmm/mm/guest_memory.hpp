@@ -138,9 +138,14 @@ public:
     [[nodiscard]] unsigned begin_use() const {
         if (kind_ == Kind::fixed)
             return 0;
-        const unsigned epoch = epoch_.load();
-        uses_[epoch].fetch_add(1);
-        return epoch;
+        for (;;) {
+            const unsigned epoch = epoch_.load();
+            uses_[epoch].fetch_add(1);
+            // Else drained() may not have seen this one, which the next epoch would not look for.
+            if (epoch_.load() == epoch) [[likely]]
+                return epoch;
+            uses_[epoch].fetch_sub(1);
+        }
     }
     void end_use(unsigned epoch) const {
         if (kind_ != Kind::fixed)

@@ -4,7 +4,9 @@
 #include "vmm/mm/guest_memory.hpp"
 
 #include <array>
+#include <atomic>
 #include <map>
+#include <thread>
 
 using namespace hv;
 
@@ -166,4 +168,38 @@ TEST_CASE("too little memory gives everything back", "[mm]") {
     CHECK(frames.live.empty());
     CHECK(GuestMemory::create(frames, kPage2M + kPageSize).error() == Error::invalid_argument);
     CHECK(GuestMemory::create(frames, 0).error() == Error::invalid_argument);
+}
+
+TEST_CASE("no use that has begun before an epoch ends is missed, on several CPUs", "[mm]") {
+    FakeFrames frames;
+    GuestMemory memory =
+        GuestMemory::create(frames, GuestMemory::kGranule, GuestMemory::Kind::releasable).value();
+    constexpr unsigned kEpochs = 50'000;
+    std::atomic<unsigned> begun{0};  // epochs
+    std::atomic<unsigned> over{0};   // those before, for which nothing has to be waited any more
+    std::atomic<bool> done{false};
+    std::atomic<unsigned> missed{0};
+    const auto use = [&] {
+        while (!done) {
+            const unsigned epoch = memory.begin_use();
+            const unsigned at_begin = begun;
+            missed += over > at_begin ? 1 : 0;
+            for (unsigned i = 0; i < 20; ++i)
+                missed += over > at_begin ? 1 : 0;
+            memory.end_use(epoch);
+        }
+    };
+    std::thread first{use};
+    std::thread second{use};
+    for (unsigned i = 1; i <= kEpochs; ++i) {
+        begun = i;
+        memory.next_epoch();
+        while (!memory.drained())
+            std::this_thread::yield();
+        over = i;
+    }
+    done = true;
+    first.join();
+    second.join();
+    CHECK(missed == 0);
 }
