@@ -25,7 +25,7 @@ constexpr AhciReset::Patience kAtBoot{50, 30'000, 1};
 constexpr AhciReset::Patience kInService{1'000, 8'000, 3};
 
 // Milliseconds; a flush may have a whole cache to write.
-constexpr unsigned kDrainTime = 2'000, kFlushTime = 30'000, kStandbyTime = 10'000;
+constexpr unsigned kDrainTime = 2'000, kFlushTime = 60'000, kStandbyTime = 10'000;
 
 constinit log::RateLimit failure_log;
 

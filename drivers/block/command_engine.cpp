@@ -5,6 +5,7 @@
 #include "drivers/block/transfer.hpp"
 #include "vmm/base/log.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <new>
 
@@ -81,7 +82,9 @@ CommandEngine::CommandEngine(CommandHardware& hardware, Clock& clock, const Opti
     : hardware_{hardware},
       clock_{clock},
       options_{options},
-      timeout_{clock.from_nanoseconds(options.timeout_ns)} {}
+      timeout_{clock.from_nanoseconds(options.timeout_ns)},
+      flush_timeout_{std::max(timeout_, clock.from_nanoseconds(options.flush_timeout_ns))},
+      lost_timeout_{std::max(kLostAfter * timeout_, flush_timeout_)} {}
 
 CommandEngine::~CommandEngine() {
     clock_.disarm(*this);
@@ -154,14 +157,12 @@ void CommandEngine::fire() {
     // Who submits something after this look starts the watch again.
     watching_ = false;
     const std::uint64_t epoch = this->epoch();
-    bool busy = false;
-    bool overdue = false;
+    Watch seen;
     for (auto& channel : channels_) {
         channel->service();
-        const Channel::Watch seen = channel->look(clock_.now());
-        busy = busy || seen.busy;
-        overdue = overdue || seen.overdue;
+        channel->look(seen);
     }
+    const bool overdue = is_overdue(seen);
     if (works_in(epoch) && hardware_.needs_reset(CommandHardware::Look::device))
         begin_reset(epoch, "it stopped");
     else if (works_in(epoch) && overdue)
@@ -169,9 +170,20 @@ void CommandEngine::fire() {
     if (channels_[0]->look_at_sizes()) {
         watching_ = true;  // somebody may have started it again, for later
         clock_.arm_after(*this, kPollNs);
-    } else if (busy) {
+    } else if (seen.busy) {
         start_watch();
     }
+}
+
+bool CommandEngine::is_overdue(const Watch& seen) {
+    const std::uint64_t now = clock_.now();
+    if (seen.ended != ended_.load(std::memory_order_relaxed)) {
+        ended_.store(seen.ended, std::memory_order_relaxed);
+        ended_at_.store(now, std::memory_order_relaxed);
+    }
+    const std::uint64_t waited = seen.oldest < now ? now - seen.oldest : 0;
+    const std::uint64_t silent = now - ended_at_.load(std::memory_order_relaxed);
+    return std::min(waited, silent) >= (seen.flushing ? flush_timeout_ : timeout_) || waited >= lost_timeout_;
 }
 
 void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t now) {

@@ -44,6 +44,7 @@ public:
                        {command.runs.begin(), command.runs.end()},
                        command.may_unmap};
         ++issued_in_all;
+        order.push_back(command.block);
         uncommitted = true;
     }
     void commit(unsigned) override { uncommitted = false; }
@@ -110,6 +111,7 @@ public:
     unsigned size_looks{0};  ///< each third wants no other soon
     std::optional<std::uint64_t> new_size;
     unsigned issued_in_all{0};
+    std::vector<std::uint64_t> order;  ///< of what was issued: first blocks
 
 private:
     void perform(const Issued& command) {
