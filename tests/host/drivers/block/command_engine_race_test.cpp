@@ -155,7 +155,8 @@ struct Race {
     void cpu(unsigned index) {
         fake::set_cpu(index);
         std::mt19937 random{index};
-        const auto lasts = [&] { return hardware.vanishes && clients[index].failed == 0; };
+        const Client& client = clients[index];
+        const auto lasts = [&] { return (hardware.vanishes ? client.failed : client.succeeded) == 0; };
         for (unsigned round = 0; round < kRounds || lasts(); ++round) {
             clients[index].submit_some(random);
             engine->service();
