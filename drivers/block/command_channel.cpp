@@ -140,6 +140,7 @@ void CommandEngine::Channel::issue(Slot& slot) {
     ++slot.attempts;
     slot.issued_at = engine_.clock_.now();
     slot.epoch = engine_.epoch();
+    slot.put_off = false;
     BlockCommand command{
         request.operation, request.unit, (request.sector + slot.first) / ratio, slot.sectors / ratio, {}};
     if (request.operation == Operation::flush)
@@ -203,7 +204,7 @@ bool CommandEngine::Channel::service() {
                 ended_ += reaped;
                 for (std::size_t i = 0; i < reaped; ++i) {
                     Slot& slot = slots_[done[i].slot];
-                    if (slot.request != nullptr)
+                    if (slot.request != nullptr && !(done[i].again && put_off(slot)))
                         finish(slot, done[i].status, ended);
                 }
                 pump();
@@ -246,6 +247,30 @@ void CommandEngine::Channel::finish(Slot& slot, BlockStatus status, RequestList&
     }
     if (--request.commands == 0 && request.issued == request.sector_count)
         ended.push_back(request);
+}
+
+bool CommandEngine::Channel::put_off(Slot& slot) {
+    if (slot.attempts >= kAttempts)
+        return false;
+    slot.put_off = true;
+    slot.issued_at = engine_.clock_.now();
+    return true;
+}
+
+void CommandEngine::Channel::issue_put_off() {
+    const LockGuard guard{lock_};
+    if (!engine_.working())
+        return;
+    const std::uint64_t now = engine_.clock_.now();
+    bool issued = false;
+    for (Slot& slot : slots_) {
+        if (slot.request == nullptr || !slot.put_off || now - slot.issued_at < engine_.again_after_)
+            continue;
+        issue(slot);
+        issued = true;
+    }
+    if (issued)
+        engine_.hardware_.commit(index_);
 }
 
 void CommandEngine::Channel::look(Watch& watch) {

@@ -27,6 +27,8 @@ public:
     /// Ends commands that the hardware is done with, and issues others. No lock held. True: there were some,
     /// or another CPU is at it.
     bool service();
+    /// Issues what the device put off long enough ago.
+    void issue_put_off();
     /// Adds what there is to say of this channel.
     void look(Watch& watch);
     /// As CommandHardware::look_at_sizes(), of a device that is not being reset.
@@ -52,10 +54,11 @@ private:
         std::uint64_t sectors{};
         SegmentPosition data{};
         std::uint64_t order{};      ///< in which commands were issued first
-        std::uint64_t issued_at{};  ///< last: host TSC
+        std::uint64_t issued_at{};  ///< last, or put off: host TSC
         std::uint64_t epoch{};      ///< of the engine: a command of an earlier one was interrupted by a reset
         unsigned attempts{};
         bool bounced{};
+        bool put_off{};  ///< not with the hardware: it is to be issued once more
     };
 
     void fire() override { service(); }
@@ -70,6 +73,8 @@ private:
     void remove(BlockRequest& request);
     /// Gives the command in `slot` to the hardware.
     void issue(Slot& slot);
+    /// The device asks to be given this one again, later. False: it has been often enough.
+    bool put_off(Slot& slot);
     std::span<const DmaRun> runs_of(Slot& slot, const HardwareDisk& disk);
     [[nodiscard]] static std::uint32_t zero_run_bytes(const CommandLimits& limits) {
         return std::min(kZeroBytes, limits.max_run_bytes);

@@ -17,6 +17,8 @@ using Operation = BlockRequest::Operation;
 
 constexpr std::uint64_t kWatchNs = 1'000'000'000;
 constexpr std::uint64_t kPollNs = 1'000'000;
+/// At least, between two attempts of a command that the device put off.
+constexpr std::uint64_t kAgainNs = 500'000'000;
 constexpr std::uint32_t kMaxPhysicalBlock = 1024 * 1024;
 
 constinit log::RateLimit reset_log;
@@ -84,7 +86,8 @@ CommandEngine::CommandEngine(CommandHardware& hardware, Clock& clock, const Opti
       options_{options},
       timeout_{clock.from_nanoseconds(options.timeout_ns)},
       flush_timeout_{std::max(timeout_, clock.from_nanoseconds(options.flush_timeout_ns))},
-      lost_timeout_{std::max(kLostAfter * timeout_, flush_timeout_)} {}
+      lost_timeout_{std::max(kLostAfter * timeout_, flush_timeout_)},
+      again_after_{clock.from_nanoseconds(kAgainNs)} {}
 
 CommandEngine::~CommandEngine() {
     clock_.disarm(*this);
@@ -160,6 +163,7 @@ void CommandEngine::fire() {
     Watch seen;
     for (auto& channel : channels_) {
         channel->service();
+        channel->issue_put_off();
         channel->look(seen);
     }
     const bool overdue = is_overdue(seen);

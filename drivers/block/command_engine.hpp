@@ -70,6 +70,7 @@ public:
     struct Completion {
         unsigned slot;
         BlockStatus status;
+        bool again = false;  ///< not ok: the device asks to be given the command once more, later
     };
     /// Takes commands that have ended, at most out.size(); fewer: there are no more for now. What the device
     /// says of slots that are not in use is the hardware's to ignore.
@@ -161,7 +162,7 @@ public:
     static constexpr unsigned kMaxSlots = 256;
     /// Times timeout_ns, after which the device has lost a command, whatever others it ends.
     static constexpr unsigned kLostAfter = 6;
-    /// A command that resets interrupted so often is given up.
+    /// A command that resets interrupted so often, or that the device put off so often, is given up.
     static constexpr unsigned kAttempts = 3;
 
     /// All outlive the engine, which lives as long as the host runs. Error::no_memory.
@@ -214,7 +215,7 @@ private:
     CommandHardware& hardware_;
     Clock& clock_;
     const Options options_;
-    const std::uint64_t timeout_, flush_timeout_, lost_timeout_;  ///< host TSC ticks
+    const std::uint64_t timeout_, flush_timeout_, lost_timeout_, again_after_;  ///< host TSC ticks
     Vec<std::unique_ptr<HardwareDisk>> disks_;
     Vec<std::unique_ptr<Channel>> channels_;
     MemberTimer<CommandEngine, &CommandEngine::continue_reset> reset_poll_{*this};

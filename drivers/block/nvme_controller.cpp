@@ -38,6 +38,20 @@ unsigned queues_granted(std::uint32_t answer) {
     return std::min(answer & 0xffff, answer >> 16) + 1;
 }
 
+/// Failures that say nothing of the command, but of the moment [nvme2 3.3.3.2.1 Status Field Definition]. How
+/// long to wait (Command Retry Delay) is told only to hosts that ask for that.
+bool asks_again(const nvme::Completion& completion) {
+    if (nvme::Completion::DoNotRetry::test(completion.state))
+        return false;
+    switch (nvme::Completion::StatusCodeAndType::get(completion.state)) {
+    case nvme::kAbortRequested:
+    case nvme::kCommandInterrupted:
+    case nvme::kTransientTransportError:
+    case nvme::kNamespaceNotReady: return true;
+    default: return false;
+    }
+}
+
 }  // namespace
 
 NvmeController::Channel::Channel(nvme::Queue its_queue, DmaBuffer its_pages)
@@ -122,7 +136,7 @@ std::optional<CommandHardware::Completion> NvmeController::end(Channel& channel,
     }
     Slot& slot = channel.slots[index];
     slot.in_use = false;
-    return Completion{index, status_of(slot, completion)};
+    return Completion{index, status_of(slot, completion), asks_again(completion)};
 }
 
 BlockStatus NvmeController::status_of(const Slot& slot, const nvme::Completion& completion) {

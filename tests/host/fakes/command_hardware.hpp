@@ -81,14 +81,14 @@ public:
     }
 
     /// Does what the command in `slot` says, or not if `status` is not ok, and ends it.
-    void end(unsigned channel, unsigned slot, BlockStatus status = BlockStatus::ok) {
+    void end(unsigned channel, unsigned slot, BlockStatus status = BlockStatus::ok, bool again = false) {
         const auto found = active.find({channel, slot});
         if (found == active.end())
             return;
         if (status == BlockStatus::ok)
             perform(found->second);
         active.erase(found);
-        ended[channel].push_back({slot, status});
+        ended[channel].push_back({slot, status, again});
     }
     void end_all(BlockStatus status = BlockStatus::ok) {
         while (!active.empty())

@@ -374,6 +374,67 @@ TEST_CASE("what a reset interrupted is issued anew in its old order", "[block]")
         CHECK(request.status == BlockStatus::ok);
 }
 
+TEST_CASE("a command that the device puts off is issued again later, and given up in the end", "[block]") {
+    Bench bench;
+    Request late{Operation::read, 0, 8};
+    Request other{Operation::read, 8, 8};
+    late.run(*bench.disk);
+    other.run(*bench.disk);
+    const auto put_off = [&] {
+        bench.clock.run_for(700'000'000);  // the watch looks soon
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        CHECK_FALSE(late.status);
+        const unsigned issued = bench.hardware.issued_in_all;
+        bench.clock.run_for(450'000'000);
+        CHECK(bench.hardware.issued_in_all == issued);
+        bench.clock.run_for(1'100'000'000);
+        CHECK(bench.hardware.issued_in_all == issued + 1);
+        CHECK_FALSE(bench.hardware.uncommitted);
+        REQUIRE(bench.hardware.active.contains({0, 0}));
+    };
+    put_off();
+    SECTION("it ends well") {
+        bench.finish_all();
+        CHECK(late.status == BlockStatus::ok);
+    }
+    SECTION("it is put off too often") {
+        for (unsigned i = 2; i < CommandEngine::kAttempts; ++i)
+            put_off();
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        CHECK(late.status == BlockStatus::io_error);
+        bench.finish_all();
+    }
+    SECTION("a reset comes between") {
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        bench.hardware.stopped = true;
+        bench.hardware.progress = CommandHardware::ResetProgress::pending;
+        bench.engine->service();
+        bench.clock.run_seconds(3);
+        CHECK(bench.hardware.active.empty());
+        bench.hardware.progress = CommandHardware::ResetProgress::done;
+        bench.clock.run_seconds(3);
+        CHECK(bench.hardware.active.size() == 2);
+        bench.finish_all();
+        CHECK(late.status == BlockStatus::ok);
+    }
+    SECTION("the device vanishes") {
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        bench.hardware.stopped = true;
+        bench.hardware.progress = CommandHardware::ResetProgress::gone;
+        bench.engine->service();
+        bench.clock.run_seconds(3);
+        CHECK(late.status == BlockStatus::io_error);
+        CHECK(other.status == BlockStatus::io_error);
+        return;
+    }
+    CHECK(other.status == BlockStatus::ok);
+    CHECK_FALSE(bench.hardware.in_use_twice);
+}
+
 TEST_CASE("a command that is interrupted again and again is given up", "[block]") {
     Bench bench;
     Request read{Operation::read, 0, 8};
