@@ -290,6 +290,11 @@ Expected<std::unique_ptr<NetDevice>> HostDevices::make_nic(Driven& driven) {
 // -------------------------------------------------------------------------------------------------------
 
 void HostDevices::shut_down() {
+    // All before the first is told: the ports of an HBA share it.
+    for (const auto& driven : driven_) {
+        for (const auto& engine : driven->engines)
+            engine->stop();
+    }
     for (const auto& driven : driven_) {
         if (driven->nvme != nullptr)
             driven->nvme->shut_down();

@@ -43,6 +43,19 @@ std::uint32_t physical_block_of(const DiskDescription& disk) {
     return makes_sense ? block : disk.logical_block_size;
 }
 
+/// Says that this CPU is at work. It looks at epoch_ after that, and stop() at the count after it has changed
+/// epoch_, both sequentially consistent: one of them sees the other.
+class Presence {
+public:
+    explicit Presence(std::atomic<unsigned>& count) : count_{count} { ++count_; }
+    ~Presence() { --count_; }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+
+private:
+    std::atomic<unsigned>& count_;
+};
+
 /// How a request ends that has no use for the hardware.
 std::optional<BlockStatus> answer_at_once(const BlockRequest& request, const DiskDescription& disk,
                                           const BlockGeometry& geometry) {
@@ -90,10 +103,7 @@ CommandEngine::CommandEngine(CommandHardware& hardware, Clock& clock, const Opti
       again_after_{clock.from_nanoseconds(kAgainNs)} {}
 
 CommandEngine::~CommandEngine() {
-    clock_.disarm(*this);
-    clock_.disarm(reset_poll_);
-    for (auto& channel : channels_)
-        clock_.disarm(*channel);
+    disarm();
 }
 
 Expected<std::unique_ptr<CommandEngine>> CommandEngine::create(CommandHardware& hardware, Clock& clock,
@@ -151,15 +161,34 @@ void CommandEngine::service() {
         begin_reset(epoch, "it stopped");
 }
 
+void CommandEngine::stop() {
+    epoch_ = kGone;
+    for (auto& channel : channels_)
+        channel->fence();
+    while (at_work_ != 0)
+        machine::pause();
+    disarm();
+}
+
+void CommandEngine::disarm() {
+    clock_.disarm(*this);
+    clock_.disarm(reset_poll_);
+    for (auto& channel : channels_)
+        clock_.disarm(*channel);
+}
+
 void CommandEngine::start_watch() {
     if (!watching_.load(std::memory_order_relaxed) && !watching_.exchange(true))
         clock_.arm_after(*this, kWatchNs);
 }
 
 void CommandEngine::fire() {
+    const Presence presence{at_work_};
+    const std::uint64_t epoch = epoch_.load();
+    if (epoch == kGone)
+        return;
     // Who submits something after this look starts the watch again.
     watching_ = false;
-    const std::uint64_t epoch = this->epoch();
     Watch seen;
     for (auto& channel : channels_) {
         channel->service();
@@ -206,6 +235,7 @@ void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t
 // ------------------------------------------------------------------------------------------------------------
 
 void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
+    const Presence presence{at_work_};
     if (!epoch_.compare_exchange_strong(epoch, epoch + 1))
         return;
     resets_.fetch_add(1, std::memory_order_relaxed);
@@ -218,6 +248,10 @@ void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
 }
 
 void CommandEngine::continue_reset() {
+    const Presence presence{at_work_};
+    std::uint64_t epoch = epoch_.load();
+    if (epoch == kGone)
+        return;
     switch (hardware_.poll_reset()) {
     case CommandHardware::ResetProgress::pending: clock_.arm_after(reset_poll_, kPollNs); return;
     case CommandHardware::ResetProgress::unruly:
@@ -227,7 +261,8 @@ void CommandEngine::continue_reset() {
     case CommandHardware::ResetProgress::gone: return give_up();
     case CommandHardware::ResetProgress::done: break;
     }
-    ++epoch_;
+    if (!epoch_.compare_exchange_strong(epoch, epoch + 1))
+        return;
     for (auto& channel : channels_)
         channel->resume();
     // What it had to say meanwhile is lost.

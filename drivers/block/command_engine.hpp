@@ -178,8 +178,13 @@ public:
     /// The device's interrupt came to this CPU. No lock held.
     void service();
 
+    /// Leaves the device alone for good, and waits until no CPU is at it, unless to see whether it needs a
+    /// reset. What it has does not end any more, what comes ends with io_error. A reset that was under way is
+    /// left where it is. Not from a completion; no lock held.
+    void stop();
+
     [[nodiscard]] std::string_view name() const { return options_.name; }
-    /// The device is lost for good: all requests complete with io_error.
+    /// The device is lost for good, or was stopped: all requests complete with io_error.
     [[nodiscard]] bool gone() const { return epoch_.load(std::memory_order_relaxed) == kGone; }
     [[nodiscard]] std::uint64_t resets() const { return resets_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t stray_completions() const { return hardware_.stray_completions(); }
@@ -211,6 +216,7 @@ private:
     void begin_reset(std::uint64_t epoch, const char* why);
     void continue_reset();
     void give_up();
+    void disarm();
 
     CommandHardware& hardware_;
     Clock& clock_;
@@ -225,6 +231,7 @@ private:
     std::atomic<std::uint64_t> ended_{0};     ///< Watch::ended of the last look
     std::atomic<std::uint64_t> ended_at_{0};  ///< host TSC: the look since which it has been that
     std::atomic<std::uint64_t> resets_{0};
+    std::atomic<unsigned> at_work_{0};  ///< CPUs that watch or reset the device
 };
 
 }  // namespace hv::block

@@ -221,12 +221,19 @@ nvme::Submission NvmeController::set_up_command(unsigned step) {
 
 void NvmeController::begin_reset() {
     silent_.store(false, std::memory_order_relaxed);
+    resetting_ = true;
     ready_ = false;
     step_ = 0;
     admin_->begin_reset();
 }
 
 CommandHardware::ResetProgress NvmeController::poll_reset() {
+    const ResetProgress progress = continue_reset();
+    resetting_ = progress == ResetProgress::pending;
+    return progress;
+}
+
+CommandHardware::ResetProgress NvmeController::continue_reset() {
     if (!ready_) {
         const ResetProgress progress = admin_->poll_reset();
         if (progress != ResetProgress::done)
@@ -250,6 +257,8 @@ CommandHardware::ResetProgress NvmeController::poll_reset() {
 }
 
 void NvmeController::shut_down() {
+    while (resetting_ && poll_reset() == ResetProgress::pending)
+        machine::pause();
     admin_->shut_down(shutdown_ns_);
 }
 

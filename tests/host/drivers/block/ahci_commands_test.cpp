@@ -164,6 +164,21 @@ TEST_CASE("before the power goes, disks write down what they have and rest", "[b
     CHECK_FALSE(bench.hba.misused);
 }
 
+TEST_CASE("a link that is being reset when the power is to go is waited for", "[block][ahci]") {
+    AhciBench bench;
+    bench.start();
+    bench.device().ready_after = 2 * kSecond;
+    bench.hba.disturb_link(0);
+    bench.run_for(kSecond);
+    CHECK(bench.engines[0]->resets() == 1);
+    bench.engines[0]->stop();
+    bench.controller->shut_down();
+    CHECK(bench.device().count(Command::FLUSH_CACHE_EXT) == 1);
+    CHECK(bench.device().seen.back().command == Command::STANDBY_IMMEDIATE);
+    CHECK(bench.is_quiet(0));
+    CHECK_FALSE(bench.hba.misused);
+}
+
 TEST_CASE("the power goes within bounds whatever disks do", "[block][ahci]") {
     AhciBench bench;
     bench.start();

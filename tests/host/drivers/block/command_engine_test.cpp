@@ -504,6 +504,48 @@ TEST_CASE("a device that does not let itself be stopped is cut off from memory b
     CHECK(outcome.cut_off_at_end);
 }
 
+TEST_CASE("an engine that was stopped leaves its device alone", "[block]") {
+    Bench bench{2, 1};
+    Request active{Operation::read, 0, 8};
+    Request waiting{Operation::read, 8, 8};
+    active.run(*bench.disk);
+    waiting.run(*bench.disk);
+    unsigned issued = 1;
+    SECTION("at work") {}
+    SECTION("in trouble") {
+        bench.hardware.stopped = true;
+    }
+    SECTION("in the middle of a reset") {
+        bench.hardware.stopped = true;
+        bench.hardware.progress = CommandHardware::ResetProgress::pending;
+        bench.engine->service();
+        bench.clock.run_for(5'000'000);
+        bench.hardware.progress = CommandHardware::ResetProgress::done;
+    }
+    SECTION("after a reset") {
+        bench.hardware.stopped = true;
+        bench.engine->service();
+        bench.clock.run_for(5'000'000);
+        issued = 2;
+    }
+    const unsigned resets = bench.hardware.resets;
+    bench.engine->stop();
+    bench.hardware.end_all();
+    const auto ended = bench.hardware.ended[0].size();
+    CHECK(bench.clock.idle());
+    bench.engine->service();
+    Request late{Operation::read, 16, 8};
+    CHECK(late.run(*bench.disk) == BlockStatus::io_error);
+    bench.clock.run_seconds(100);
+    CHECK(bench.clock.idle());
+    CHECK(bench.hardware.resets == resets);
+    CHECK(bench.hardware.issued_in_all == issued);
+    CHECK(bench.hardware.ended[0].size() == ended);
+    CHECK_FALSE(active.status);
+    CHECK_FALSE(waiting.status);
+    CHECK(bench.engine->gone());
+}
+
 TEST_CASE("a completion for a slot without a command changes nothing", "[block]") {
     Bench bench;
     Request read{Operation::read, 0, 8};
