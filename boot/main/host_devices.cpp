@@ -20,8 +20,8 @@ using log::Topic;
 constexpr std::uint8_t kMassStorage = 1, kSata = 6, kNvm = 8;
 constexpr std::uint16_t kIntel = 0x8086, k82540em = 0x100e, k82574l = 0x10d3;
 constexpr std::uint8_t kAhciBar = 5;  ///< ABAR [ahci 2.1.11 Offset 24h: ABAR]
-/// A disk that spins may take that long to write down what it has.
-constexpr std::uint64_t kSataTimeoutNs = 30'000'000'000;
+/// A disk that spins may take that long for what it reads badly, and to write down what it has.
+constexpr std::uint64_t kSataTimeoutNs = 30'000'000'000, kSataFlushTimeoutNs = 60'000'000'000;
 
 /// A disk as the reader of partition tables wants it.
 class TableReader final : public SectorReader {
@@ -155,7 +155,8 @@ Expected<void> HostDevices::start_ahci(Driven& driven) {
         Name name;
         name.append("ahci%u", ahci_count_++);
         block::CommandEngine& engine = *HV_TRY(
-            add_engine(driven, *port, {name.view(), 1, port->slots(), true, kSataTimeoutNs, cut_off}));
+            add_engine(driven, *port,
+                       {name.view(), 1, port->slots(), true, kSataTimeoutNs, kSataFlushTimeoutNs, cut_off}));
         HV_TRY(add_disk(name, engine, port->description()));
         ahci.set_engine(*port, engine);
     }
@@ -289,6 +290,11 @@ Expected<std::unique_ptr<NetDevice>> HostDevices::make_nic(Driven& driven) {
 // -------------------------------------------------------------------------------------------------------
 
 void HostDevices::shut_down() {
+    // All before the first is told: the ports of an HBA share it.
+    for (const auto& driven : driven_) {
+        for (const auto& engine : driven->engines)
+            engine->stop();
+    }
     for (const auto& driven : driven_) {
         if (driven->nvme != nullptr)
             driven->nvme->shut_down();

@@ -31,7 +31,7 @@ public:
     /// The HBA's interrupt came. No lock held. Called once after it has been set up as well: what came before
     /// would keep it from coming again.
     void service();
-    /// Before the host is powered off, with the engines at rest for good. Waits.
+    /// Before the host is powered off, with the engines stopped. Waits.
     void shut_down();
 
 private:

@@ -25,7 +25,7 @@ constexpr AhciReset::Patience kAtBoot{50, 30'000, 1};
 constexpr AhciReset::Patience kInService{1'000, 8'000, 3};
 
 // Milliseconds; a flush may have a whole cache to write.
-constexpr unsigned kDrainTime = 2'000, kFlushTime = 30'000, kStandbyTime = 10'000;
+constexpr unsigned kDrainTime = 2'000, kFlushTime = 60'000, kStandbyTime = 10'000;
 
 constinit log::RateLimit failure_log;
 
@@ -53,7 +53,7 @@ DiskDescription AhciPort::description() const {
              .max_run_bytes = ahci::kMaxPrdtBytes,
              .run_alignment = 2,
              .run_boundary = 0,
-             .can_flush = d.write_cache,
+             .can_flush = d.flush.has_value(),
              .can_discard = d.can_trim,
              .can_write_zeroes = false},
             d.physical_block_size};
@@ -74,8 +74,8 @@ void AhciPort::issue(unsigned /*channel*/, unsigned slot, const BlockCommand& co
     else if (command.operation == Operation::discard)
         prepare_discard(slot, command.block, command.blocks);
     else
-        io_.prepare(slot, ata::make_fis(ata::Command::FLUSH_CACHE_EXT), AhciPortIo::Direction::from_device,
-                    {});
+        io_.prepare(slot, ata::make_fis(disk().flush.value_or(ata::Command::FLUSH_CACHE_EXT)),
+                    AhciPortIo::Direction::from_device, {});
     waiting_[(first_waiting_ + waiting_count_++) % ahci::kMaxSlots] = static_cast<std::uint8_t>(slot);
 }
 
@@ -258,7 +258,7 @@ void AhciPort::shut_down() {
         io_.hba().rest();
     if (progress != AhciReset::Progress::done)
         return;
-    if (disk().write_cache && !run(ata::Command::FLUSH_CACHE_EXT, kFlushTime))
+    if (disk().flush && !run(*disk().flush, kFlushTime))
         io_.warn("the disk's cache could not be flushed");
     else
         run(ata::Command::STANDBY_IMMEDIATE, kStandbyTime);

@@ -43,7 +43,7 @@ public:
 
     /// Takes note of why the port raised its interrupt, and ends it. Before reap(), on any CPU.
     void acknowledge();
-    /// Makes the disk write down what it has and rest. Waits. The engine is not used any more.
+    /// Makes the disk write down what it has and rest. Waits. The engine was stopped.
     void shut_down();
 
 private:

@@ -17,6 +17,7 @@ enum class Command : std::uint8_t {
     READ_FPDMA_QUEUED = 0x60,
     WRITE_FPDMA_QUEUED = 0x61,
     STANDBY_IMMEDIATE = 0xe0,
+    FLUSH_CACHE = 0xe7,
     FLUSH_CACHE_EXT = 0xea,
     IDENTIFY_DEVICE = 0xec,
 };

@@ -75,6 +75,8 @@ void set_block_sizes(const Words& words, AtaIdentity& identity) {
 Expected<AtaIdentity> AtaIdentity::parse(std::span<const std::byte, ata::kDataBlock> data) {
     const Words words{data};
     using NotAta = Bits<15>;
+    using FlushExt = Bits<13>;      // word 83
+    using Flush = Bits<12>;         // word 83
     using Lba48 = Bits<10>;         // word 83
     using WriteCache = Bits<5>;     // word 85
     using ExtendedSize = Bits<3>;   // word 69
@@ -99,9 +101,15 @@ Expected<AtaIdentity> AtaIdentity::parse(std::span<const std::byte, ata::kDataBl
     // Word 76 is all zeroes or all ones where it says nothing.
     if (words[76] != 0xffff && Ncq::test(words[76]))
         identity.queue_depth = static_cast<unsigned>(QueueDepth::get(words[75])) + 1;
-    // Where the disk does not say that its cache is off, flushes are for it.
-    identity.write_cache = !is_valid(words[87]) || WriteCache::test(words[85]);
     identity.can_trim = Trim::test(words[169]);
+    // One that names neither, and does not say that its cache is off, must have what 48-bit addresses come
+    // with.
+    if (FlushExt::test(words[83]))
+        identity.flush = ata::Command::FLUSH_CACHE_EXT;
+    else if (Flush::test(words[83]))
+        identity.flush = ata::Command::FLUSH_CACHE;
+    else if (!is_valid(words[87]) || WriteCache::test(words[85]))
+        identity.flush = ata::Command::FLUSH_CACHE_EXT;
     return identity;
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace hv::block {
@@ -19,8 +20,10 @@ struct AtaIdentity {
     std::uint32_t logical_block_size;
     std::uint32_t physical_block_size;
     unsigned queue_depth;  ///< of native command queuing; 0: it has none
-    bool write_cache;      ///< volatile, and in use
     bool can_trim;
+    /// What writes its cache down, whether that is in use or not: it may lose that setting with its power.
+    /// Nothing: it has no such command.
+    std::optional<ata::Command> flush;
 
     /// Error::corrupted: it makes no sense. Error::unsupported: no 48-bit addresses, or logical blocks of
     /// neither 512 nor 4096 bytes.

@@ -122,6 +122,7 @@ bool CommandEngine::Channel::begin(Slot& slot, BlockRequest& request) {
     request.issued += slot.sectors;
     ++request.commands;
     slot.request = &request;
+    slot.order = next_order_++;
     slot.attempts = 0;
     const unsigned index = index_of(slot);
     free_[index / 64] &= ~(std::uint64_t{1} << index % 64);
@@ -137,8 +138,9 @@ void CommandEngine::Channel::issue(Slot& slot) {
     const HardwareDisk& disk = *engine_.disks_[request.unit];
     const std::uint32_t ratio = disk.description().logical_block_size / kSectorSize;
     ++slot.attempts;
-    slot.deadline = engine_.clock_.now() + engine_.timeout_;
+    slot.issued_at = engine_.clock_.now();
     slot.epoch = engine_.epoch();
+    slot.put_off = false;
     BlockCommand command{
         request.operation, request.unit, (request.sector + slot.first) / ratio, slot.sectors / ratio, {}};
     if (request.operation == Operation::flush)
@@ -199,9 +201,10 @@ bool CommandEngine::Channel::service() {
                     break;
                 reaped = engine_.hardware_.reap(index_, done);
                 found = found || reaped != 0;
+                ended_ += reaped;
                 for (std::size_t i = 0; i < reaped; ++i) {
                     Slot& slot = slots_[done[i].slot];
-                    if (slot.request != nullptr)
+                    if (slot.request != nullptr && !(done[i].again && put_off(slot)))
                         finish(slot, done[i].status, ended);
                 }
                 pump();
@@ -246,17 +249,44 @@ void CommandEngine::Channel::finish(Slot& slot, BlockStatus status, RequestList&
         ended.push_back(request);
 }
 
-CommandEngine::Channel::Watch CommandEngine::Channel::look(std::uint64_t now) {
+bool CommandEngine::Channel::put_off(Slot& slot) {
+    if (slot.attempts >= kAttempts)
+        return false;
+    slot.put_off = true;
+    slot.issued_at = engine_.clock_.now();
+    return true;
+}
+
+void CommandEngine::Channel::issue_put_off() {
     const LockGuard guard{lock_};
-    Watch watch{waiting_users_ != 0, false};
+    if (!engine_.working())
+        return;
+    const std::uint64_t now = engine_.clock_.now();
+    bool issued = false;
+    for (Slot& slot : slots_) {
+        if (slot.request == nullptr || !slot.put_off || now - slot.issued_at < engine_.again_after_)
+            continue;
+        issue(slot);
+        issued = true;
+    }
+    if (issued)
+        engine_.hardware_.commit(index_);
+}
+
+void CommandEngine::Channel::look(Watch& watch) {
+    const LockGuard guard{lock_};
+    watch.busy = watch.busy || waiting_users_ != 0;
+    watch.ended += ended_;
     for (const Slot& slot : slots_) {
         if (slot.request == nullptr)
             continue;
         watch.busy = true;
         // What a reset interrupted is about to be issued anew.
-        watch.overdue = watch.overdue || (slot.epoch == engine_.epoch() && now >= slot.deadline);
+        if (slot.epoch != engine_.epoch())
+            continue;
+        watch.flushing = watch.flushing || slot.request->operation == Operation::flush;
+        watch.oldest = std::min(watch.oldest, slot.issued_at);
     }
-    return watch;
 }
 
 bool CommandEngine::Channel::look_at_sizes() {
@@ -264,33 +294,42 @@ bool CommandEngine::Channel::look_at_sizes() {
     return engine_.working() && engine_.hardware_.look_at_sizes(engine_.disks_.span());
 }
 
+CommandEngine::Channel::Slot* CommandEngine::Channel::interrupted(std::uint64_t epoch, std::uint64_t order) {
+    Slot* first = nullptr;
+    for (Slot& slot : slots_) {
+        if (slot.request != nullptr && slot.epoch != epoch && slot.order >= order &&
+            (first == nullptr || slot.order < first->order))
+            first = &slot;
+    }
+    return first;
+}
+
 void CommandEngine::Channel::resume() {
     RequestList ended;
     {
         const LockGuard guard{lock_};
-        if (!engine_.working())
-            return;  // the next reset has begun already
-        // Requests that came since the reset's end were issued then.
-        const auto interrupted = [&](const Slot& slot) {
-            return slot.request != nullptr && slot.epoch != engine_.epoch();
-        };
+        // Another reset may begin while this goes on.
+        const std::uint64_t epoch = engine_.epoch();
+        if (!works_in(epoch))
+            return;
         const auto failed = [&](const Slot& slot) {
             return engine_.hardware_.failed_by_itself(index_, index_of(slot));
         };
+        // Requests that came since the reset's end were issued then.
         const bool culprit_known = std::any_of(slots_.begin(), slots_.end(), [&](const Slot& each) {
-            return interrupted(each) && failed(each);
+            return each.request != nullptr && each.epoch != epoch && failed(each);
         });
         bool issued = false;
-        for (Slot& slot : slots_) {
-            if (!interrupted(slot))
-                continue;
-            const bool hopeless = culprit_known ? failed(slot) : slot.attempts >= kAttempts;
+        // In their order, so that those that have waited longest do not wait for others once more.
+        Slot* slot = interrupted(epoch, 0);
+        for (; slot != nullptr; slot = interrupted(epoch, slot->order + 1)) {
+            const bool hopeless = culprit_known ? failed(*slot) : slot->attempts >= kAttempts;
             if (hopeless) {
-                finish(slot, BlockStatus::io_error, ended);
+                finish(*slot, BlockStatus::io_error, ended);
             } else {
                 // A reset for another command's sake is no attempt of this one. There is an end to those.
-                slot.attempts -= culprit_known ? 1 : 0;
-                issue(slot);
+                slot->attempts -= culprit_known ? 1 : 0;
+                issue(*slot);
             }
             issued = issued || !hopeless;
         }

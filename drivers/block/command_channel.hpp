@@ -27,12 +27,10 @@ public:
     /// Ends commands that the hardware is done with, and issues others. No lock held. True: there were some,
     /// or another CPU is at it.
     bool service();
-    /// What the watch wants to know.
-    struct Watch {
-        bool busy;
-        bool overdue;
-    };
-    Watch look(std::uint64_t now);
+    /// Issues what the device put off long enough ago.
+    void issue_put_off();
+    /// Adds what there is to say of this channel.
+    void look(Watch& watch);
     /// As CommandHardware::look_at_sizes(), of a device that is not being reset.
     bool look_at_sizes();
     /// Returns once no CPU is at the hardware's queue. After the engine's state has changed.
@@ -55,10 +53,12 @@ private:
         std::uint64_t first{};    ///< of its data: sectors behind the request's first
         std::uint64_t sectors{};
         SegmentPosition data{};
-        std::uint64_t deadline{};
-        std::uint64_t epoch{};  ///< of the engine: a command of an earlier one was interrupted by a reset
+        std::uint64_t order{};      ///< in which commands were issued first
+        std::uint64_t issued_at{};  ///< last, or put off: host TSC
+        std::uint64_t epoch{};      ///< of the engine: a command of an earlier one was interrupted by a reset
         unsigned attempts{};
         bool bounced{};
+        bool put_off{};  ///< not with the hardware: it is to be issued once more
     };
 
     void fire() override { service(); }
@@ -73,12 +73,16 @@ private:
     void remove(BlockRequest& request);
     /// Gives the command in `slot` to the hardware.
     void issue(Slot& slot);
+    /// The device asks to be given this one again, later. False: it has been often enough.
+    bool put_off(Slot& slot);
     std::span<const DmaRun> runs_of(Slot& slot, const HardwareDisk& disk);
     [[nodiscard]] static std::uint32_t zero_run_bytes(const CommandLimits& limits) {
         return std::min(kZeroBytes, limits.max_run_bytes);
     }
     std::span<const DmaRun> zero_runs(std::uint64_t bytes, std::uint32_t run_bytes);
     void finish(Slot& slot, BlockStatus status, RequestList& ended);
+    /// Of what was interrupted before `epoch`, the first command that is not before `order`; nullptr: none.
+    [[nodiscard]] Slot* interrupted(std::uint64_t epoch, std::uint64_t order);
     [[nodiscard]] unsigned index_of(const Slot& slot) const {
         return static_cast<unsigned>(&slot - slots_.begin());
     }
@@ -93,6 +97,8 @@ private:
     std::uint32_t waiting_users_{0};  ///< a bit for each list that is not empty
     unsigned served_{0};              ///< the user whose command was issued last
     Vec<Slot> slots_;
+    std::uint64_t next_order_{0};
+    std::uint64_t ended_{0};  ///< commands that the hardware was done with
     std::array<std::uint64_t, kMaxSlots / 64> free_{};
     Vec<DmaRun> runs_;  ///< of the command at hand
     DmaBuffer zeroes_;

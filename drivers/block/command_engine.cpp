@@ -5,6 +5,7 @@
 #include "drivers/block/transfer.hpp"
 #include "vmm/base/log.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <new>
 
@@ -16,6 +17,8 @@ using Operation = BlockRequest::Operation;
 
 constexpr std::uint64_t kWatchNs = 1'000'000'000;
 constexpr std::uint64_t kPollNs = 1'000'000;
+/// At least, between two attempts of a command that the device put off.
+constexpr std::uint64_t kAgainNs = 500'000'000;
 constexpr std::uint32_t kMaxPhysicalBlock = 1024 * 1024;
 
 constinit log::RateLimit reset_log;
@@ -39,6 +42,19 @@ std::uint32_t physical_block_of(const DiskDescription& disk) {
         std::has_single_bit(block) && block >= disk.logical_block_size && block <= kMaxPhysicalBlock;
     return makes_sense ? block : disk.logical_block_size;
 }
+
+/// Says that this CPU is at work. It looks at epoch_ after that, and stop() at the count after it has changed
+/// epoch_, both sequentially consistent: one of them sees the other.
+class Presence {
+public:
+    explicit Presence(std::atomic<unsigned>& count) : count_{count} { ++count_; }
+    ~Presence() { --count_; }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+
+private:
+    std::atomic<unsigned>& count_;
+};
 
 /// How a request ends that has no use for the hardware.
 std::optional<BlockStatus> answer_at_once(const BlockRequest& request, const DiskDescription& disk,
@@ -81,13 +97,13 @@ CommandEngine::CommandEngine(CommandHardware& hardware, Clock& clock, const Opti
     : hardware_{hardware},
       clock_{clock},
       options_{options},
-      timeout_{clock.from_nanoseconds(options.timeout_ns)} {}
+      timeout_{clock.from_nanoseconds(options.timeout_ns)},
+      flush_timeout_{std::max(timeout_, clock.from_nanoseconds(options.flush_timeout_ns))},
+      lost_timeout_{std::max(kLostAfter * timeout_, flush_timeout_)},
+      again_after_{clock.from_nanoseconds(kAgainNs)} {}
 
 CommandEngine::~CommandEngine() {
-    clock_.disarm(*this);
-    clock_.disarm(reset_poll_);
-    for (auto& channel : channels_)
-        clock_.disarm(*channel);
+    disarm();
 }
 
 Expected<std::unique_ptr<CommandEngine>> CommandEngine::create(CommandHardware& hardware, Clock& clock,
@@ -145,23 +161,41 @@ void CommandEngine::service() {
         begin_reset(epoch, "it stopped");
 }
 
+void CommandEngine::stop() {
+    epoch_ = kGone;
+    for (auto& channel : channels_)
+        channel->fence();
+    while (at_work_ != 0)
+        machine::pause();
+    disarm();
+}
+
+void CommandEngine::disarm() {
+    clock_.disarm(*this);
+    clock_.disarm(reset_poll_);
+    for (auto& channel : channels_)
+        clock_.disarm(*channel);
+}
+
 void CommandEngine::start_watch() {
     if (!watching_.load(std::memory_order_relaxed) && !watching_.exchange(true))
         clock_.arm_after(*this, kWatchNs);
 }
 
 void CommandEngine::fire() {
+    const Presence presence{at_work_};
+    const std::uint64_t epoch = epoch_.load();
+    if (epoch == kGone)
+        return;
     // Who submits something after this look starts the watch again.
     watching_ = false;
-    const std::uint64_t epoch = this->epoch();
-    bool busy = false;
-    bool overdue = false;
+    Watch seen;
     for (auto& channel : channels_) {
         channel->service();
-        const Channel::Watch seen = channel->look(clock_.now());
-        busy = busy || seen.busy;
-        overdue = overdue || seen.overdue;
+        channel->issue_put_off();
+        channel->look(seen);
     }
+    const bool overdue = is_overdue(seen);
     if (works_in(epoch) && hardware_.needs_reset(CommandHardware::Look::device))
         begin_reset(epoch, "it stopped");
     else if (works_in(epoch) && overdue)
@@ -169,9 +203,20 @@ void CommandEngine::fire() {
     if (channels_[0]->look_at_sizes()) {
         watching_ = true;  // somebody may have started it again, for later
         clock_.arm_after(*this, kPollNs);
-    } else if (busy) {
+    } else if (seen.busy) {
         start_watch();
     }
+}
+
+bool CommandEngine::is_overdue(const Watch& seen) {
+    const std::uint64_t now = clock_.now();
+    if (seen.ended != ended_.load(std::memory_order_relaxed)) {
+        ended_.store(seen.ended, std::memory_order_relaxed);
+        ended_at_.store(now, std::memory_order_relaxed);
+    }
+    const std::uint64_t waited = seen.oldest < now ? now - seen.oldest : 0;
+    const std::uint64_t silent = now - ended_at_.load(std::memory_order_relaxed);
+    return std::min(waited, silent) >= (seen.flushing ? flush_timeout_ : timeout_) || waited >= lost_timeout_;
 }
 
 void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t now) {
@@ -190,6 +235,7 @@ void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t
 // ------------------------------------------------------------------------------------------------------------
 
 void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
+    const Presence presence{at_work_};
     if (!epoch_.compare_exchange_strong(epoch, epoch + 1))
         return;
     resets_.fetch_add(1, std::memory_order_relaxed);
@@ -202,6 +248,10 @@ void CommandEngine::begin_reset(std::uint64_t epoch, const char* why) {
 }
 
 void CommandEngine::continue_reset() {
+    const Presence presence{at_work_};
+    std::uint64_t epoch = epoch_.load();
+    if (epoch == kGone)
+        return;
     switch (hardware_.poll_reset()) {
     case CommandHardware::ResetProgress::pending: clock_.arm_after(reset_poll_, kPollNs); return;
     case CommandHardware::ResetProgress::unruly:
@@ -211,7 +261,8 @@ void CommandEngine::continue_reset() {
     case CommandHardware::ResetProgress::gone: return give_up();
     case CommandHardware::ResetProgress::done: break;
     }
-    ++epoch_;
+    if (!epoch_.compare_exchange_strong(epoch, epoch + 1))
+        return;
     for (auto& channel : channels_)
         channel->resume();
     // What it had to say meanwhile is lost.

@@ -70,6 +70,7 @@ public:
     struct Completion {
         unsigned slot;
         BlockStatus status;
+        bool again = false;  ///< not ok: the device asks to be given the command once more, later
     };
     /// Takes commands that have ended, at most out.size(); fewer: there are no more for now. What the device
     /// says of slots that are not in use is the hardware's to ignore.
@@ -146,7 +147,11 @@ public:
         unsigned slots;         ///< of each channel, 1 to kMaxSlots
         /// One interrupt stands for all channels; else channel c's comes to CPU c.
         bool shared_interrupt = false;
-        std::uint64_t timeout_ns = 10'000'000'000;  ///< a command that takes longer makes the device be reset
+        /// A device that has had a command for so long, and has ended none for so long, is reset: it may be
+        /// slow, and have much to do.
+        std::uint64_t timeout_ns = 10'000'000'000;
+        /// The same while it flushes: it may have a whole cache to write, and let all others wait.
+        std::uint64_t flush_timeout_ns = 30'000'000'000;
         /// Called once if ResetProgress::unruly, before the device's requests end: cuts it off from memory.
         void (*cut_off)(void* context) = nullptr;
         /// A disk has another size now. Any CPU, under a lock of Rank::block.
@@ -155,7 +160,9 @@ public:
     };
     static constexpr unsigned kMaxChannels = 64;
     static constexpr unsigned kMaxSlots = 256;
-    /// A command that resets interrupted so often is given up.
+    /// Times timeout_ns, after which the device has lost a command, whatever others it ends.
+    static constexpr unsigned kLostAfter = 6;
+    /// A command that resets interrupted so often, or that the device put off so often, is given up.
     static constexpr unsigned kAttempts = 3;
 
     /// All outlive the engine, which lives as long as the host runs. Error::no_memory.
@@ -171,8 +178,13 @@ public:
     /// The device's interrupt came to this CPU. No lock held.
     void service();
 
+    /// Leaves the device alone for good, and waits until no CPU is at it, unless to see whether it needs a
+    /// reset. What it has does not end any more, what comes ends with io_error. A reset that was under way is
+    /// left where it is. Not from a completion; no lock held.
+    void stop();
+
     [[nodiscard]] std::string_view name() const { return options_.name; }
-    /// The device is lost for good: all requests complete with io_error.
+    /// The device is lost for good, or was stopped: all requests complete with io_error.
     [[nodiscard]] bool gone() const { return epoch_.load(std::memory_order_relaxed) == kGone; }
     [[nodiscard]] std::uint64_t resets() const { return resets_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t stray_completions() const { return hardware_.stray_completions(); }
@@ -180,6 +192,13 @@ public:
 private:
     friend class HardwareDisk;
     class Channel;
+    /// What the watch wants to know of the channels.
+    struct Watch {
+        bool busy{false};
+        bool flushing{false};                     ///< the device has a flush
+        std::uint64_t oldest{~std::uint64_t{0}};  ///< host TSC: when it got what it has had longest
+        std::uint64_t ended{0};                   ///< commands that it was done with
+    };
     static constexpr std::uint64_t kGone = ~std::uint64_t{0};
     static constexpr bool works_in(std::uint64_t epoch) { return epoch % 2 == 0; }
 
@@ -190,23 +209,29 @@ private:
     /// The watch: looks at all channels for what is too long with the device, and what it forgot to say.
     void fire() override;
     void start_watch();
+    /// The device has stopped, or has lost a command.
+    [[nodiscard]] bool is_overdue(const Watch& seen);
     void note_size(unsigned unit, std::uint64_t before, std::uint64_t now);
     /// For what was seen in `epoch`: nothing happens if a reset has begun since.
     void begin_reset(std::uint64_t epoch, const char* why);
     void continue_reset();
     void give_up();
+    void disarm();
 
     CommandHardware& hardware_;
     Clock& clock_;
     const Options options_;
-    const std::uint64_t timeout_;  ///< host TSC ticks
+    const std::uint64_t timeout_, flush_timeout_, lost_timeout_, again_after_;  ///< host TSC ticks
     Vec<std::unique_ptr<HardwareDisk>> disks_;
     Vec<std::unique_ptr<Channel>> channels_;
     MemberTimer<CommandEngine, &CommandEngine::continue_reset> reset_poll_{*this};
     /// Counts the beginnings and ends of resets: odd during one. kGone in the end.
     std::atomic<std::uint64_t> epoch_{0};
     std::atomic<bool> watching_{false};
+    std::atomic<std::uint64_t> ended_{0};     ///< Watch::ended of the last look
+    std::atomic<std::uint64_t> ended_at_{0};  ///< host TSC: the look since which it has been that
     std::atomic<std::uint64_t> resets_{0};
+    std::atomic<unsigned> at_work_{0};  ///< CPUs that watch or reset the device
 };
 
 }  // namespace hv::block

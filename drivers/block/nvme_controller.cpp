@@ -38,6 +38,20 @@ unsigned queues_granted(std::uint32_t answer) {
     return std::min(answer & 0xffff, answer >> 16) + 1;
 }
 
+/// Failures that say nothing of the command, but of the moment [nvme2 3.3.3.2.1 Status Field Definition]. How
+/// long to wait (Command Retry Delay) is told only to hosts that ask for that.
+bool asks_again(const nvme::Completion& completion) {
+    if (nvme::Completion::DoNotRetry::test(completion.state))
+        return false;
+    switch (nvme::Completion::StatusCodeAndType::get(completion.state)) {
+    case nvme::kAbortRequested:
+    case nvme::kCommandInterrupted:
+    case nvme::kTransientTransportError:
+    case nvme::kNamespaceNotReady: return true;
+    default: return false;
+    }
+}
+
 }  // namespace
 
 NvmeController::Channel::Channel(nvme::Queue its_queue, DmaBuffer its_pages)
@@ -122,7 +136,7 @@ std::optional<CommandHardware::Completion> NvmeController::end(Channel& channel,
     }
     Slot& slot = channel.slots[index];
     slot.in_use = false;
-    return Completion{index, status_of(slot, completion)};
+    return Completion{index, status_of(slot, completion), asks_again(completion)};
 }
 
 BlockStatus NvmeController::status_of(const Slot& slot, const nvme::Completion& completion) {
@@ -207,12 +221,19 @@ nvme::Submission NvmeController::set_up_command(unsigned step) {
 
 void NvmeController::begin_reset() {
     silent_.store(false, std::memory_order_relaxed);
+    resetting_ = true;
     ready_ = false;
     step_ = 0;
     admin_->begin_reset();
 }
 
 CommandHardware::ResetProgress NvmeController::poll_reset() {
+    const ResetProgress progress = continue_reset();
+    resetting_ = progress == ResetProgress::pending;
+    return progress;
+}
+
+CommandHardware::ResetProgress NvmeController::continue_reset() {
     if (!ready_) {
         const ResetProgress progress = admin_->poll_reset();
         if (progress != ResetProgress::done)
@@ -236,6 +257,8 @@ CommandHardware::ResetProgress NvmeController::poll_reset() {
 }
 
 void NvmeController::shut_down() {
+    while (resetting_ && poll_reset() == ResetProgress::pending)
+        machine::pause();
     admin_->shut_down(shutdown_ns_);
 }
 

@@ -50,7 +50,8 @@ public:
     /// The disks, by unit.
     [[nodiscard]] std::span<const DiskDescription> disks() const { return disks_.span(); }
 
-    /// Before the host's power goes off, with no command in the device; waits.
+    /// Before the host's power goes off, with the engine stopped and no command in the device; waits. A reset
+    /// that is under way is brought to its end before.
     void shut_down();
 
     void issue(unsigned channel, unsigned slot, const BlockCommand& command) override;
@@ -89,6 +90,8 @@ private:
         std::array<Slot, kMaxSlots> slots{};
     };
 
+    /// As poll_reset().
+    ResetProgress continue_reset();
     explicit NvmeController(std::unique_ptr<nvme::Admin> admin) : admin_{std::move(admin)}, watch_{*admin_} {}
     Expected<void> initialize(DeviceRegisters& registers, DmaPool& pool, const Options& options);
     [[nodiscard]] nvme::Submission set_up_command(unsigned step);
@@ -115,6 +118,7 @@ private:
     unsigned entries_{0};  ///< of each queue
     unsigned vectors_{0};
     std::uint64_t shutdown_ns_{0};
+    bool resetting_{false};
     bool ready_{true};  ///< false: a reset has not come so far that it takes administrative commands
     unsigned step_{0};  ///< of set_up_command()
     std::atomic<std::uint64_t> strays_{0};

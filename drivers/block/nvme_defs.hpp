@@ -87,6 +87,8 @@ struct Completion {
     using StatusCodeType = Bits<27, 25>;
     /// 0: success
     using StatusCodeAndType = Bits<27, 17>;
+    using DoNotRetry = Bits<31>;  ///< the command would fail again
+    using StatusField = Bits<31, 17>;
 };
 static_assert(sizeof(Completion) == 16);
 
@@ -95,8 +97,12 @@ enum StatusCode : std::uint16_t {
     kSuccess = 0x000,
     kInvalidOpcode = 0x001,
     kInvalidField = 0x002,
+    kAbortRequested = 0x007,
     kInvalidNamespace = 0x00b,
+    kCommandInterrupted = 0x021,
+    kTransientTransportError = 0x022,
     kOutOfRange = 0x080,
+    kNamespaceNotReady = 0x082,
     kUnrecoveredReadError = 0x281,
 };
 

@@ -31,7 +31,8 @@ std::array<std::byte, ata::kDataBlock> identity_of(const SataDevice& device) {
         words[100 + i] = static_cast<std::uint16_t>(blocks >> 16 * i);
     words[75] = static_cast<std::uint16_t>(device.queue_depth - 1) & 0x1f;
     words[76] = device.queue_depth > 0 ? 0x100 : 0;
-    words[83] = device.lba48 ? 0x4400 : 0x4000;
+    words[83] = static_cast<std::uint16_t>(0x4000 | (device.lba48 ? 1u << 10 : 0) |
+                                           (device.flush ? 1u << 12 : 0) | (device.flush_ext ? 1u << 13 : 0));
     words[85] = device.write_cache ? 0x20 : 0;
     words[87] = 0x4000;
     words[106] = device.physical_sizes;
@@ -404,7 +405,7 @@ void AhciHba::finish_all(unsigned number) {
 
 bool AhciHba::is_bad(const SataDevice& device, const SataDevice::Command& command) {
     const auto code = command.fis.command;
-    if (code == Command::FLUSH_CACHE_EXT)
+    if (code == Command::FLUSH_CACHE_EXT || code == Command::FLUSH_CACHE)
         return device.bad_blocks.contains(~std::uint64_t{0});
     if (!command.queued() && code != Command::READ_DMA_EXT && code != Command::WRITE_DMA_EXT)
         return false;
@@ -461,6 +462,7 @@ void AhciHba::execute(unsigned number, const SataDevice::Command& command) {
         }
         return;
     }
+    case Command::FLUSH_CACHE:
     case Command::FLUSH_CACHE_EXT:
     case Command::STANDBY_IMMEDIATE: return;
     }

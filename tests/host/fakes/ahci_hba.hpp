@@ -34,7 +34,7 @@ struct SataDevice {
     std::string model{"Cairn Test Disk"}, serial{"SN 1"};
     std::uint32_t block_size{512};
     unsigned queue_depth{32};  ///< 0: no NCQ
-    bool write_cache{true}, trim{true}, lba48{true};
+    bool write_cache{true}, trim{true}, lba48{true}, flush{true}, flush_ext{true};
     std::uint16_t physical_sizes{0};  ///< word 106, but for what follows from block_size
     std::vector<std::byte> contents;
 

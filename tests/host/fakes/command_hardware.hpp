@@ -44,6 +44,7 @@ public:
                        {command.runs.begin(), command.runs.end()},
                        command.may_unmap};
         ++issued_in_all;
+        order.push_back(command.block);
         uncommitted = true;
     }
     void commit(unsigned) override { uncommitted = false; }
@@ -80,14 +81,14 @@ public:
     }
 
     /// Does what the command in `slot` says, or not if `status` is not ok, and ends it.
-    void end(unsigned channel, unsigned slot, BlockStatus status = BlockStatus::ok) {
+    void end(unsigned channel, unsigned slot, BlockStatus status = BlockStatus::ok, bool again = false) {
         const auto found = active.find({channel, slot});
         if (found == active.end())
             return;
         if (status == BlockStatus::ok)
             perform(found->second);
         active.erase(found);
-        ended[channel].push_back({slot, status});
+        ended[channel].push_back({slot, status, again});
     }
     void end_all(BlockStatus status = BlockStatus::ok) {
         while (!active.empty())
@@ -110,6 +111,7 @@ public:
     unsigned size_looks{0};  ///< each third wants no other soon
     std::optional<std::uint64_t> new_size;
     unsigned issued_in_all{0};
+    std::vector<std::uint64_t> order;  ///< of what was issued: first blocks
 
 private:
     void perform(const Issued& command) {

@@ -196,10 +196,10 @@ void NvmeController::post(std::uint16_t id, std::uint16_t submission_queue, std:
     auto* entry = machine::hva<Completion>(Hpa{queue.address + 16 * queue.tail});
     entry->result = result;
     entry->queue = std::uint32_t{submission_queue} << 16 | from.head;
-    std::atomic_ref{entry->state}.store(
-        static_cast<std::uint32_t>(Completion::Command::make(command) | Completion::Phase::make(queue.phase) |
-                                   Completion::StatusCodeAndType::make(status)),
-        std::memory_order_release);
+    std::atomic_ref{entry->state}.store(static_cast<std::uint32_t>(Completion::Command::make(command) |
+                                                                   Completion::Phase::make(queue.phase) |
+                                                                   Completion::StatusField::make(status)),
+                                        std::memory_order_release);
     queue.tail = (queue.tail + 1) % queue.entries;
     if (queue.tail == 0)
         queue.phase = !queue.phase;

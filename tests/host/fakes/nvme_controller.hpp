@@ -69,7 +69,7 @@ public:
     bool ignores_shutdown{false};
     bool holds_admin{false};  ///< commands wait for finish()
     bool holds_io{false};
-    /// Status of a command (SCT << 8 | SC), instead of doing it.
+    /// Status of a command (DNR << 14 | SCT << 8 | SC), instead of doing it.
     std::function<std::optional<std::uint16_t>(const Command&)> verdict;
 
     /// Ends the `index`th of the commands that wait.

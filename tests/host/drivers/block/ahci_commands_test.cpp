@@ -95,6 +95,48 @@ TEST_CASE("queued and other commands are never with the disk together, and stay 
     CHECK_FALSE(bench.hba.misused);
 }
 
+TEST_CASE("a disk is flushed by the command that it has", "[block][ahci]") {
+    AhciBench bench;
+    SataDevice& device = bench.device();
+    std::optional<Command> command = Command::FLUSH_CACHE_EXT;
+    SECTION("with 48-bit addresses") {}
+    SECTION("without") {
+        device.flush_ext = false;
+        command = Command::FLUSH_CACHE;
+    }
+    SECTION("it names none, but has a cache") {
+        device.flush = device.flush_ext = false;
+    }
+    SECTION("none, and its cache is off") {
+        device.flush = device.flush_ext = device.write_cache = false;
+        command.reset();
+    }
+    bench.start();
+    Request flush{Operation::flush, 0, 0};
+    flush.run(bench.disk());
+    bench.serve();
+    CHECK(flush.status == BlockStatus::ok);
+    bench.controller->shut_down();
+    for (const Command each : {Command::FLUSH_CACHE, Command::FLUSH_CACHE_EXT})
+        CHECK(device.count(each) == (command == each ? 2 : 0));
+    CHECK(device.seen.back().command == Command::STANDBY_IMMEDIATE);
+}
+
+TEST_CASE("a disk whose cache was off when it was found is flushed", "[block][ahci]") {
+    AhciBench bench;
+    bench.device().write_cache = false;
+    bench.start();
+    bench.device().write_cache = true;
+    bench.hba.disturb_link(0);
+    bench.run_for(kSecond);
+    CHECK(bench.engines[0]->resets() == 1);
+    Request flush{Operation::flush, 0, 0};
+    flush.run(bench.disk());
+    bench.serve();
+    CHECK(flush.status == BlockStatus::ok);
+    CHECK(bench.device().count(Command::FLUSH_CACHE_EXT) == 1);
+}
+
 TEST_CASE("a discard is cut into ranges", "[block][ahci]") {
     AhciBench bench;
     bench.hba.add_disk(0, 140'000);
@@ -116,7 +158,22 @@ TEST_CASE("before the power goes, disks write down what they have and rest", "[b
     }
     bench.start();
     bench.controller->shut_down();
-    CHECK(bench.device().count(Command::FLUSH_CACHE_EXT) == (bench.device().write_cache ? 1 : 0));
+    CHECK(bench.device().count(Command::FLUSH_CACHE_EXT) == 1);
+    CHECK(bench.device().seen.back().command == Command::STANDBY_IMMEDIATE);
+    CHECK(bench.is_quiet(0));
+    CHECK_FALSE(bench.hba.misused);
+}
+
+TEST_CASE("a link that is being reset when the power is to go is waited for", "[block][ahci]") {
+    AhciBench bench;
+    bench.start();
+    bench.device().ready_after = 2 * kSecond;
+    bench.hba.disturb_link(0);
+    bench.run_for(kSecond);
+    CHECK(bench.engines[0]->resets() == 1);
+    bench.engines[0]->stop();
+    bench.controller->shut_down();
+    CHECK(bench.device().count(Command::FLUSH_CACHE_EXT) == 1);
     CHECK(bench.device().seen.back().command == Command::STANDBY_IMMEDIATE);
     CHECK(bench.is_quiet(0));
     CHECK_FALSE(bench.hba.misused);

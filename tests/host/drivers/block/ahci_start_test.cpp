@@ -42,7 +42,7 @@ TEST_CASE("disks are found with what they say of themselves, other devices and e
     CHECK(b.logical_block_size == 4096);
     CHECK(b.physical_block_size == 4096);
     CHECK_FALSE(b.limits.can_unmap_zeroes);
-    CHECK_FALSE(b.limits.can_flush);
+    CHECK(b.limits.can_flush);
     CHECK(b.limits.can_discard);
     CHECK(bench.is_quiet(1));
     CHECK(bench.is_quiet(2));

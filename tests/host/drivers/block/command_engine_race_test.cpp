@@ -9,9 +9,12 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <deque>
+#include <functional>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -28,20 +31,21 @@ class RacingHardware final : public CommandHardware {
 public:
     void issue(unsigned channel, unsigned slot, const BlockCommand&) override {
         Channel& at = channels_[channel];
-        broken_promises += at.in_use[slot] || resetting_ ? 1 : 0;
+        broken_promises += at.in_use[slot] || resetting_ || left_alone ? 1 : 0;
         at.in_use[slot] = true;
         at.staged.push_back(slot);
     }
     void commit(unsigned channel) override {
         Channel& at = channels_[channel];
-        broken_promises += resetting_ ? 1 : 0;
+        broken_promises += resetting_ || left_alone ? 1 : 0;
         for (const unsigned slot : at.staged)
             at.state[slot] = State::running;
         at.staged.clear();
     }
     std::size_t reap(unsigned channel, std::span<Completion> out) override {
         Channel& at = channels_[channel];
-        broken_promises += resetting_ ? 1 : 0;
+        broken_promises += resetting_ || left_alone ? 1 : 0;
+        call_hook();
         std::size_t count = 0;
         for (unsigned slot = 0; slot < kSlots && count < out.size(); ++slot) {
             if (!at.in_use[slot] || at.state[slot] != State::ended)
@@ -54,6 +58,7 @@ public:
     }
     [[nodiscard]] bool needs_reset(Look look) override { return look == Look::device && stopped; }
     void begin_reset() override {
+        broken_promises += left_alone ? 1 : 0;
         resetting_ = true;
         polls_ = 0;
         for (Channel& at : channels_) {
@@ -66,6 +71,8 @@ public:
         ++resets;
     }
     ResetProgress poll_reset() override {
+        broken_promises += left_alone ? 1 : 0;
+        call_hook();
         if (vanishes)
             return ResetProgress::gone;
         if (++polls_ < 2)
@@ -74,18 +81,33 @@ public:
         return ResetProgress::done;
     }
 
+    /// The engine has been stopped: nobody else is at it.
+    void take_over() {
+        left_alone = true;
+        resetting_ = false;
+        for (Channel& at : channels_)
+            at.staged.clear();
+    }
+
     /// The device ends the command in this slot, if there is one; or loses it.
     void end(unsigned channel, unsigned slot, bool loses) {
         State running = State::running;
         channels_[channel].state[slot].compare_exchange_strong(running, loses ? State::idle : State::ended);
     }
 
+    std::function<void()> hook;  ///< called once, by who takes completions or goes on with a reset
     std::atomic<bool> stopped{false};
     std::atomic<bool> vanishes{false};
+    std::atomic<bool> left_alone{false};
     std::atomic<unsigned> resets{0};
     std::atomic<unsigned> broken_promises{0};
 
 private:
+    void call_hook() {
+        if (hook)
+            std::exchange(hook, nullptr)();
+    }
+
     enum class State : std::uint8_t { idle, running, ended };
     struct Channel {
         std::array<bool, kSlots> in_use{};
@@ -155,7 +177,14 @@ struct Race {
     void cpu(unsigned index) {
         fake::set_cpu(index);
         std::mt19937 random{index};
-        const auto lasts = [&] { return hardware.vanishes && clients[index].failed == 0; };
+        while (stops && !over) {
+            clients[index].submit_some(random);
+            engine->service();
+        }
+        if (stops)
+            return;
+        const Client& client = clients[index];
+        const auto lasts = [&] { return (hardware.vanishes ? client.failed : client.succeeded) == 0; };
         for (unsigned round = 0; round < kRounds || lasts(); ++round) {
             clients[index].submit_some(random);
             engine->service();
@@ -187,6 +216,16 @@ struct Race {
         std::vector<std::thread> cpus;
         for (unsigned i = 0; i < kCpus; ++i)
             cpus.emplace_back([this, i] { cpu(i); });
+        if (stops) {
+            while (hardware.resets == 0)
+                std::this_thread::yield();
+            fake::set_cpu(kCpus + 2);
+            engine->stop();
+            fake::set_cpu(0);
+            hardware.take_over();
+            std::this_thread::sleep_for(std::chrono::milliseconds{5});
+            over = true;
+        }
         for (std::thread& thread : cpus)
             thread.join();
         over = true;
@@ -202,6 +241,7 @@ struct Race {
     std::unique_ptr<CommandEngine> engine;
     HardwareDisk& disk;
     std::deque<Client> clients;
+    bool stops{false};  ///< the engine is, while everybody goes on
     std::atomic<bool> over{false};
 };
 
@@ -231,4 +271,59 @@ TEST_CASE("a device that vanishes under load leaves no request behind", "[block]
         CHECK(client.failed > 0);
         CHECK(client.succeeded + client.failed == client.submitted);
     }
+}
+
+TEST_CASE("nobody is at a device once its engine was stopped", "[block]") {
+    for (unsigned round = 0; round < 40; ++round) {
+        Race race{round % 2 == 0};
+        race.stops = true;
+        race.run();
+        CHECK(race.hardware.broken_promises == 0);
+        for (const Client& client : race.clients)
+            CHECK(client.completed_twice == 0);
+    }
+}
+
+TEST_CASE("who is at the device when its engine is stopped is waited for", "[block]") {
+    Race race{false};
+    fake::set_cpu(0);
+    std::mt19937 random{1};
+    race.clients[0].submit_some(random);
+    const bool in_reset = GENERATE(false, true);
+    if (in_reset) {
+        race.hardware.stopped = true;
+        race.engine->service();
+        REQUIRE(race.hardware.resets == 1);
+        race.clock.advance(1'000'000);  // one more step, and it is done
+    }
+    std::atomic<bool> inside{false}, returned{false};
+    bool overtaken = false;
+    race.hardware.hook = [&] {
+        inside = true;
+        while (!race.engine->gone())
+            std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::milliseconds{20});
+        overtaken = returned;
+    };
+    std::thread other{[&] {
+        fake::set_cpu(0);
+        if (in_reset)
+            race.clock.advance(1'000'000);
+        else
+            race.engine->service();
+    }};
+    while (!inside)
+        std::this_thread::yield();
+    fake::set_cpu(1);
+    race.engine->stop();
+    returned = true;
+    race.hardware.left_alone = true;
+    other.join();
+    fake::set_cpu(0);
+    CHECK_FALSE(overtaken);
+    // What it has armed since comes to nothing.
+    race.clock.advance(2'000'000'000);
+    CHECK(race.clock.armed() == 0);
+    CHECK(race.engine->gone());
+    CHECK(race.hardware.broken_promises == 0);
 }

@@ -256,6 +256,185 @@ TEST_CASE("a command that takes too long makes the hardware be reset, and is tri
     CHECK(bench.disk->troubles().strays == 5);
 }
 
+TEST_CASE("a device that is slow, but goes on, is not reset", "[block]") {
+    Bench bench{1, 16};
+    std::deque<Request> requests;
+    for (std::uint64_t i = 0; i < 40; ++i) {
+        requests.emplace_back(Operation::read, i * 8, 8);
+        requests.back().run(*bench.disk);
+    }
+    std::uint64_t next = 0;
+    const auto end_oldest = [&] {
+        const std::uint64_t block = bench.hardware.order.at(next++);
+        const auto found = std::ranges::find(bench.hardware.active, block,
+                                             [](const auto& each) { return each.second.block; });
+        REQUIRE(found != bench.hardware.active.end());
+        bench.hardware.end(0, found->first.second);
+        bench.engine->service();
+    };
+    for (unsigned i = 0; i < 40; ++i) {
+        bench.clock.run_seconds(1);
+        end_oldest();
+    }
+    CHECK(bench.hardware.resets == 0);
+    for (const Request& request : requests)
+        CHECK(request.status == BlockStatus::ok);
+}
+
+TEST_CASE("a device that falls silent with commands is reset, however busy it was before", "[block]") {
+    Bench bench{2, 4};
+    Request lost{Operation::read, 0, 8};
+    lost.run(*bench.disk);
+    fake::set_cpu(1);
+    for (unsigned i = 0; i < 20; ++i) {
+        Request other{Operation::read, 8, 8};
+        other.run(*bench.disk);
+        bench.clock.run_seconds(1);
+        bench.hardware.end(1, 0);
+        bench.engine->service();
+        CHECK(other.status == BlockStatus::ok);
+    }
+    CHECK(bench.hardware.resets == 0);
+    bench.clock.run_seconds(10);
+    CHECK(bench.hardware.resets == 0);
+    bench.clock.run_seconds(1);
+    CHECK(bench.hardware.resets == 1);
+    bench.hardware.end_all();
+    fake::set_cpu(0);
+    bench.engine->service();
+    CHECK(lost.status == BlockStatus::ok);
+}
+
+TEST_CASE("a command that the device lost is found beside others that it ends", "[block]") {
+    Bench bench;
+    Request lost{Operation::read, 0, 8};
+    lost.run(*bench.disk);
+    const auto run_others = [&](unsigned seconds) {
+        for (unsigned i = 0; i < seconds; ++i) {
+            Request other{Operation::read, 8, 8};
+            other.run(*bench.disk);
+            bench.clock.run_seconds(1);
+            bench.hardware.end(0, 1);
+            bench.engine->service();
+        }
+    };
+    run_others(10 * CommandEngine::kLostAfter - 1);
+    CHECK(bench.hardware.resets == 0);
+    run_others(2);
+    CHECK(bench.hardware.resets == 1);
+    bench.finish_all();
+    CHECK(lost.status == BlockStatus::ok);
+}
+
+TEST_CASE("a flush has more time, and others that wait for it", "[block]") {
+    Bench bench;
+    Request flush{Operation::flush, 0, 0};
+    flush.run(*bench.disk);
+    Request read{Operation::read, 0, 8};
+    read.run(*bench.disk);
+    bench.clock.run_seconds(29);
+    CHECK(bench.hardware.resets == 0);
+    SECTION("it ends in time") {
+        bench.finish_all();
+        bench.clock.run_seconds(2);
+        CHECK(bench.hardware.resets == 0);
+    }
+    SECTION("it does not") {
+        bench.clock.run_seconds(2);
+        CHECK(bench.hardware.resets == 1);
+        bench.finish_all();
+    }
+    CHECK(flush.status == BlockStatus::ok);
+    CHECK(read.status == BlockStatus::ok);
+}
+
+TEST_CASE("what a reset interrupted is issued anew in its old order", "[block]") {
+    Bench bench;
+    std::deque<Request> requests;
+    const auto submit = [&](std::uint64_t block) {
+        requests.emplace_back(Operation::read, block, 8);
+        requests.back().run(*bench.disk);
+    };
+    for (const std::uint64_t block : {0, 8, 16, 24})
+        submit(block);
+    bench.hardware.end(0, 0);
+    bench.hardware.end(0, 2);
+    bench.engine->service();
+    submit(32);  // in the slots of the first
+    submit(40);
+    for (unsigned round = 0; round < 2; ++round) {
+        bench.hardware.order.clear();
+        bench.hardware.stopped = true;
+        bench.engine->service();
+        bench.clock.run_for(2'000'000);
+        CHECK(bench.hardware.order == std::vector<std::uint64_t>{8, 24, 32, 40});
+    }
+    bench.finish_all();
+    for (const Request& request : requests)
+        CHECK(request.status == BlockStatus::ok);
+}
+
+TEST_CASE("a command that the device puts off is issued again later, and given up in the end", "[block]") {
+    Bench bench;
+    Request late{Operation::read, 0, 8};
+    Request other{Operation::read, 8, 8};
+    late.run(*bench.disk);
+    other.run(*bench.disk);
+    const auto put_off = [&] {
+        bench.clock.run_for(700'000'000);  // the watch looks soon
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        CHECK_FALSE(late.status);
+        const unsigned issued = bench.hardware.issued_in_all;
+        bench.clock.run_for(450'000'000);
+        CHECK(bench.hardware.issued_in_all == issued);
+        bench.clock.run_for(1'100'000'000);
+        CHECK(bench.hardware.issued_in_all == issued + 1);
+        CHECK_FALSE(bench.hardware.uncommitted);
+        REQUIRE(bench.hardware.active.contains({0, 0}));
+    };
+    put_off();
+    SECTION("it ends well") {
+        bench.finish_all();
+        CHECK(late.status == BlockStatus::ok);
+    }
+    SECTION("it is put off too often") {
+        for (unsigned i = 2; i < CommandEngine::kAttempts; ++i)
+            put_off();
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        CHECK(late.status == BlockStatus::io_error);
+        bench.finish_all();
+    }
+    SECTION("a reset comes between") {
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        bench.hardware.stopped = true;
+        bench.hardware.progress = CommandHardware::ResetProgress::pending;
+        bench.engine->service();
+        bench.clock.run_seconds(3);
+        CHECK(bench.hardware.active.empty());
+        bench.hardware.progress = CommandHardware::ResetProgress::done;
+        bench.clock.run_seconds(3);
+        CHECK(bench.hardware.active.size() == 2);
+        bench.finish_all();
+        CHECK(late.status == BlockStatus::ok);
+    }
+    SECTION("the device vanishes") {
+        bench.hardware.end(0, 0, BlockStatus::io_error, true);
+        bench.engine->service();
+        bench.hardware.stopped = true;
+        bench.hardware.progress = CommandHardware::ResetProgress::gone;
+        bench.engine->service();
+        bench.clock.run_seconds(3);
+        CHECK(late.status == BlockStatus::io_error);
+        CHECK(other.status == BlockStatus::io_error);
+        return;
+    }
+    CHECK(other.status == BlockStatus::ok);
+    CHECK_FALSE(bench.hardware.in_use_twice);
+}
+
 TEST_CASE("a command that is interrupted again and again is given up", "[block]") {
     Bench bench;
     Request read{Operation::read, 0, 8};
@@ -323,6 +502,48 @@ TEST_CASE("a device that does not let itself be stopped is cut off from memory b
     engine->service();
     bench.clock.run_for(2'000'000);
     CHECK(outcome.cut_off_at_end);
+}
+
+TEST_CASE("an engine that was stopped leaves its device alone", "[block]") {
+    Bench bench{2, 1};
+    Request active{Operation::read, 0, 8};
+    Request waiting{Operation::read, 8, 8};
+    active.run(*bench.disk);
+    waiting.run(*bench.disk);
+    unsigned issued = 1;
+    SECTION("at work") {}
+    SECTION("in trouble") {
+        bench.hardware.stopped = true;
+    }
+    SECTION("in the middle of a reset") {
+        bench.hardware.stopped = true;
+        bench.hardware.progress = CommandHardware::ResetProgress::pending;
+        bench.engine->service();
+        bench.clock.run_for(5'000'000);
+        bench.hardware.progress = CommandHardware::ResetProgress::done;
+    }
+    SECTION("after a reset") {
+        bench.hardware.stopped = true;
+        bench.engine->service();
+        bench.clock.run_for(5'000'000);
+        issued = 2;
+    }
+    const unsigned resets = bench.hardware.resets;
+    bench.engine->stop();
+    bench.hardware.end_all();
+    const auto ended = bench.hardware.ended[0].size();
+    CHECK(bench.clock.idle());
+    bench.engine->service();
+    Request late{Operation::read, 16, 8};
+    CHECK(late.run(*bench.disk) == BlockStatus::io_error);
+    bench.clock.run_seconds(100);
+    CHECK(bench.clock.idle());
+    CHECK(bench.hardware.resets == resets);
+    CHECK(bench.hardware.issued_in_all == issued);
+    CHECK(bench.hardware.ended[0].size() == ended);
+    CHECK_FALSE(active.status);
+    CHECK_FALSE(waiting.status);
+    CHECK(bench.engine->gone());
 }
 
 TEST_CASE("a completion for a slot without a command changes nothing", "[block]") {

@@ -153,6 +153,30 @@ TEST_CASE("failures are the command's own", "[block]") {
     CHECK(bench.run(Operation::read, 0, 1, {{memory, 512}}) == BlockStatus::ok);
 }
 
+TEST_CASE("the controller may ask to be given a command again", "[block]") {
+    NvmeBench bench;
+    REQUIRE(bench.start());
+    constexpr std::uint16_t kDoNotRetry = 0x4000;
+    std::uint16_t status = 0;
+    bench.device.verdict = [&](const fake::NvmeController::Command&) { return status; };
+    const auto ends_again = [&](std::uint16_t failure) {
+        status = failure;
+        bench.issue(0, 3, Operation::flush, 0, 0);
+        bench.controller->commit(0);
+        const Completions ended = bench.reap();
+        REQUIRE(ended.size() == 1);
+        CHECK(ended[0].status == (failure == 0 ? BlockStatus::ok : BlockStatus::io_error));
+        return ended[0].again;
+    };
+    for (const std::uint16_t moment : {0x007, 0x021, 0x022, 0x082}) {
+        CHECK(ends_again(moment));
+        CHECK_FALSE(ends_again(moment | kDoNotRetry));
+        CHECK_FALSE(ends_again(moment | 0x100));  // of another type
+    }
+    for (const std::uint16_t failure : {0x000, 0x002, 0x080, 0x281})
+        CHECK_FALSE(ends_again(failure));
+}
+
 TEST_CASE("a namespace that vanished fails what it is asked for", "[block]") {
     NvmeBench bench;
     bench.device.add_namespace(2, 64);

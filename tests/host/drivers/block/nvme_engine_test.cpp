@@ -88,6 +88,27 @@ TEST_CASE("a controller that stops is reset, and does what was asked of it", "[b
         CHECK(request.status == BlockStatus::ok);
 }
 
+TEST_CASE("a namespace that is not ready yet is asked again", "[block]") {
+    EngineBench bench;
+    unsigned refusals = 2;
+    bench.device.verdict = [&](const fake::NvmeController::Command& command) {
+        const bool refuses = command.queue != 0 && refusals > 0;
+        refusals -= refuses ? 1 : 0;
+        return refuses ? std::optional<std::uint16_t>{nvme::kNamespaceNotReady} : std::nullopt;
+    };
+    bench.device.namespaces[1].contents[8 * kSectorSize] = std::byte{0x5a};
+    Request read{Operation::read, 8, 8};
+    read.run(*bench.disks[0]);
+    bench.engine->service();
+    CHECK_FALSE(read.status);
+    bench.timers.run_seconds(4);
+    bench.engine->service();
+    CHECK(read.status == BlockStatus::ok);
+    CHECK(read.bytes[0] == std::byte{0x5a});
+    CHECK(bench.device.io(nvme::kRead).size() == 3);
+    CHECK(bench.engine->resets() == 0);
+}
+
 TEST_CASE("a controller that vanishes fails what was asked of it", "[block]") {
     EngineBench bench;
     bench.device.holds_io = true;

@@ -148,6 +148,22 @@ TEST_CASE("the controller is told before power goes off, and waited for", "[bloc
         bench.controller->shut_down();
         CHECK(bench.clock.seconds() - begin <= 1);
     }
+    SECTION("it is being reset") {
+        bench.device.polls_until_ready = 4;
+        bench.controller->begin_reset();
+        for (unsigned polls = GENERATE(0u, 3u, 7u, 12u); polls > 0; --polls)
+            REQUIRE(bench.controller->poll_reset() == Progress::pending);
+        bench.controller->shut_down();
+        CHECK(bench.device.knows_queue(1));
+        CHECK(nvme::Configuration::Shutdown::get(bench.device.configuration()) == 1);
+        CHECK(bench.clock.seconds() - begin <= 1);
+    }
+    SECTION("it does not come back from a reset") {
+        bench.device.never_ready = true;
+        bench.controller->begin_reset();
+        bench.controller->shut_down();
+        CHECK(bench.clock.seconds() - begin <= 15);
+    }
     SECTION("it has been given up") {
         bench.device.never_ready = true;
         REQUIRE(bench.reset() == Progress::unruly);
