@@ -62,33 +62,34 @@ Vec<pci::Function> HostDevices::silence_all() {
     Vec<pci::Function> driven;
     pci::enumerate(config_, 0, 255, [&](const pci::Function& function) {
         pci::silence(config_, function);
-        if (driver_of(function) != nullptr && !driven.push(function))
+        if (driver_of(function).start != nullptr && !driven.push(function))
             leave_out(function, Error::no_memory);
     });
     return driven;
 }
 
-HostDevices::Start HostDevices::driver_of(const pci::Function& function) {
+HostDevices::Driver HostDevices::driver_of(const pci::Function& function) {
     if (function.is_class(kMassStorage, kNvm))
-        return &HostDevices::start_nvme;
+        return {&HostDevices::start_nvme, &HostDevices::nvme_count_};
     if (function.is_class(kMassStorage, kSata))
-        return &HostDevices::start_ahci;
+        return {&HostDevices::start_ahci, &HostDevices::ahci_count_};
     if (virtio::device_type(function) == virtio::VIRTIO_ID_BLOCK)
-        return &HostDevices::start_virtio_blk;
+        return {&HostDevices::start_virtio_blk, &HostDevices::virtio_count_};
     const bool e1000 =
         function.vendor == kIntel && (function.device == k82540em || function.device == k82574l);
     if (e1000 || virtio::device_type(function) == virtio::VIRTIO_ID_NET)
-        return &HostDevices::start_nic;
-    return nullptr;
+        return {&HostDevices::start_nic, &HostDevices::nic_count_};
+    return {nullptr, nullptr};
 }
 
 void HostDevices::start(const pci::Function& function) {
-    const Start driver = driver_of(function);
+    const Driver driver = driver_of(function);
+    const unsigned number = (this->*driver.count)++;
     const std::size_t disks_before = found_.size();
     const auto attempt = [&]() -> Expected<void> {
-        HV_TRY(driven_.push(HV_TRY(make<Driven>(*this, function))));
+        HV_TRY(driven_.push(HV_TRY(make<Driven>(*this, function, number))));
         HV_TRY(driven_.back()->pci.open());
-        return (this->*driver)(*driven_.back());
+        return (this->*driver.start)(*driven_.back());
     };
     if (const auto done = attempt(); !done) {
         leave_out(function, done.error());
@@ -124,7 +125,7 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
     DeviceRegisters* registers = HV_TRY(driven.pci.bar(0));
     const unsigned vectors = HV_TRY(driven.pci.connect(
         interrupts_, PciDevice::Means::msix, block::CommandEngine::kMaxChannels, service_engine, &driven));
-    driven.name.append("nvme%u", nvme_count_++);
+    driven.name.append("nvme%u", driven.number);
     driven.nvme = HV_TRY(
         block::NvmeController::create(*registers, pool_, clock_, {driven.name.view(), vectors, vectors}));
     block::NvmeController& nvme = *driven.nvme;
@@ -132,14 +133,8 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
                                           vectors < nvme.channels()};
     options.cut_off = cut_off;
     block::CommandEngine& engine = *HV_TRY(add_engine(driven, nvme, options));
-    unsigned number = 0;
-    for (const block::DiskDescription& disk : nvme.disks()) {
-        Name name;
-        name.append("%.*s", width(driven.name.view()), driven.name.view().data());
-        if (nvme.disks().size() > 1)
-            name.append("n%u", ++number);
-        HV_TRY(add_disk(name, engine, disk));
-    }
+    for (unsigned unit = 0; unit < nvme.disks().size(); ++unit)
+        HV_TRY(add_disk(nvme.disk_name(unit), engine, nvme.disks()[unit]));
     driven.engine.store(&engine, std::memory_order_release);
     return {};
 }
@@ -153,7 +148,7 @@ Expected<void> HostDevices::start_ahci(Driven& driven) {
     block::AhciController& ahci = *driven.ahci;
     for (const auto& port : ahci.ports()) {
         Name name;
-        name.append("ahci%u", ahci_count_++);
+        name.append("ahci%u", driven.number * block::ahci::kMaxPorts + port->number());
         block::CommandEngine& engine = *HV_TRY(
             add_engine(driven, *port, {name.view(), 1, port->slots(), true, kSataTimeoutNs, cut_off}));
         HV_TRY(add_disk(name, engine, port->description()));
@@ -174,7 +169,7 @@ Expected<void> HostDevices::start_virtio_blk(Driven& driven) {
                                   block::CommandEngine::kMaxChannels, service_engine, &driven));
     const auto transport =
         HV_TRY(virtio::PciTransport::create(config_, driven.pci.function(), driven.pci.bars()));
-    driven.name.append("virtio%u", virtio_count_++);
+    driven.name.append("virtio%u", driven.number);
     driven.virtio = HV_TRY(
         block::VirtioBlkDriver::create(transport, pool_, clock_, {driven.name.view(), vectors, vectors}));
     block::VirtioBlkDriver& disk = *driven.virtio;
@@ -253,7 +248,7 @@ void HostDevices::read_partitions(DiskDirectory::Disk& disk) {
 // --------------------------------------------------------------------------------------------
 
 Expected<void> HostDevices::start_nic(Driven& driven) {
-    driven.name.append("nic%zu", nics_.size());
+    driven.name.append("nic%u", driven.number);
     HV_TRY(nics_.push({driven.name, HV_TRY(make_nic(driven))}));
     const Nic& nic = nics_.back();
     const MacAddress mac = nic.device->mac();

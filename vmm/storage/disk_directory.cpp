@@ -135,7 +135,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label,
                 continue;
             ++matches;
             found = {&disk, partition.first, partition.sectors, false};
-            TextBuffer<24> place;
+            TextBuffer<40> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
             same.add(place.view());
         }
@@ -158,7 +158,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, s
         if (name == disk.name.view())
             return Range{&disk, 0, kWholeDisk, true};
         for (const Partition& partition : disk.partitions) {
-            TextBuffer<24> place;
+            TextBuffer<40> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
             if (name == place.view())
                 return Range{&disk, partition.first, partition.sectors, false};

@@ -19,6 +19,8 @@ namespace hv {
 
 class DiskDirectory {
 public:
+    /// "nvme0"; has room for a namespace's identifier, whatever that is.
+    using Name = TextBuffer<24>;
     struct Partition {
         unsigned number;  ///< as the disk's table counts, from 1
         TextBuffer<144> label;
@@ -26,7 +28,7 @@ public:
         std::uint64_t sectors;
     };
     struct Disk {
-        TextBuffer<16> name;  ///< "nvme0"
+        Name name;
         TextBuffer<48> model;
         TextBuffer<32> serial;
         BlockDevice* device{};  ///< outlives the directory
