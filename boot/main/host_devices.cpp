@@ -6,11 +6,6 @@
 #include "drivers/virtio/pci_transport.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
-#include "vmm/storage/gpt.hpp"
-#include "vmm/storage/sync_reader.hpp"
-
-#include <algorithm>
-#include <cstring>
 
 namespace hv::boot {
 namespace {
@@ -23,38 +18,18 @@ constexpr std::uint8_t kAhciBar = 5;  ///< ABAR [ahci 2.1.11 Offset 24h: ABAR]
 /// A disk that spins may take that long to write down what it has.
 constexpr std::uint64_t kSataTimeoutNs = 30'000'000'000;
 
-/// A disk as the reader of partition tables wants it.
-class TableReader final : public SectorReader {
-public:
-    TableReader(BlockDevice& disk, DmaBuffer buffer) : disk_{disk}, buffer_{std::move(buffer)} {}
-    Expected<void> read(std::uint64_t block, std::span<std::byte> out) override {
-        std::uint64_t sector = block * (disk_.geometry().logical_block_size / kSectorSize);
-        for (std::size_t done = 0; done < out.size();) {
-            const auto part = buffer_.bytes().first(std::min(out.size() - done, buffer_.bytes().size()));
-            HV_TRY(read_sync(disk_, sector, part));
-            std::memcpy(out.data() + done, part.data(), part.size());
-            done += part.size();
-            sector += part.size() / kSectorSize;
-        }
-        return {};
-    }
-
-private:
-    BlockDevice& disk_;
-    DmaBuffer buffer_;
-};
-
 }  // namespace
 
 void HostDevices::discover() {
     for (const pci::Function& function : silence_all())
         start(function);
     for (DiskDirectory::Disk& disk : found_) {
-        read_partitions(disk);
+        say_found(disk);
         if (!disks_.add(std::move(disk)))
             log::error(Topic::block, "no memory for the list of disks");
     }
     found_.clear();
+    disks_.refresh();
 }
 
 /// Before a driver listens to a wire, nobody is left on it who has none.
@@ -203,45 +178,16 @@ Expected<void> HostDevices::add_disk(const Name& name, block::CommandEngine& eng
     disk.model = description.model;
     disk.serial = description.serial;
     disk.device = HV_TRY(engine.add_disk(description));
+    disk.table = DiskDirectory::Disk::Table::outdated;
     return found_.push(std::move(disk));
 }
 
-void HostDevices::read_partitions(DiskDirectory::Disk& disk) {
-    const BlockGeometry geometry = disk.device->geometry();
+void HostDevices::say_found(const DiskDirectory::Disk& disk) {
     const std::string_view name = disk.name.view();
     log::info(Topic::block, "%.*s: %.*s, serial %.*s, %llu MiB", width(name), name.data(),
               width(disk.model.view()), disk.model.view().data(), width(disk.serial.view()),
               disk.serial.view().data(),
-              static_cast<unsigned long long>(geometry.sectors / (kMiB / kSectorSize)));
-    auto buffer = pool_.allocate(64 * kKiB);
-    if (!buffer)
-        return log::error(Topic::block, "%.*s: no memory to read its partitions", width(name), name.data());
-    TableReader reader{*disk.device, std::move(*buffer)};
-    const std::uint64_t ratio = geometry.logical_block_size / kSectorSize;
-    PartitionReport report;
-    const auto table =
-        read_partition_table(reader, geometry.logical_block_size, geometry.sectors / ratio, report);
-    report.say(name);
-    if (!table) {
-        if (table.error() == Error::unsupported)
-            log::info(Topic::block,
-                      "%.*s: its table is an MBR's: only the whole disk can be named, or a GPT's "
-                      "partitions",
-                      width(name), name.data());
-        else if (table.error() != Error::not_found)
-            log::error(Topic::block, "%.*s: its partitions cannot be used: %s", width(name), name.data(),
-                       to_string(table.error()));
-        return;
-    }
-    if (table->health == PartitionTable::Health::primary_bad)
-        log::warning(Topic::block, "%.*s: its primary partition table is damaged, the backup is used",
-                     width(name), name.data());
-    for (const PartitionEntry& entry : table->entries) {
-        DiskDirectory::Partition partition{entry.number, {}, entry.first * ratio, entry.count * ratio};
-        partition.label.append("%.*s", width(entry.name.view()), entry.name.view().data());
-        if (!disk.partitions.push(partition))
-            return log::error(Topic::block, "%.*s: no memory for its partitions", width(name), name.data());
-    }
+              static_cast<unsigned long long>(disk.device->geometry().sectors / (kMiB / kSectorSize)));
 }
 
 // --- network interfaces

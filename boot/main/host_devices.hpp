@@ -16,6 +16,7 @@
 #include "vmm/base/vec.hpp"
 #include "vmm/mm/dma.hpp"
 #include "vmm/storage/disk_directory.hpp"
+#include "vmm/storage/partition_reader.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -84,7 +85,7 @@ private:
     static void service_engine(void* driven);
     Expected<void> add_disk(const Name& name, block::CommandEngine& engine,
                             const block::DiskDescription& description);
-    void read_partitions(DiskDirectory::Disk& disk);
+    static void say_found(const DiskDirectory::Disk& disk);
     Expected<void> start_nic(Driven& driven);
     Expected<std::unique_ptr<NetDevice>> make_nic(Driven& driven);
 
@@ -98,7 +99,8 @@ private:
     Vec<std::unique_ptr<Driven>> driven_;
     unsigned nvme_count_{0}, ahci_count_{0}, virtio_count_{0}, nic_count_{0};
     Vec<DiskDirectory::Disk> found_;
-    DiskDirectory disks_;
+    PartitionReader partitions_{pool_};
+    DiskDirectory disks_{partitions_};
     Vec<Nic> nics_;
 };
 
