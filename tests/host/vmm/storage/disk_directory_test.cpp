@@ -212,6 +212,17 @@ TEST_CASE("what is opened to be read takes no writes", "[storage]") {
     CHECK(Request{Operation::read, 0, 1}.run(*disk) == BlockStatus::ok);
 }
 
+TEST_CASE("a reader's flush ends at once, a writer's is the disk's", "[storage]") {
+    Fixture f;
+    auto disk = std::move(*f.open(DiskSource::partition, "alpha", DiskMode::copy_on_write));
+    CHECK(Request{Operation::flush, 0, 0}.run(*disk) == BlockStatus::ok);
+    CHECK(f.first.submitted == 0);
+    disk.reset();
+    disk = std::move(*f.open(DiskSource::partition, "alpha"));
+    CHECK(Request{Operation::flush, 0, 0}.run(*disk) == BlockStatus::ok);
+    CHECK(f.first.submitted == 1);
+}
+
 TEST_CASE("a disk that is read-only itself is not opened for writing", "[storage]") {
     Fixture f;
     CHECK(f.open(DiskSource::partition, "gamma").error() == Error::unsupported);
