@@ -25,7 +25,7 @@ void HostDevices::discover() {
         start(function);
     for (DiskDirectory::Disk& disk : found_) {
         say_found(disk);
-        if (!disks_.add(std::move(disk)))
+        if (const auto added = disks_.add(std::move(disk)); !added && added.error() == Error::no_memory)
             log::error(Topic::block, "no memory for the list of disks");
     }
     found_.clear();
@@ -177,6 +177,7 @@ Expected<void> HostDevices::add_disk(const Name& name, block::CommandEngine& eng
     disk.name = name;
     disk.model = description.model;
     disk.serial = description.serial;
+    disk.identifier = description.identifier;
     disk.device = HV_TRY(engine.add_disk(description));
     disk.table = DiskDirectory::Disk::Table::outdated;
     return found_.push(std::move(disk));

@@ -96,6 +96,20 @@ private:
     Claim claim_;
 };
 
+Expected<void> DiskDirectory::add(Disk disk) {
+    for (const Disk& other : disks_) {
+        if (!disk.identifier.is_same(other.identifier))
+            continue;
+        log::warning(Topic::block,
+                     "%.*s is left out: it is %.*s, reached another way, for both have the same identifier "
+                     "(NGUID or EUI64)",
+                     width(disk.name.view()), disk.name.view().data(), width(other.name.view()),
+                     other.name.view().data());
+        return Unexpected{Error::already_exists};
+    }
+    return disks_.push(std::move(disk));
+}
+
 Expected<std::unique_ptr<BlockDevice>> DiskDirectory::open(const config::DiskConfig& config,
                                                            std::string_view user) {
     const bool writes = config.mode == config::DiskMode::read_write;

@@ -38,6 +38,7 @@ public:
         Name name;
         TextBuffer<48> model;
         TextBuffer<32> serial;
+        DiskIdentifier identifier{};
         BlockDevice* device{};  ///< outlives the directory
         Vec<Partition> partitions;
         enum class Table : std::uint8_t {
@@ -59,8 +60,9 @@ public:
     };
     using Claims = List<Claim, &Claim::link>;
 
-    /// Before anything is opened. Error::no_memory.
-    Expected<void> add(Disk disk) { return disks_.push(std::move(disk)); }
+    /// Before anything is opened. Error::already_exists: it is one of those that are there, reached another
+    /// way, or two could write it (the log says which); Error::no_memory.
+    Expected<void> add(Disk disk);
     [[nodiscard]] std::span<const Disk> disks() const { return disks_.span(); }
     [[nodiscard]] Claims& claims() { return claims_; }
     /// Reads the tables that may have changed, or could not be read. Waits for their disks, but not for who

@@ -169,6 +169,32 @@ TEST_CASE("namespaces of no use are left out, the others keep their order", "[bl
     CHECK(bench.device.io(nvme::kRead).back().namespace_id == 6);
 }
 
+TEST_CASE("a namespace's identifiers tell whether another one is the same", "[block]") {
+    NvmeBench bench;
+    auto& first = bench.device.namespaces[1];
+    auto& second = bench.device.add_namespace(2, 64);
+    const auto are_same = [&] {
+        NvmeBench again;
+        again.device.namespaces = bench.device.namespaces;
+        REQUIRE(again.start());
+        return again.controller->disks()[0].identifier.is_same(again.controller->disks()[1].identifier);
+    };
+    CHECK_FALSE(are_same());  // they do not tell
+    first.eui64 = second.eui64 = {0, 1, 2, 3, 4, 5, 6, 7};
+    CHECK(are_same());
+    first.nguid[15] = 1;
+    CHECK(are_same());  // the other does not tell its own
+    second.nguid[15] = 2;
+    CHECK_FALSE(are_same());
+    second.nguid[15] = 1;
+    second.eui64 = {};
+    CHECK(are_same());
+    second.nguid[0] = 1;
+    CHECK_FALSE(are_same());
+    second.nguid = {};
+    CHECK_FALSE(are_same());
+}
+
 TEST_CASE("a disk's name says which namespace it is, whichever others can be used", "[block]") {
     NvmeBench bench;
     std::string name;

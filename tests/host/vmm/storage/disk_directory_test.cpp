@@ -163,6 +163,25 @@ TEST_CASE("a serial number is what its disk says: it stands for no other disk's 
     CHECK(f.open(DiskSource::disk, "").error() == Error::not_found);
 }
 
+TEST_CASE("a disk that is reached two ways is there once", "[storage]") {
+    Fixture f;
+    const fake::LogCapture log;
+    const auto add = [&](const char* name, std::uint8_t identifier) {
+        DiskDirectory::Disk disk;
+        disk.name.append("%s", name);
+        disk.identifier.eui64[7] = identifier;
+        disk.device = &f.first;
+        return f.directory.add(std::move(disk));
+    };
+    CHECK(add("nvme1", 0));
+    CHECK(add("nvme2", 0));
+    CHECK(add("nvme3", 1));
+    CHECK(add("nvme4", 2));
+    CHECK(add("nvme5", 1).error() == Error::already_exists);
+    CHECK(log.mentions("nvme5 is left out: it is nvme3, reached another way"));
+    CHECK(f.open(DiskSource::disk, "nvme5").error() == Error::not_found);
+}
+
 TEST_CASE("who writes a range has it alone, until he lets go of it", "[storage]") {
     Fixture f;
     auto writer = std::move(*f.open(DiskSource::partition, "alpha"));
