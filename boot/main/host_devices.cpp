@@ -6,11 +6,6 @@
 #include "drivers/virtio/pci_transport.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
-#include "vmm/storage/gpt.hpp"
-#include "vmm/storage/sync_reader.hpp"
-
-#include <algorithm>
-#include <cstring>
 
 namespace hv::boot {
 namespace {
@@ -23,38 +18,18 @@ constexpr std::uint8_t kAhciBar = 5;  ///< ABAR [ahci 2.1.11 Offset 24h: ABAR]
 /// A disk that spins may take that long for what it reads badly, and to write down what it has.
 constexpr std::uint64_t kSataTimeoutNs = 30'000'000'000, kSataFlushTimeoutNs = 60'000'000'000;
 
-/// A disk as the reader of partition tables wants it.
-class TableReader final : public SectorReader {
-public:
-    TableReader(BlockDevice& disk, DmaBuffer buffer) : disk_{disk}, buffer_{std::move(buffer)} {}
-    Expected<void> read(std::uint64_t block, std::span<std::byte> out) override {
-        std::uint64_t sector = block * (disk_.geometry().logical_block_size / kSectorSize);
-        for (std::size_t done = 0; done < out.size();) {
-            const auto part = buffer_.bytes().first(std::min(out.size() - done, buffer_.bytes().size()));
-            HV_TRY(read_sync(disk_, sector, part));
-            std::memcpy(out.data() + done, part.data(), part.size());
-            done += part.size();
-            sector += part.size() / kSectorSize;
-        }
-        return {};
-    }
-
-private:
-    BlockDevice& disk_;
-    DmaBuffer buffer_;
-};
-
 }  // namespace
 
 void HostDevices::discover() {
     for (const pci::Function& function : silence_all())
         start(function);
     for (DiskDirectory::Disk& disk : found_) {
-        read_partitions(disk);
-        if (!disks_.add(std::move(disk)))
+        say_found(disk);
+        if (const auto added = disks_.add(std::move(disk)); !added && added.error() == Error::no_memory)
             log::error(Topic::block, "no memory for the list of disks");
     }
     found_.clear();
+    disks_.refresh();
 }
 
 /// Before a driver listens to a wire, nobody is left on it who has none.
@@ -62,33 +37,34 @@ Vec<pci::Function> HostDevices::silence_all() {
     Vec<pci::Function> driven;
     pci::enumerate(config_, 0, 255, [&](const pci::Function& function) {
         pci::silence(config_, function);
-        if (driver_of(function) != nullptr && !driven.push(function))
+        if (driver_of(function).start != nullptr && !driven.push(function))
             leave_out(function, Error::no_memory);
     });
     return driven;
 }
 
-HostDevices::Start HostDevices::driver_of(const pci::Function& function) {
+HostDevices::Driver HostDevices::driver_of(const pci::Function& function) {
     if (function.is_class(kMassStorage, kNvm))
-        return &HostDevices::start_nvme;
+        return {&HostDevices::start_nvme, &HostDevices::nvme_count_};
     if (function.is_class(kMassStorage, kSata))
-        return &HostDevices::start_ahci;
+        return {&HostDevices::start_ahci, &HostDevices::ahci_count_};
     if (virtio::device_type(function) == virtio::VIRTIO_ID_BLOCK)
-        return &HostDevices::start_virtio_blk;
+        return {&HostDevices::start_virtio_blk, &HostDevices::virtio_count_};
     const bool e1000 =
         function.vendor == kIntel && (function.device == k82540em || function.device == k82574l);
     if (e1000 || virtio::device_type(function) == virtio::VIRTIO_ID_NET)
-        return &HostDevices::start_nic;
-    return nullptr;
+        return {&HostDevices::start_nic, &HostDevices::nic_count_};
+    return {nullptr, nullptr};
 }
 
 void HostDevices::start(const pci::Function& function) {
-    const Start driver = driver_of(function);
+    const Driver driver = driver_of(function);
+    const unsigned number = (this->*driver.count)++;
     const std::size_t disks_before = found_.size();
     const auto attempt = [&]() -> Expected<void> {
-        HV_TRY(driven_.push(HV_TRY(make<Driven>(*this, function))));
+        HV_TRY(driven_.push(HV_TRY(make<Driven>(*this, function, number))));
         HV_TRY(driven_.back()->pci.open());
-        return (this->*driver)(*driven_.back());
+        return (this->*driver.start)(*driven_.back());
     };
     if (const auto done = attempt(); !done) {
         leave_out(function, done.error());
@@ -124,7 +100,7 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
     DeviceRegisters* registers = HV_TRY(driven.pci.bar(0));
     const unsigned vectors = HV_TRY(driven.pci.connect(
         interrupts_, PciDevice::Means::msix, block::CommandEngine::kMaxChannels, service_engine, &driven));
-    driven.name.append("nvme%u", nvme_count_++);
+    driven.name.append("nvme%u", driven.number);
     driven.nvme = HV_TRY(
         block::NvmeController::create(*registers, pool_, clock_, {driven.name.view(), vectors, vectors}));
     block::NvmeController& nvme = *driven.nvme;
@@ -132,14 +108,8 @@ Expected<void> HostDevices::start_nvme(Driven& driven) {
                                           vectors < nvme.channels()};
     options.cut_off = cut_off;
     block::CommandEngine& engine = *HV_TRY(add_engine(driven, nvme, options));
-    unsigned number = 0;
-    for (const block::DiskDescription& disk : nvme.disks()) {
-        Name name;
-        name.append("%.*s", width(driven.name.view()), driven.name.view().data());
-        if (nvme.disks().size() > 1)
-            name.append("n%u", ++number);
-        HV_TRY(add_disk(name, engine, disk));
-    }
+    for (unsigned unit = 0; unit < nvme.disks().size(); ++unit)
+        HV_TRY(add_disk(nvme.disk_name(unit), engine, nvme.disks()[unit]));
     driven.engine.store(&engine, std::memory_order_release);
     return {};
 }
@@ -153,7 +123,7 @@ Expected<void> HostDevices::start_ahci(Driven& driven) {
     block::AhciController& ahci = *driven.ahci;
     for (const auto& port : ahci.ports()) {
         Name name;
-        name.append("ahci%u", ahci_count_++);
+        name.append("ahci%u", driven.number * block::ahci::kMaxPorts + port->number());
         block::CommandEngine& engine = *HV_TRY(
             add_engine(driven, *port,
                        {name.view(), 1, port->slots(), true, kSataTimeoutNs, kSataFlushTimeoutNs, cut_off}));
@@ -175,7 +145,7 @@ Expected<void> HostDevices::start_virtio_blk(Driven& driven) {
                                   block::CommandEngine::kMaxChannels, service_engine, &driven));
     const auto transport =
         HV_TRY(virtio::PciTransport::create(config_, driven.pci.function(), driven.pci.bars()));
-    driven.name.append("virtio%u", virtio_count_++);
+    driven.name.append("virtio%u", driven.number);
     driven.virtio = HV_TRY(
         block::VirtioBlkDriver::create(transport, pool_, clock_, {driven.name.view(), vectors, vectors}));
     block::VirtioBlkDriver& disk = *driven.virtio;
@@ -208,53 +178,25 @@ Expected<void> HostDevices::add_disk(const Name& name, block::CommandEngine& eng
     disk.name = name;
     disk.model = description.model;
     disk.serial = description.serial;
+    disk.identifier = description.identifier;
     disk.device = HV_TRY(engine.add_disk(description));
+    disk.table = DiskDirectory::Disk::Table::outdated;
     return found_.push(std::move(disk));
 }
 
-void HostDevices::read_partitions(DiskDirectory::Disk& disk) {
-    const BlockGeometry geometry = disk.device->geometry();
+void HostDevices::say_found(const DiskDirectory::Disk& disk) {
     const std::string_view name = disk.name.view();
     log::info(Topic::block, "%.*s: %.*s, serial %.*s, %llu MiB", width(name), name.data(),
               width(disk.model.view()), disk.model.view().data(), width(disk.serial.view()),
               disk.serial.view().data(),
-              static_cast<unsigned long long>(geometry.sectors / (kMiB / kSectorSize)));
-    auto buffer = pool_.allocate(64 * kKiB);
-    if (!buffer)
-        return log::error(Topic::block, "%.*s: no memory to read its partitions", width(name), name.data());
-    TableReader reader{*disk.device, std::move(*buffer)};
-    const std::uint64_t ratio = geometry.logical_block_size / kSectorSize;
-    PartitionReport report;
-    const auto table =
-        read_partition_table(reader, geometry.logical_block_size, geometry.sectors / ratio, report);
-    report.say(name);
-    if (!table) {
-        if (table.error() == Error::unsupported)
-            log::info(Topic::block,
-                      "%.*s: its table is an MBR's: only the whole disk can be named, or a GPT's "
-                      "partitions",
-                      width(name), name.data());
-        else if (table.error() != Error::not_found)
-            log::error(Topic::block, "%.*s: its partitions cannot be used: %s", width(name), name.data(),
-                       to_string(table.error()));
-        return;
-    }
-    if (table->health == PartitionTable::Health::primary_bad)
-        log::warning(Topic::block, "%.*s: its primary partition table is damaged, the backup is used",
-                     width(name), name.data());
-    for (const PartitionEntry& entry : table->entries) {
-        DiskDirectory::Partition partition{entry.number, {}, entry.first * ratio, entry.count * ratio};
-        partition.label.append("%.*s", width(entry.name.view()), entry.name.view().data());
-        if (!disk.partitions.push(partition))
-            return log::error(Topic::block, "%.*s: no memory for its partitions", width(name), name.data());
-    }
+              static_cast<unsigned long long>(disk.device->geometry().sectors / (kMiB / kSectorSize)));
 }
 
 // --- network interfaces
 // --------------------------------------------------------------------------------------------
 
 Expected<void> HostDevices::start_nic(Driven& driven) {
-    driven.name.append("nic%zu", nics_.size());
+    driven.name.append("nic%u", driven.number);
     HV_TRY(nics_.push({driven.name, HV_TRY(make_nic(driven))}));
     const Nic& nic = nics_.back();
     const MacAddress mac = nic.device->mac();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The machine's own disks and network interfaces: found on the PCI bus by class, driven, and named in the
-// order of their addresses ("nvme0", "ahci0", "virtio0", "nic0"). What does not work is said in the log, and
-// the host goes on without it. Boot CPU only.
+// order of their addresses ("nvme0", "ahci0", "virtio0", "nic0"). A name stands for a place, whatever works
+// elsewhere. What does not work is said in the log, and the host goes on without it. Boot CPU only.
 #pragma once
 
 #include "boot/main/host_interrupts.hpp"
@@ -16,6 +16,7 @@
 #include "vmm/base/vec.hpp"
 #include "vmm/mm/dma.hpp"
 #include "vmm/storage/disk_directory.hpp"
+#include "vmm/storage/partition_reader.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -27,7 +28,7 @@ namespace hv::boot {
 
 class HostDevices {
 public:
-    using Name = TextBuffer<16>;
+    using Name = DiskDirectory::Name;
     struct Nic {
         Name name;
         std::unique_ptr<NetDevice> device;
@@ -50,9 +51,10 @@ public:
 private:
     /// A function in its driver's hands, for as long as the host runs; what it is not stays empty.
     struct Driven {
-        Driven(HostDevices& its_host, const pci::Function& function)
-            : host{its_host}, pci{its_host.config_, function, its_host.clock_, name} {}
+        Driven(HostDevices& its_host, const pci::Function& function, unsigned its_number)
+            : host{its_host}, number{its_number}, pci{its_host.config_, function, its_host.clock_, name} {}
         HostDevices& host;
+        const unsigned number;  ///< among those of its kind
         Name name{};
         PciDevice pci;
         std::unique_ptr<block::NvmeController> nvme;
@@ -63,11 +65,14 @@ private:
         std::atomic<block::CommandEngine*> engine{nullptr};  ///< the only one, once interrupts may find it
         std::atomic<NetDevice*> nic{nullptr};
     };
-    using Start = Expected<void> (HostDevices::*)(Driven&);
+    struct Driver {
+        Expected<void> (HostDevices::*start)(Driven&);  ///< nullptr: there is none
+        unsigned HostDevices::*count;                   ///< of its kind, those that do not work too
+    };
 
     /// Those that have a driver.
     Vec<pci::Function> silence_all();
-    static Start driver_of(const pci::Function& function);
+    static Driver driver_of(const pci::Function& function);
     void start(const pci::Function& function);
     void leave_out(const pci::Function& function, Error why);
     Expected<void> start_nvme(Driven& driven);
@@ -80,7 +85,7 @@ private:
     static void service_engine(void* driven);
     Expected<void> add_disk(const Name& name, block::CommandEngine& engine,
                             const block::DiskDescription& description);
-    void read_partitions(DiskDirectory::Disk& disk);
+    static void say_found(const DiskDirectory::Disk& disk);
     Expected<void> start_nic(Driven& driven);
     Expected<std::unique_ptr<NetDevice>> make_nic(Driven& driven);
 
@@ -92,9 +97,10 @@ private:
     pci::PortConfig<HostPorts> config_;
     HostInterrupts interrupts_;
     Vec<std::unique_ptr<Driven>> driven_;
-    unsigned nvme_count_{0}, ahci_count_{0}, virtio_count_{0};
+    unsigned nvme_count_{0}, ahci_count_{0}, virtio_count_{0}, nic_count_{0};
     Vec<DiskDirectory::Disk> found_;
-    DiskDirectory disks_;
+    PartitionReader partitions_{pool_};
+    DiskDirectory disks_{partitions_};
     Vec<Nic> nics_;
 };
 

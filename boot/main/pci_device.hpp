@@ -26,7 +26,7 @@ public:
         single_vector  ///< MSI or INTx, no MSI-X
     };
 
-    using Name = TextBuffer<16>;
+    using Name = TextBuffer<24>;
     /// All outlive the device; `name` is what its driver calls it.
     PciDevice(pci::PciConfig& config, const pci::Function& function, Clock& clock, const Name& name)
         : config_{config}, function_{function}, clock_{clock}, name_{name} {}

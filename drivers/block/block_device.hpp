@@ -6,6 +6,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/list.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -48,6 +49,19 @@ struct BlockRequest {
     std::uint32_t commands{};  ///< of its hardware that have not ended
     std::uint16_t unit{};
     BlockStatus worst_status{};
+};
+
+/// What tells a disk from all others, whichever way it is reached. Zeroes: it does not tell.
+struct DiskIdentifier {
+    std::array<std::uint8_t, 16> nguid{};
+    std::array<std::uint8_t, 8> eui64{};
+
+    /// Whether this and `other` are certainly one disk: by the longer identifier that both have.
+    [[nodiscard]] bool is_same(const DiskIdentifier& other) const {
+        if (nguid != decltype(nguid){} && other.nguid != decltype(nguid){})
+            return nguid == other.nguid;
+        return eui64 != decltype(eui64){} && eui64 == other.eui64;
+    }
 };
 
 struct BlockGeometry {

@@ -52,6 +52,7 @@ struct DiskDescription {
     CommandLimits limits;
     /// As the device has it; what makes no sense counts as a logical block.
     std::uint32_t physical_block_size = 0;
+    DiskIdentifier identifier{};
 };
 
 class CommandEngine;

@@ -281,7 +281,9 @@ Expected<void> NvmeController::find_disks() {
     shutdown_ns_ = std::clamp<std::uint64_t>(identity_.shutdown_us, 5'000'000, 60'000'000) * 1000;
     if (admin_->version() >= nvme::kVersion20 && identify(nvme::kIdentifyCommandSet))
         nvme::read_command_set(identified(), identity_);
-    for (const std::uint32_t id : HV_TRY(list_namespaces(identity_.namespaces)))
+    const auto ids = HV_TRY(list_namespaces(identity_.namespaces));
+    has_namespaces_ = ids.size() > 1;
+    for (const std::uint32_t id : ids)
         HV_TRY(add_disk(id));
     log::info(Topic::block, "%.*s: %.*s, controller %u, %u queue(s) of %u, %zu disk(s)", width(name()),
               name().data(), width(identity_.model.view()), identity_.model.view().data(), identity_.id,
@@ -322,6 +324,14 @@ Expected<void> NvmeController::add_disk(std::uint32_t namespace_id) {
     }
     HV_TRY(disks_.push(*disk));
     return namespace_ids_.push(namespace_id);
+}
+
+TextBuffer<24> NvmeController::disk_name(unsigned unit) const {
+    TextBuffer<24> disk;
+    disk.append("%.*s", width(name()), name().data());
+    if (has_namespaces_ || namespace_ids_[unit] != 1)
+        disk.append("n%u", namespace_ids_[unit]);
+    return disk;
 }
 
 void NvmeController::start_watch() {

@@ -49,6 +49,9 @@ public:
     [[nodiscard]] std::string_view name() const { return admin_->name(); }
     /// The disks, by unit.
     [[nodiscard]] std::span<const DiskDescription> disks() const { return disks_.span(); }
+    /// "nvme0n2", by the namespace's identifier, whichever others can be used; "nvme0" is namespace 1 of a
+    /// controller that lists no other (before version 1.1: that can have no other).
+    [[nodiscard]] TextBuffer<24> disk_name(unsigned unit) const;
 
     /// Before the host's power goes off, with the engine stopped and no command in the device; waits. A reset
     /// that is under way is brought to its end before.
@@ -109,6 +112,7 @@ private:
     Vec<std::unique_ptr<Channel>> channels_;
     Vec<DiskDescription> disks_;
     Vec<std::uint32_t> namespace_ids_;  ///< of the disks
+    bool has_namespaces_{false};        ///< several, whether they are disks or not
     // Dies first, and with it what the device does.
     std::unique_ptr<nvme::Admin> admin_;
     nvme::NamespaceWatch watch_;

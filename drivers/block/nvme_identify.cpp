@@ -112,6 +112,8 @@ Expected<DiskDescription> read_namespace(IdentifyPage page, const ControllerIden
 
     disk.model = controller.model;
     disk.serial = controller.serial;
+    disk.identifier = {get<decltype(DiskIdentifier::nguid)>(page, 104),
+                       get<decltype(DiskIdentifier::eui64)>(page, 120)};
     disk.logical_block_size = 1U << block_shift;
     disk.physical_block_size = physical_blocks(page, controller) << block_shift;
     disk.read_only = Bits<0>::test(get<std::uint8_t>(page, 99));

@@ -8,6 +8,7 @@ namespace hv {
 MonitorCommand::Result DiskCommand::run(Arguments arguments, Output& out) {
     if (!arguments.empty())
         return Result::wrong_arguments;
+    disks_.refresh();
     if (disks_.disks().empty())
         out.write("There is no disk that this host can drive.\n");
     for (const DiskDirectory::Disk& disk : disks_.disks())

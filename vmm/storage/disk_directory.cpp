@@ -58,14 +58,20 @@ Unexpected not_found(std::string_view user, const char* what, std::string_view n
 /// A range of a disk for as long as somebody holds it.
 class DiskDirectory::ClaimedDisk final : public BlockDevice {
 public:
-    ClaimedDisk(Claims& claims, std::unique_ptr<BlockDevice> part, const Claim& claim)
+    ClaimedDisk(Claims& claims, Disk& disk, std::unique_ptr<BlockDevice> part, const Claim& claim)
         : claims_{claims},
+          disk_{disk},
           part_{std::move(part)},
-          range_{part_ != nullptr ? *part_ : *claim.disk->device},
+          range_{part_ != nullptr ? *part_ : *disk.device},
           claim_{claim.disk, claim.first, claim.sectors, claim.writes, claim.user, claim.number} {
         claims_.push_back(claim_);
     }
-    ~ClaimedDisk() override { claims_.remove(claim_); }
+    ~ClaimedDisk() override {
+        claims_.remove(claim_);
+        // Partitions lie beside the table, so who writes one leaves it alone.
+        if (claim_.writes && part_ == nullptr)
+            disk_.table = Disk::Table::outdated;
+    }
 
     [[nodiscard]] BlockGeometry geometry() const override {
         BlockGeometry geometry = range_.geometry();
@@ -74,19 +80,35 @@ public:
     }
     void submit(BlockRequest& request) override {
         using Operation = BlockRequest::Operation;
-        const bool changes = request.operation != Operation::read && request.operation != Operation::flush;
-        if (changes && !claim_.writes)
-            return request.complete(request, BlockStatus::io_error);
+        // Who writes nothing has nothing to flush, and a flush would hold up those beside him.
+        if (!claim_.writes && request.operation != Operation::read)
+            return request.complete(request, request.operation == Operation::flush ? BlockStatus::ok
+                                                                                   : BlockStatus::io_error);
         request.user = claim_.number;
         range_.submit(request);
     }
 
 private:
     Claims& claims_;
+    Disk& disk_;
     std::unique_ptr<BlockDevice> part_;  ///< nullptr: it is the whole disk
     BlockDevice& range_;
     Claim claim_;
 };
+
+Expected<void> DiskDirectory::add(Disk disk) {
+    for (const Disk& other : disks_) {
+        if (!disk.identifier.is_same(other.identifier))
+            continue;
+        log::warning(Topic::block,
+                     "%.*s is left out: it is %.*s, reached another way, for both have the same identifier "
+                     "(NGUID or EUI64)",
+                     width(disk.name.view()), disk.name.view().data(), width(other.name.view()),
+                     other.name.view().data());
+        return Unexpected{Error::already_exists};
+    }
+    return disks_.push(std::move(disk));
+}
 
 Expected<std::unique_ptr<BlockDevice>> DiskDirectory::open(const config::DiskConfig& config,
                                                            std::string_view user) {
@@ -108,25 +130,48 @@ Expected<std::unique_ptr<BlockDevice>> DiskDirectory::open(const config::DiskCon
     if (!range.whole)
         part = HV_TRY(hv::Partition::create(*range.disk->device, range.first, range.sectors));
     std::unique_ptr<BlockDevice> disk{new (std::nothrow) ClaimedDisk{
-        claims_, std::move(part), {range.disk, range.first, range.sectors, writes, user, number_of(user)}}};
+        claims_,
+        *range.disk,
+        std::move(part),
+        {range.disk, range.first, range.sectors, writes, user, number_of(user)}}};
     if (disk == nullptr)
         return Unexpected{Error::no_memory};
     return disk;
 }
 
-Expected<DiskDirectory::Range> DiskDirectory::find(const config::DiskConfig& config,
-                                                   std::string_view user) const {
+void DiskDirectory::refresh() {
+    for (Disk& disk : disks_)
+        refresh(disk);
+}
+
+void DiskDirectory::refresh(Disk& disk) {
+    if (disk.table == Disk::Table::known || rival({&disk, 0, kWholeDisk, true}, false) != nullptr)
+        return;
+    disk.partitions.clear();
+    disk.table = Disk::Table::unreadable;
+    if (source_ == nullptr || disk.device->gone())
+        return;
+    if (auto partitions = source_->read(disk)) {
+        disk.partitions = std::move(*partitions);
+        disk.table = Disk::Table::known;
+    }
+}
+
+Expected<DiskDirectory::Range> DiskDirectory::find(const config::DiskConfig& config, std::string_view user) {
     return config.source == config::DiskSource::partition ? find_label(config.name, user)
                                                           : find_disk(config.name, user);
 }
 
-Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label,
-                                                         std::string_view user) const {
+Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label, std::string_view user) {
+    for (Disk& disk : disks_) {
+        if (disk.table == Disk::Table::outdated)
+            refresh(disk);
+    }
     Range found{};
     Names known{user, label};
     Names same{user, label};
     unsigned matches = 0;
-    for (const Disk& disk : disks_) {
+    for (Disk& disk : disks_) {
         for (const Partition& partition : disk.partitions) {
             if (partition.label.view().empty())
                 continue;
@@ -135,7 +180,7 @@ Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label,
                 continue;
             ++matches;
             found = {&disk, partition.first, partition.sectors, false};
-            TextBuffer<24> place;
+            TextBuffer<40> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
             same.add(place.view());
         }
@@ -151,21 +196,24 @@ Expected<DiskDirectory::Range> DiskDirectory::find_label(std::string_view label,
     return found;
 }
 
-Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, std::string_view user) const {
+Expected<DiskDirectory::Range> DiskDirectory::find_disk(std::string_view name, std::string_view user) {
     Names known{user, name};
-    for (const Disk& disk : disks_) {
+    for (Disk& disk : disks_) {
         known.add(disk.name.view());
         if (name == disk.name.view())
             return Range{&disk, 0, kWholeDisk, true};
+        if (!name.starts_with(disk.name.view()) || name[disk.name.view().size()] != 'p')
+            continue;
+        refresh(disk);
         for (const Partition& partition : disk.partitions) {
-            TextBuffer<24> place;
+            TextBuffer<40> place;
             place.append("%.*sp%u", width(disk.name.view()), disk.name.view().data(), partition.number);
             if (name == place.view())
                 return Range{&disk, partition.first, partition.sectors, false};
         }
     }
-    const Disk* found = nullptr;
-    for (const Disk& disk : disks_) {
+    Disk* found = nullptr;
+    for (Disk& disk : disks_) {
         if (name.empty() || name != disk.serial.view())
             continue;
         if (found != nullptr) {

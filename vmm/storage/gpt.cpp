@@ -112,9 +112,14 @@ public:
         : disk_{disk}, block_size_{block_size}, blocks_{blocks}, report_{report}, piece_{piece} {}
 
     Expected<PartitionTable> run();
+    /// Which copies of a table are valid, whatever block 0 holds, or nullptr. Reports why the others are not.
+    const char* valid_copies();
 
 private:
     Expected<void> read_mbr();
+    /// Block 0 is empty, or unreadable. Whoever emptied it may have put a file system over the whole disk, so
+    /// what is left of a table is not used, but it is reported.
+    void report_remains();
     /// The header in `block`, if it is valid; else it was reported.
     std::optional<Header> read_header(const char* which, std::uint64_t block);
     /// What is wrong with a header whose checksum is right, or nullptr.
@@ -140,6 +145,31 @@ private:
     Piece& piece_;
 };
 
+const char* GptReader::valid_copies() {
+    const auto is_valid = [&](const char* which, const std::optional<Header>& header) {
+        if (!header)
+            return false;
+        const auto array = read_array(which, *header, nullptr);
+        return array && *array;
+    };
+    const auto header = read_header("primary", kPrimaryBlock);
+    const bool primary = is_valid("primary", header);
+    const bool backup =
+        is_valid("backup", read_header("backup", header ? header->alternate_block : blocks_ - 1));
+    if (primary)
+        return backup ? "primary and backup" : "primary";
+    return backup ? "backup" : nullptr;
+}
+
+void GptReader::report_remains() {
+    PartitionReport unsaid;
+    if (const char* copies = GptReader{disk_, block_size_, blocks_, unsaid, piece_}.valid_copies())
+        report_.add(
+            "it has a GUID table (%s) but no protective MBR, so its partitions are not used; if they are "
+            "wanted, have a partitioning program write that MBR anew",
+            copies);
+}
+
 Expected<PartitionTable> GptReader::run() {
     HV_TRY(read_mbr());
     Vec<PartitionEntry> entries;
@@ -161,7 +191,12 @@ Expected<PartitionTable> GptReader::run() {
 
 Expected<void> GptReader::read_mbr() {
     const auto block = std::span{piece_}.first(block_size_);
-    HV_TRY(disk_.read(0, block));
+    const auto done = disk_.read(0, block);
+    const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
+    if (!done || std::all_of(block.begin(), block.end(), is_zero)) {
+        report_remains();
+        return done ? Unexpected{Error::not_found} : done;
+    }
     if (load<std::uint16_t>(&block[kMbrSignature]) != kMbrSignatureValue)
         return Unexpected{Error::not_found};
     bool used = false;

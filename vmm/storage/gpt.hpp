@@ -55,7 +55,7 @@ class PartitionReport {
 public:
     /// So many lines are kept; they are lost too if there is no memory.
     static constexpr std::size_t kMaxLines = 16;
-    using Line = TextBuffer<112>;
+    using Line = TextBuffer<176>;
 
     void add(const char* format, ...) __attribute__((format(printf, 2, 3)));
     /// Says all of it in the log.
@@ -69,9 +69,10 @@ private:
     std::size_t lost_{0};
 };
 
-/// `block_size` is 512 or 4096 (Error::invalid_argument). Error::not_found: there is no partition table;
-/// Error::unsupported: it is an MBR's; Error::corrupted: neither copy is valid; Error::io_error: block 0
-/// cannot be read; Error::no_memory. `report` says what was wrong, whatever the result.
+/// `block_size` is 512 or 4096 (Error::invalid_argument). Error::not_found: there is no partition table, or
+/// no protective MBR before it; Error::unsupported: it is an MBR's; Error::corrupted: neither copy is valid;
+/// Error::io_error: block 0 cannot be read; Error::no_memory. `report` says what was wrong, whatever the
+/// result.
 Expected<PartitionTable> read_partition_table(SectorReader& disk, std::uint32_t block_size,
                                               std::uint64_t block_count, PartitionReport& report);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Reads a disk while the host starts, when there is nothing else to do than to wait.
+// Reads a disk where there is nothing better to do than to wait: while the host starts, or for a command.
 #pragma once
 
 #include "drivers/block/block_device.hpp"
@@ -13,26 +13,34 @@
 
 namespace hv {
 
-/// Fills `out`, which lies in the direct map, from `sector` on (512 bytes each). No lock held; ends as late
-/// as the disk's driver gives up. Error::io_error.
+/// Fills `out`, which lies in the direct map, from `sector` on (512 bytes each). No lock held, between vCPUs:
+/// the CPU lets interrupts in, and does nothing else. Ends as late as the disk's driver gives up.
+/// Error::io_error.
 inline Expected<void> read_sync(BlockDevice& disk, std::uint64_t sector, std::span<std::byte> out) {
     enum Progress : std::uint8_t { waiting, done, failed };
-    std::atomic<Progress> progress{waiting};
+    struct Wait {
+        std::atomic<Progress> progress{waiting};
+        const std::uint32_t cpu{machine::cpu_index()};
+    } wait;
     const BlockSegment segment{out.data(), static_cast<std::uint32_t>(out.size())};
     BlockRequest request{};
     request.operation = BlockRequest::Operation::read;
     request.sector = sector;
     request.sector_count = out.size() / kSectorSize;
     request.segments = {&segment, 1};
-    request.context = &progress;
+    request.context = &wait;
     request.complete = [](BlockRequest& ended, BlockStatus status) {
-        static_cast<std::atomic<Progress>*>(ended.context)
-            ->store(status == BlockStatus::ok ? done : failed, std::memory_order_release);
+        auto& its = *static_cast<Wait*>(ended.context);
+        const std::uint32_t cpu = its.cpu;
+        its.progress.store(status == BlockStatus::ok ? done : failed, std::memory_order_release);
+        // From here on it may be gone. Its sleep ends with an interrupt, and this may be another CPU's.
+        if (cpu != machine::cpu_index())
+            machine::kick_cpu(cpu);
     };
     disk.submit(request);
-    while (progress.load(std::memory_order_acquire) == waiting)
+    while (wait.progress.load(std::memory_order_acquire) == waiting)
         machine::sleep_until_interrupt();
-    if (progress.load(std::memory_order_acquire) == failed)
+    if (wait.progress.load(std::memory_order_acquire) == failed)
         return Unexpected{Error::io_error};
     return {};
 }

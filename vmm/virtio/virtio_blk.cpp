@@ -47,6 +47,11 @@ std::uint64_t VirtioBlk::features() const {
     return features;
 }
 
+/// A driver that does not read blk_size takes blocks to be of 512 bytes, and would hear of errors alone.
+bool VirtioBlk::accepts(std::uint64_t features) const {
+    return geometry_.logical_block_size == kSectorSize || (features & VIRTIO_BLK_F_BLK_SIZE) != 0;
+}
+
 void VirtioBlk::negotiated(std::uint64_t features) {
     // A driver that does not flush expects its writes to be stable [virtio1.2 5.2.5.2 Device Requirements:
     // Device Initialization, 5.2.6.2 Device Requirements: Device Operation].

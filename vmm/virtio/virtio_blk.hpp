@@ -47,6 +47,7 @@ public:
 
     [[nodiscard]] std::uint16_t device_id() const override { return VIRTIO_ID_BLOCK; }
     [[nodiscard]] std::uint64_t features() const override;
+    [[nodiscard]] bool accepts(std::uint64_t features) const override;
     void negotiated(std::uint64_t features) override;
     [[nodiscard]] unsigned queue_count() const override { return static_cast<unsigned>(queues_.size()); }
     [[nodiscard]] std::uint64_t read_config(std::uint64_t offset, unsigned size) const override;

@@ -334,6 +334,8 @@ std::uint16_t NvmeController::identify(const Submission& entry) {
         put(36, space.atomic_blocks);
         put(64, space.preferred_blocks);
         put(99, std::uint8_t{space.write_protected});
+        put(104, space.nguid);
+        put(120, space.eui64);
         const unsigned format =
             (space.format & 0xfU) | (space.last_format < 16 ? 0U : (space.format >> 1) & 0x30U);
         put(128 + 4 * format, space.metadata_size | space.block_shift << 16);

@@ -32,6 +32,8 @@ public:
         std::uint8_t deallocation{0};       ///< DLFEAT
         std::uint16_t atomic_blocks{0};     ///< NAWUPF
         std::uint16_t preferred_blocks{0};  ///< NPWG
+        std::array<std::uint8_t, 16> nguid{};
+        std::array<std::uint8_t, 8> eui64{};
     };
     struct Command {
         std::uint16_t queue;

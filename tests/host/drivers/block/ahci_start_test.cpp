@@ -57,7 +57,9 @@ TEST_CASE("disks spin up together, and one that does not become ready is left ou
     bench.device().ready_after = bench.hba.add_disk(2, 16).ready_after = 8 * kSecond;
     const std::uint64_t begin = bench.clock.now();
     bench.start();
-    CHECK(bench.controller->ports().size() == 2);
+    REQUIRE(bench.controller->ports().size() == 2);
+    CHECK(bench.controller->ports()[0]->number() == 0);
+    CHECK(bench.controller->ports()[1]->number() == 2);
     CHECK(bench.clock.now() - begin < 32 * kSecond);
     AhciBench quick;
     quick.start();

@@ -161,10 +161,67 @@ TEST_CASE("namespaces of no use are left out, the others keep their order", "[bl
     REQUIRE(bench.controller->disks().size() == 2);
     CHECK(bench.controller->disks()[0].blocks == 64);
     CHECK(bench.controller->disks()[1].blocks == 65);
+    CHECK(bench.controller->disk_name(0).view() == "nvme0n2");
+    CHECK(bench.controller->disk_name(1).view() == "nvme0n6");
     // Units are those of the disks, not the namespaces'.
     const Hpa memory = bench.memory(1);
     CHECK(bench.run(Operation::read, 64, 1, {{memory, 512}}, 1) == BlockStatus::ok);
     CHECK(bench.device.io(nvme::kRead).back().namespace_id == 6);
+}
+
+TEST_CASE("a namespace's identifiers tell whether another one is the same", "[block]") {
+    NvmeBench bench;
+    auto& first = bench.device.namespaces[1];
+    auto& second = bench.device.add_namespace(2, 64);
+    const auto are_same = [&] {
+        NvmeBench again;
+        again.device.namespaces = bench.device.namespaces;
+        REQUIRE(again.start());
+        return again.controller->disks()[0].identifier.is_same(again.controller->disks()[1].identifier);
+    };
+    CHECK_FALSE(are_same());  // they do not tell
+    first.eui64 = second.eui64 = {0, 1, 2, 3, 4, 5, 6, 7};
+    CHECK(are_same());
+    first.nguid[15] = 1;
+    CHECK(are_same());  // the other does not tell its own
+    second.nguid[15] = 2;
+    CHECK_FALSE(are_same());
+    second.nguid[15] = 1;
+    second.eui64 = {};
+    CHECK(are_same());
+    second.nguid[0] = 1;
+    CHECK_FALSE(are_same());
+    second.nguid = {};
+    CHECK_FALSE(are_same());
+}
+
+TEST_CASE("a disk's name says which namespace it is, whichever others can be used", "[block]") {
+    NvmeBench bench;
+    std::string name;
+    SECTION("it is the only one, and the first") {
+        name = "nvme0";
+    }
+    SECTION("another one cannot be used") {
+        bench.device.add_namespace(2, 64).metadata_size = 8;
+        name = "nvme0n1";
+    }
+    SECTION("the first one cannot be used") {
+        bench.device.namespaces[1].metadata_size = 8;
+        bench.device.add_namespace(4'294'967'294, 64);
+        name = "nvme0n4294967294";
+    }
+    SECTION("the first one is not there") {
+        bench.device.namespaces.clear();
+        bench.device.add_namespace(2, 64);
+        name = "nvme0n2";
+    }
+    SECTION("there may be others that cannot be told, before version 1.1") {
+        bench.device.version = 0x1'0000;
+        name = "nvme0n1";  // the fake tells of two
+    }
+    REQUIRE(bench.start());
+    REQUIRE(bench.controller->disks().size() == 1);
+    CHECK(bench.controller->disk_name(0).view() == name);
 }
 
 TEST_CASE("a controller with very many namespaces shows the first ones", "[block]") {

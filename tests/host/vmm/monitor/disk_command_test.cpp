@@ -60,6 +60,27 @@ TEST_CASE("disk shows disks, their partitions and their users", "[monitor]") {
     CHECK(command.run({&word, 1}, out) == MonitorCommand::Result::wrong_arguments);
 }
 
+TEST_CASE("disk shows the partitions that there are after somebody wrote the whole disk", "[monitor]") {
+    class NewTable final : public PartitionSource {
+        Expected<Vec<DiskDirectory::Partition>> read(const DiskDirectory::Disk&) override {
+            Vec<DiskDirectory::Partition> partitions;
+            partitions.push({1, {}, 2048, 2048}).value();
+            return partitions;
+        }
+    } table;
+    test::TestDisk plain{204'800};
+    DiskDirectory directory{table};
+    DiskDirectory::Disk disk;
+    disk.name.append("nvme0");
+    disk.device = &plain;
+    disk.table = DiskDirectory::Disk::Table::unreadable;
+    directory.add(std::move(disk)).value();
+    DiskCommand command{directory};
+    Text out;
+    CHECK(command.run({}, out) == MonitorCommand::Result::done);
+    CHECK(out.text.ends_with("\n  nvme0p1: 1 MiB, \"\"\n"));
+}
+
 TEST_CASE("disk says when there is none", "[monitor]") {
     DiskDirectory directory;
     DiskCommand command{directory};

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 #include "fakes/log_capture.hpp"
+#include "fakes/machine.hpp"
 #include "vmm/storage/disk_directory.hpp"
 #include "vmm/storage/disk_fixture.hpp"
 #include "vmm/storage/sync_reader.hpp"
 
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -29,6 +31,8 @@ public:
         ++submitted;
         request.complete(request, BlockStatus::ok);
     }
+    [[nodiscard]] bool gone() const override { return lost; }
+    bool lost{false};
     std::uint64_t sectors{1000};
     std::uint64_t sector{0};
     unsigned user{0};
@@ -36,6 +40,26 @@ public:
 
 private:
     bool read_only_;
+};
+
+/// What tables are on which disk.
+class NotedTables final : public PartitionSource {
+public:
+    Expected<Vec<DiskDirectory::Partition>> read(const DiskDirectory::Disk& disk) override {
+        ++reads;
+        if (broken)
+            return Unexpected{Error::io_error};
+        return copy(tables[disk.device]);
+    }
+    static Vec<DiskDirectory::Partition> copy(const std::vector<DiskDirectory::Partition>& from) {
+        Vec<DiskDirectory::Partition> partitions;
+        for (const DiskDirectory::Partition& each : from)
+            partitions.push(each).value();
+        return partitions;
+    }
+    std::map<const BlockDevice*, std::vector<DiskDirectory::Partition>> tables;
+    bool broken{false};
+    unsigned reads{0};
 };
 
 struct Fixture {
@@ -53,22 +77,27 @@ struct Fixture {
         disk.name.append("%s", name);
         disk.serial.append("%s", serial);
         disk.device = &device;
-        unsigned number = 0;
-        for (const Part& part : parts) {
-            DiskDirectory::Partition partition{++number, {}, part.first, part.sectors};
-            partition.label.append("%s", part.label);
-            disk.partitions.push(partition).value();
-        }
+        partition(device, parts);
+        disk.partitions = NotedTables::copy(source.tables[&device]);
         directory.add(std::move(disk)).value();
     }
-    Expected<std::unique_ptr<BlockDevice>> open(DiskSource source, std::string_view name,
+    void partition(const BlockDevice& device, std::initializer_list<Part> parts) {
+        auto& table = source.tables[&device];
+        table.clear();
+        for (const Part& part : parts) {
+            table.push_back({static_cast<unsigned>(table.size()) + 1, {}, part.first, part.sectors});
+            table.back().label.append("%s", part.label);
+        }
+    }
+    Expected<std::unique_ptr<BlockDevice>> open(DiskSource kind, std::string_view name,
                                                 DiskMode mode = DiskMode::read_write,
                                                 std::string_view user = "vm") {
-        return directory.open({source, name, 0, mode}, user);
+        return directory.open({kind, name, 0, mode}, user);
     }
 
     NotedDisk first{false}, second{false}, fixed{true};
-    DiskDirectory directory;
+    NotedTables source;
+    DiskDirectory directory{source};
 };
 
 }  // namespace
@@ -134,6 +163,25 @@ TEST_CASE("a serial number is what its disk says: it stands for no other disk's 
     CHECK(f.open(DiskSource::disk, "").error() == Error::not_found);
 }
 
+TEST_CASE("a disk that is reached two ways is there once", "[storage]") {
+    Fixture f;
+    const fake::LogCapture log;
+    const auto add = [&](const char* name, std::uint8_t identifier) {
+        DiskDirectory::Disk disk;
+        disk.name.append("%s", name);
+        disk.identifier.eui64[7] = identifier;
+        disk.device = &f.first;
+        return f.directory.add(std::move(disk));
+    };
+    CHECK(add("nvme1", 0));
+    CHECK(add("nvme2", 0));
+    CHECK(add("nvme3", 1));
+    CHECK(add("nvme4", 2));
+    CHECK(add("nvme5", 1).error() == Error::already_exists);
+    CHECK(log.mentions("nvme5 is left out: it is nvme3, reached another way"));
+    CHECK(f.open(DiskSource::disk, "nvme5").error() == Error::not_found);
+}
+
 TEST_CASE("who writes a range has it alone, until he lets go of it", "[storage]") {
     Fixture f;
     auto writer = std::move(*f.open(DiskSource::partition, "alpha"));
@@ -183,6 +231,17 @@ TEST_CASE("what is opened to be read takes no writes", "[storage]") {
     CHECK(Request{Operation::read, 0, 1}.run(*disk) == BlockStatus::ok);
 }
 
+TEST_CASE("a reader's flush ends at once, a writer's is the disk's", "[storage]") {
+    Fixture f;
+    auto disk = std::move(*f.open(DiskSource::partition, "alpha", DiskMode::copy_on_write));
+    CHECK(Request{Operation::flush, 0, 0}.run(*disk) == BlockStatus::ok);
+    CHECK(f.first.submitted == 0);
+    disk.reset();
+    disk = std::move(*f.open(DiskSource::partition, "alpha"));
+    CHECK(Request{Operation::flush, 0, 0}.run(*disk) == BlockStatus::ok);
+    CHECK(f.first.submitted == 1);
+}
+
 TEST_CASE("a disk that is read-only itself is not opened for writing", "[storage]") {
     Fixture f;
     CHECK(f.open(DiskSource::partition, "gamma").error() == Error::unsupported);
@@ -226,6 +285,76 @@ TEST_CASE("a partition that lies outside its disk is not opened", "[storage]") {
     CHECK(f.open(DiskSource::partition, "beyond").error() == Error::out_of_range);
 }
 
+TEST_CASE("who had a whole disk to write may have given it other partitions", "[storage]") {
+    Fixture f;
+    auto whole = std::move(*f.open(DiskSource::disk, "nvme0"));
+    f.partition(f.first, {{"beta", 400, 50}, {"new", 600, 60}});
+    CHECK(f.open(DiskSource::partition, "alpha").error() == Error::busy);
+    f.directory.refresh();
+    CHECK(f.source.reads == 0);  // he is not through with it
+    whole.reset();
+    SECTION("by label") {
+        CHECK(f.open(DiskSource::partition, "alpha").error() == Error::not_found);
+        const auto made = std::move(*f.open(DiskSource::partition, "new"));
+        CHECK(made->geometry().sectors == 60);
+        CHECK(Request{Operation::read, 0, 1}.run(*made) == BlockStatus::ok);
+        CHECK(f.first.sector == 600);
+        CHECK(f.source.reads == 1);  // nobody has changed it since
+    }
+    SECTION("by number") {
+        const auto moved = std::move(*f.open(DiskSource::disk, "nvme0p1"));
+        CHECK(moved->geometry().sectors == 50);
+        CHECK(f.source.reads == 1);
+    }
+    SECTION("for the monitor") {
+        f.directory.refresh();
+        CHECK(f.directory.disks()[0].partitions.size() == 2);
+        CHECK(f.directory.disks()[0].partitions[1].label.view() == "new");
+        f.directory.refresh();
+        CHECK(f.source.reads == 1);
+    }
+    SECTION("but not while somebody writes it again") {
+        whole = std::move(*f.open(DiskSource::disk, "nvme0"));
+        CHECK(f.open(DiskSource::partition, "alpha").error() == Error::busy);
+        f.directory.refresh();
+        CHECK(f.source.reads == 0);
+    }
+    SECTION("and whole disks, and other disks' partitions, have nobody wait for the table") {
+        CHECK(f.open(DiskSource::disk, "nvme0", DiskMode::read_only));
+        CHECK(f.open(DiskSource::disk, "ahci0p1", DiskMode::read_only));
+        CHECK(f.source.reads == 0);
+    }
+}
+
+TEST_CASE("without a table that can be read there are no partitions, until it can", "[storage]") {
+    Fixture f;
+    f.open(DiskSource::disk, "nvme0").value().reset();
+    f.source.broken = true;
+    CHECK(f.open(DiskSource::partition, "alpha").error() == Error::not_found);
+    CHECK(f.directory.disks()[0].partitions.empty());
+    CHECK(f.open(DiskSource::disk, "nvme0", DiskMode::read_only));
+    CHECK(f.source.reads == 1);
+    CHECK(f.open(DiskSource::partition, "alpha").error() == Error::not_found);
+    CHECK(f.source.reads == 1);  // who asks for a label need not wait for it again
+    CHECK(f.open(DiskSource::disk, "nvme0p1").error() == Error::not_found);
+    CHECK(f.source.reads == 2);
+    f.first.lost = true;
+    f.directory.refresh();
+    CHECK(f.source.reads == 2);  // one that is gone is not asked
+    f.first.lost = f.source.broken = false;
+    f.directory.refresh();
+    CHECK(f.open(DiskSource::partition, "alpha"));
+}
+
+TEST_CASE("readers, and who writes a partition, leave the table as it is", "[storage]") {
+    Fixture f;
+    f.open(DiskSource::disk, "nvme0", DiskMode::read_only).value().reset();
+    f.open(DiskSource::disk, "nvme0", DiskMode::copy_on_write).value().reset();
+    f.open(DiskSource::partition, "alpha").value().reset();
+    CHECK(f.open(DiskSource::partition, "alpha"));
+    CHECK(f.source.reads == 0);
+}
+
 TEST_CASE("a disk is read at once, or says that it cannot", "[storage]") {
     test::TestDisk disk{16};
     std::vector<std::byte> bytes(1024);
@@ -233,4 +362,19 @@ TEST_CASE("a disk is read at once, or says that it cannot", "[storage]") {
     CHECK(std::equal(bytes.begin(), bytes.end(), disk.contents.begin() + 3 * 512));
     disk.answer = BlockStatus::io_error;
     CHECK(read_sync(disk, 3, bytes).error() == Error::io_error);
+}
+
+TEST_CASE("who waits for a disk is woken by the CPU that hears of its end", "[storage]") {
+    test::TestDisk disk{16};
+    std::vector<std::byte> bytes(512);
+    const auto read = [&](std::uint32_t from, std::uint32_t to) {
+        disk.on_submit = [to] { fake::set_cpu(to); };
+        fake::set_cpu(from);
+        const std::uint32_t before = fake::kicks(from);
+        REQUIRE(read_sync(disk, 3, bytes));
+        fake::set_cpu(0);
+        return fake::kicks(from) - before;
+    };
+    CHECK(read(0, 1) == 1);
+    CHECK(read(2, 2) == 0);
 }

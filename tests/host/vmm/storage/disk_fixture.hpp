@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <random>
 #include <vector>
@@ -61,10 +62,12 @@ public:
             byte = std::byte(random() & 0xff);
     }
     [[nodiscard]] BlockGeometry geometry() const override {
-        return {contents.size() / kSectorSize, kSectorSize, true, false};
+        return {contents.size() / kSectorSize, block_size, true, false};
     }
     void submit(BlockRequest& request) override {
         ++submitted;
+        if (on_submit)
+            on_submit();
         if (deferred)
             waiting.push_back(&request);
         else
@@ -92,6 +95,8 @@ public:
 
     std::vector<std::byte> contents;
     std::vector<BlockRequest*> waiting;
+    std::function<void()> on_submit;
+    std::uint32_t block_size{kSectorSize};
     BlockStatus answer{BlockStatus::ok};
     bool deferred{false};
     unsigned submitted{0};

@@ -86,6 +86,52 @@ TEST_CASE("entries may be larger, and more or fewer than usual", "[storage]") {
     }
 }
 
+TEST_CASE("a table without a protective MBR is not used, but said", "[storage]") {
+    GptDisk disk;
+    disk.add(1, 100, 199, u"root");
+    disk.write();
+    const fake::LogCapture log;
+    const auto says = [&](std::string_view copies) {
+        const Result result{disk};
+        const bool readable = disk.unreadable.empty();
+        CHECK(result.error() == (readable ? Error::not_found : Error::io_error));
+        result.report.say("nvme0");
+        return result.report.lines().size() == 1 &&
+               log.mentions(
+                   "nvme0: it has a GUID table (" + std::string{copies} +
+                   ") but no protective MBR, so its partitions are not used; if they are wanted, have "
+                   "a partitioning program write that MBR anew");
+    };
+    SECTION("block 0 cannot be read") {
+        disk.unreadable = {0};
+        CHECK(says("primary and backup"));
+    }
+    SECTION("block 0 is empty") {
+        std::fill_n(disk.at(0), 512, std::byte{0});
+        CHECK(says("primary and backup"));
+        GptDisk moved = disk;
+        disk.at(1)[20] ^= std::byte{1};
+        CHECK(says("backup"));
+        std::swap(disk, moved);
+        disk.at(disk.backup.array_block)[20] ^= std::byte{1};
+        CHECK(says("primary"));
+    }
+    SECTION("but neither copy is valid, or something else is there") {
+        const bool empty = GENERATE(true, false);
+        if (empty) {
+            std::fill_n(disk.at(0), 512, std::byte{0});
+            disk.at(2)[20] ^= std::byte{1};
+            disk.at(disk.count() - 1)[20] ^= std::byte{1};
+        } else {
+            std::memcpy(disk.at(0), "XFSB", 4);
+            disk.at(0)[510] = std::byte{0};
+        }
+        const Result result{disk};
+        CHECK(result.error() == Error::not_found);
+        CHECK(result.report.lines().empty());
+    }
+}
+
 TEST_CASE("a disk without a table is told from one with an MBR's", "[storage]") {
     GptDisk disk;
     disk.write();

@@ -74,7 +74,7 @@ TEST_CASE("header, data and status may be split over descriptors anyhow", "[virt
 }
 
 TEST_CASE("requests beyond the disk, of odd length or unknown are answered with an error", "[virtio]") {
-    Machine machine{{2048, 4096, false, true}};
+    Machine machine{{2048, 4096, false, true}, kRing | VIRTIO_BLK_F_BLK_SIZE};
     const std::vector<fake::DriverBuffer> in{{Machine::kData, 4096, true}};
     const std::vector<fake::DriverBuffer> out{{Machine::kData, 4096, false}};
     CHECK(machine.request(kIn, 2040, in) == kOk);
@@ -126,6 +126,15 @@ TEST_CASE("the configuration space tells the geometry", "[virtio]") {
     CHECK(machine.driver->device_config(56, 1) == 0);
     CHECK(machine.driver->read_config(pci::kDevice, 2) == 0x1042);
     CHECK(machine.driver->read_config(pci::kRevision, 1) == 1);
+}
+
+TEST_CASE("who has a disk of large blocks must know their size", "[virtio]") {
+    BlkMachine machine{{2048, 4096, false, true}, kRing | VIRTIO_BLK_F_BLK_SIZE};
+    CHECK(machine.driver->device_config(20, 4) == 4096);
+    CHECK_FALSE(machine.driver->negotiate(kRing));
+    CHECK(machine.driver->negotiate(kRing | VIRTIO_BLK_F_BLK_SIZE));
+    BlkMachine small;
+    CHECK(small.driver->negotiate(kRing));
 }
 
 TEST_CASE("topology and unmapping are the disk's own", "[virtio]") {
