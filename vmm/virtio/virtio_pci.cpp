@@ -113,15 +113,17 @@ void VirtioPciTransport::config_changed() {
 
 void VirtioPciTransport::needs_reset() {
     // [virtio1.2 2.1.2 Device Requirements: Device Status Field]
-    const std::uint8_t before = status_.fetch_or(DEVICE_NEEDS_RESET);
-    if ((before & DEVICE_NEEDS_RESET) != 0)
-        return;
+    std::uint8_t before = status_.load();
+    do {
+        // Who reports this may come late: after a reset there is nothing wrong.
+        if ((before & DRIVER_OK) == 0 || (before & DEVICE_NEEDS_RESET) != 0)
+            return;
+    } while (!status_.compare_exchange_weak(before, before | DEVICE_NEEDS_RESET));
     if (broken_driver_log.admit())
         log::warning(log::Topic::virtio,
                      "device %u: its driver broke the rules of the rings, it needs a reset",
                      device_.device_id());
-    if ((before & DRIVER_OK) != 0)
-        interrupt(config_vector_.load(std::memory_order_relaxed), kIsrConfig);
+    interrupt(config_vector_.load(std::memory_order_relaxed), kIsrConfig);
 }
 
 // --- BAR 0
@@ -266,9 +268,9 @@ void VirtioPciTransport::write_status(std::uint8_t value) {
         if (((status | added) & FEATURES_OK) == 0)
             added = static_cast<std::uint8_t>(added & ~DRIVER_OK);
         started = (added & DRIVER_OK) != 0;
+        status_.fetch_or(added);  // an interrupt counts from here on
         if (started)
             usable = start(registers);
-        status_.fetch_or(added);
     });
     update_intx();
     if (!usable)

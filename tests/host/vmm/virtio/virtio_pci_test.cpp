@@ -36,6 +36,8 @@ public:
             enabled[i] = layouts[i].size != 0;
             usable = (!enabled[i] || rings[i].start(layouts[i], features)) && usable;
         }
+        if (interrupts_at_start)
+            transport().queue_interrupt(0);
         return usable;
     }
     void stop() override { running = false; }
@@ -62,6 +64,7 @@ public:
     std::uint64_t negotiated{0};
     bool running{false};
     bool is_drained{true};
+    bool interrupts_at_start{false};
 };
 
 struct Machine {
@@ -192,6 +195,27 @@ TEST_CASE("without MSI-X interrupts come by the pin until ISR is read", "[virtio
     driver.set_status(0);
     CHECK_FALSE(machine.board.line.level);
     CHECK(driver.isr() == 0);
+}
+
+TEST_CASE("an interrupt of a device that is just starting is not lost", "[virtio]") {
+    Machine machine;
+    fake::VirtioDriver driver{machine.board, 3};
+    REQUIRE(driver.negotiate(kRing));
+    machine.device.interrupts_at_start = true;
+    driver.driver_ok();
+    CHECK(machine.board.line.level);
+    CHECK(driver.isr() == 1);
+}
+
+TEST_CASE("that the rings were broken is not said after their reset", "[virtio]") {
+    Machine machine;
+    fake::VirtioDriver driver{machine.board, 3};
+    driver.start(kRing);
+    machine.device.transport().needs_reset();
+    CHECK((driver.status() & DEVICE_NEEDS_RESET) != 0);
+    driver.set_status(0);
+    machine.device.transport().needs_reset();
+    CHECK(driver.status() == 0);
 }
 
 TEST_CASE("vectors beyond the table read back as none and stay silent", "[virtio]") {
