@@ -116,13 +116,14 @@ Expected<void> GuestMemory::fill(Gpa gpa, std::byte value, std::uint64_t length)
 // --- releasable memory
 // -----------------------------------------------------------------------------------------------------
 
-std::byte* GuestMemory::take(Gpa gpa) const {
-    if (kind_ == Kind::fixed || !is_ram(gpa))
+std::byte* GuestMemory::take(Gpa gpa, std::size_t length) const {
+    const std::uint64_t offset = gpa.raw % kGranule;
+    if (kind_ == Kind::fixed || !is_ram(gpa) || length > kGranule - offset)
         return nullptr;
     Granule& wanted = granule(gpa);
     std::byte* base = wanted.base.load(std::memory_order_acquire);
     if (base != nullptr)
-        return is_present(base) ? base : nullptr;
+        return is_present(base) ? base + offset : nullptr;
     const auto frame = frames_->allocate(kOrder2M);
     if (!frame)
         return nullptr;
@@ -130,10 +131,10 @@ std::byte* GuestMemory::take(Gpa gpa) const {
     std::memset(fresh, 0, kGranule);
     if (wanted.base.compare_exchange_strong(base, fresh, std::memory_order_acq_rel)) {
         absent_.fetch_sub(1, std::memory_order_relaxed);
-        return fresh;
+        return fresh + offset;
     }
     frames_->free(*frame, kOrder2M);
-    return is_present(base) ? base : nullptr;  // another CPU was faster
+    return is_present(base) ? base + offset : nullptr;  // another CPU was faster
 }
 
 bool GuestMemory::pin(Gpa gpa, std::uint64_t length) const {

@@ -46,14 +46,17 @@ public:
     /// if that is absent and there is no memory for it, or about to be. What it points to stays until the CPU
     /// passes machine::let_interrupts_in(), longer if it is pinned or in use.
     [[nodiscard]] std::byte* at(Gpa gpa, std::size_t length) const {
+        std::byte* data = present_at(gpa, length);
+        return data != nullptr ? data : take(gpa, length);
+    }
+    /// The same, but nullptr too for what is absent.
+    [[nodiscard]] std::byte* present_at(Gpa gpa, std::size_t length) const {
         const std::uint64_t index = gpa.raw / kGranule;
         const std::uint64_t offset = gpa.raw % kGranule;
         if (index >= granule_count_ || length > kGranule - offset) [[unlikely]]
             return nullptr;
         std::byte* base = granules_.get()[index].base.load(std::memory_order_acquire);
-        if (!is_present(base)) [[unlikely]]
-            base = take(gpa);
-        return base == nullptr ? nullptr : base + offset;
+        return is_present(base) ? base + offset : nullptr;
     }
     /// Whether there is RAM at `gpa`, present or not.
     [[nodiscard]] bool is_ram(Gpa gpa) const {
@@ -173,8 +176,8 @@ private:
 
     GuestMemory(FrameSource& frames, Kind kind) : frames_{&frames}, kind_{kind} {}
     Expected<void> populate(Gpa start, std::uint64_t bytes);
-    /// Makes a granule present; returns its address, or nullptr.
-    [[gnu::cold]] std::byte* take(Gpa gpa) const;
+    /// at() of what is not present: makes it so if it can.
+    [[gnu::cold]] std::byte* take(Gpa gpa, std::size_t length) const;
     [[nodiscard]] Granule& granule(Gpa gpa) const { return granules_.get()[gpa.raw / kGranule]; }
 
     FrameSource* frames_;

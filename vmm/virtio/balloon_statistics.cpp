@@ -33,6 +33,8 @@ BalloonStatistics::Outcome BalloonStatistics::take() {
         const auto popped = ring_.pop(pieces_, chain);
         if (popped == Virtqueue::Pop::broken)
             return {ring_.publish(), true};
+        if (popped == Virtqueue::Pop::absent)
+            break;  // request() tries again
         if (popped == Virtqueue::Pop::empty) {
             if (!ring_.request_notifications())
                 break;
@@ -48,8 +50,10 @@ BalloonStatistics::Outcome BalloonStatistics::take() {
 }
 
 BalloonStatistics::Outcome BalloonStatistics::request() {
-    if (!live_ || ring_.broken() || !held_)
+    if (!live_ || ring_.broken())
         return {};
+    if (!held_)
+        return take();
     ring_.push(*held_, 0);
     held_.reset();
     return {ring_.publish(), false};

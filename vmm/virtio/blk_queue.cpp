@@ -119,8 +119,12 @@ BlkQueue::Progress BlkQueue::process_ring(std::uint64_t& resume_at) {
                 return Progress::done;
             ring_.suppress_notifications();
         }
-        const bool popped = ring_.pop(pieces_, chain) == Virtqueue::Pop::ready;
-        const Outcome outcome = popped ? handle(chain) : Outcome::broken;
+        const auto popped = ring_.pop(pieces_, chain);
+        if (popped == Virtqueue::Pop::absent) [[unlikely]] {
+            resume_at = clock_.now() + clock_.from_nanoseconds(Virtqueue::kRetryNs);
+            return Progress::more;
+        }
+        const Outcome outcome = popped == Virtqueue::Pop::ready ? handle(chain) : Outcome::broken;
         if (outcome == Outcome::broken) {
             ring_.set_broken();
             device_.report_broken();

@@ -62,11 +62,8 @@ Expected<void> NetControlQueue::start(unsigned queue, const QueueLayout& layout,
 
 QueueClient::Step NetControlQueue::next(unsigned, Virtqueue& ring, Effort& effort) {
     Chain chain{};
-    switch (ring.pop(pieces_, chain)) {
-    case Virtqueue::Pop::empty: return Step::empty;
-    case Virtqueue::Pop::broken: return Step::broken;
-    case Virtqueue::Pop::ready: break;
-    }
+    if (const auto popped = ring.pop(pieces_, chain); popped != Virtqueue::Pop::ready)
+        return step_without(popped);
     if (chain.oversized || chain.writable_size == 0)
         return Step::broken;
     const std::uint8_t answer = execute(chain) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;

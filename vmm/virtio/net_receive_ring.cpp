@@ -49,7 +49,8 @@ public:
             }
             Chain chain{};
             switch (ring_.pop(owner_.pieces_, chain)) {
-            case Virtqueue::Pop::empty: return Next::empty;
+            case Virtqueue::Pop::empty:
+            case Virtqueue::Pop::absent: return Next::empty;
             case Virtqueue::Pop::broken: return Next::unusable;
             case Virtqueue::Pop::ready: break;
             }

@@ -107,7 +107,12 @@ NetTransmitQueue::Progress NetTransmitQueue::process_ring(std::uint64_t& retry_a
                 return Progress::done;
             ring_.suppress_notifications();
         }
-        if (ring_.pop(pieces_, chain) != Virtqueue::Pop::ready || chain.readable_size < sizeof(NetHeader)) {
+        const auto popped = ring_.pop(pieces_, chain);
+        if (popped == Virtqueue::Pop::absent) [[unlikely]] {
+            retry_at = clock_.now() + clock_.from_nanoseconds(Virtqueue::kRetryNs);
+            return Progress::waits;
+        }
+        if (popped != Virtqueue::Pop::ready || chain.readable_size < sizeof(NetHeader)) {
             ring_.set_broken();
             device_.report_broken();
             return Progress::done;

@@ -48,6 +48,9 @@ QueueWorker::Progress QueueWorker::work(Effort& effort) {
         switch (client_.next(queue_, ring_, effort)) {
         case QueueClient::Step::handled: break;
         case QueueClient::Step::waits: return Progress::waits;
+        case QueueClient::Step::absent:
+            effort.retry_at = clock_.now() + clock_.from_nanoseconds(Virtqueue::kRetryNs);
+            return Progress::waits;
         case QueueClient::Step::unfinished: return Progress::more;
         case QueueClient::Step::empty:
             if (!ring_.request_notifications())

@@ -28,7 +28,14 @@ public:
         waits,       ///< the next chain cannot be handled yet, and is still in the ring
         unfinished,  ///< the budget is used up in the midst of the next chain, which is still in the ring
         broken,      ///< the driver broke a rule
+        absent,      ///< memory of the next chain is not there yet
     };
+    /// What follows from a pop() that brought nothing.
+    static Step step_without(Virtqueue::Pop popped) {
+        return popped == Virtqueue::Pop::empty    ? Step::empty
+               : popped == Virtqueue::Pop::absent ? Step::absent
+                                                  : Step::broken;
+    }
     /// Takes the next chain from `ring` and answers it, if there is one. One CPU at a time, without a lock.
     virtual Step next(unsigned queue, Virtqueue& ring, Effort& effort) = 0;
 

@@ -128,11 +128,8 @@ QueueClient::Step VirtioBalloon::next(unsigned queue, Virtqueue& ring, Effort& e
 
 QueueClient::Step VirtioBalloon::move_pages(PageQueue& queue, Virtqueue& ring, Effort& effort) {
     Chain chain{};
-    switch (ring.pop(queue.pieces, chain)) {
-    case Virtqueue::Pop::empty: return Step::empty;
-    case Virtqueue::Pop::broken: return Step::broken;
-    case Virtqueue::Pop::ready: break;
-    }
+    if (const auto popped = ring.pop(queue.pieces, chain); popped != Virtqueue::Pop::ready)
+        return step_without(popped);
     // A page that is overlooked as it leaves would be taken from a guest that uses it.
     if (chain.oversized)
         return Step::broken;
@@ -172,11 +169,8 @@ bool VirtioBalloon::move_page(const PageQueue& queue, std::uint32_t page_frame) 
 
 QueueClient::Step VirtioBalloon::take_report(Virtqueue& ring, Effort& effort) {
     Virtqueue::RangeChain chain{};
-    switch (ring.pop_ranges(ranges_, chain)) {
-    case Virtqueue::Pop::empty: return Step::empty;
-    case Virtqueue::Pop::broken: return Step::broken;
-    case Virtqueue::Pop::ready: break;
-    }
+    if (const auto popped = ring.pop_ranges(ranges_, chain); popped != Virtqueue::Pop::ready)
+        return step_without(popped);
     std::uint64_t skip = reported_;
     for (const GuestRange& range : chain.ranges) {
         const std::uint64_t first = std::min(skip, range.size);

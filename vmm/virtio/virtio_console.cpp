@@ -46,6 +46,7 @@ bool VirtioConsole::start(std::uint64_t features, std::span<const QueueLayout> l
 
 void VirtioConsole::stop() {
     output_.stop();
+    clock_.disarm(retry_);
     input_.with([](Input& input) {
         input.live = false;
         input.ring.stop();
@@ -57,7 +58,7 @@ void VirtioConsole::queue_notified(unsigned queue) {
     if (queue == kTransmitQueue)
         output_.process();
     else
-        conclude(input_.with(deliver));
+        deliver();
 }
 
 // --- output
@@ -65,11 +66,8 @@ void VirtioConsole::queue_notified(unsigned queue) {
 
 QueueClient::Step VirtioConsole::next(unsigned, Virtqueue& ring, Effort& effort) {
     Chain chain{};
-    switch (ring.pop(pieces_, chain)) {
-    case Virtqueue::Pop::empty: return Step::empty;
-    case Virtqueue::Pop::broken: return Step::broken;
-    case Virtqueue::Pop::ready: break;
-    }
+    if (const auto popped = ring.pop(pieces_, chain); popped != Virtqueue::Pop::ready)
+        return step_without(popped);
     skip_front(chain.readable, printed_);
     std::array<char, 256> text;
     while (const std::size_t size = take_front(chain.readable, std::as_writable_bytes(std::span{text}))) {
@@ -94,12 +92,15 @@ bool VirtioConsole::takes_input() {
 }
 
 bool VirtioConsole::receive(char character) {
-    bool taken = false;
-    conclude(input_.with([&](Input& input) {
-        taken = input.waiting.put(std::as_bytes(std::span{&character, 1})) == 1;
-        return deliver(input);
-    }));
+    const bool taken = input_.with([&](Input& input) {
+        return input.waiting.put(std::as_bytes(std::span{&character, 1})) == 1;
+    });
+    deliver();
     return taken;
+}
+
+void VirtioConsole::deliver() {
+    conclude(input_.with([&](Input& input) { return deliver(input); }));
 }
 
 VirtioConsole::Outcome VirtioConsole::deliver(Input& input) {
@@ -113,6 +114,10 @@ VirtioConsole::Outcome VirtioConsole::deliver(Input& input) {
             if (!input.ring.request_notifications())
                 break;
             continue;
+        }
+        if (popped == Virtqueue::Pop::absent) {
+            clock_.arm_after(retry_, Virtqueue::kRetryNs);
+            break;
         }
         if (popped == Virtqueue::Pop::broken || chain.writable_size == 0) {
             input.ring.set_broken();

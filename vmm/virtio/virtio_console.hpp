@@ -60,14 +60,17 @@ private:
     };
 
     VirtioConsole(CharSink& sink, const GuestMemory& memory, Clock& clock)
-        : sink_{sink}, output_{*this, kTurnBytes, memory, clock}, input_{memory} {}
+        : sink_{sink}, clock_{clock}, output_{*this, kTurnBytes, memory, clock}, input_{memory} {}
     Step next(unsigned queue, Virtqueue& ring, Effort& effort) override;
     /// Puts what waits into the driver's buffers.
-    static Outcome deliver(Input& input);
+    void deliver();
+    Outcome deliver(Input& input);
     static void fill(Input& input, const Chain& chain);
     void conclude(Outcome outcome);
 
     CharSink& sink_;
+    Clock& clock_;
+    MemberTimer<VirtioConsole, &VirtioConsole::deliver> retry_{*this};
     // Whoever has the turn of output_:
     std::uint64_t printed_{0};  ///< bytes of the chain at hand
     std::array<Piece, Virtqueue::kMaxPieces> pieces_{};

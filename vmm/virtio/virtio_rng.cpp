@@ -16,11 +16,8 @@ Expected<std::unique_ptr<VirtioRng>> VirtioRng::create(EntropySource& source, co
 
 QueueClient::Step VirtioRng::next(unsigned, Virtqueue& ring, Effort& effort) {
     Chain chain{};
-    switch (ring.pop(pieces_, chain)) {
-    case Virtqueue::Pop::empty: return Step::empty;
-    case Virtqueue::Pop::broken: return Step::broken;
-    case Virtqueue::Pop::ready: break;
-    }
+    if (const auto popped = ring.pop(pieces_, chain); popped != Virtqueue::Pop::ready)
+        return step_without(popped);
     // [virtio1.2 5.4.6.1 Driver Requirements: Device Operation]: buffers to write into, and to get at least
     // one byte.
     if (chain.readable_size != 0 || chain.writable_size == 0)

@@ -94,11 +94,8 @@ unsigned VirtioVsock::connections() {
 
 QueueClient::Step VirtioVsock::next(unsigned, Virtqueue& ring, Effort& effort) {
     Chain chain{};
-    switch (ring.pop(pieces_, chain)) {
-    case Virtqueue::Pop::empty: return Step::empty;
-    case Virtqueue::Pop::broken: return Step::broken;
-    case Virtqueue::Pop::ready: break;
-    }
+    if (const auto popped = ring.pop(pieces_, chain); popped != Virtqueue::Pop::ready)
+        return step_without(popped);
     VsockHeader header{};
     if (take_front(chain.readable, std::as_writable_bytes(std::span{&header, 1})) != sizeof header)
         return Step::broken;
@@ -145,6 +142,10 @@ VirtioVsock::Outcome VirtioVsock::deliver(HostSide& host) {
             if (!host.ring.request_notifications())
                 break;
             continue;
+        }
+        if (popped == Virtqueue::Pop::absent) {
+            clock_.arm_after(*this, Virtqueue::kRetryNs);
+            break;
         }
         if (popped == Virtqueue::Pop::broken || chain.writable_size <= sizeof(VsockHeader)) {
             host.ring.set_broken();

@@ -17,6 +17,9 @@ constexpr std::uint32_t kAvailElement = 2;
 constexpr std::uint32_t kUsedElement = 8;
 constexpr std::uint32_t kEvent = 2;  ///< used_event, avail_event: behind the ring
 
+/// So many granules of a chain's absent memory are taken at a time: each has to be zeroed.
+constexpr unsigned kMostTaken = 4;
+
 /// No chain is longer [virtio1.2 2.7.5 The Virtqueue Descriptor Table].
 constexpr std::uint64_t kMaxChainBytes = std::uint64_t{1} << 32;
 
@@ -52,9 +55,12 @@ public:
         for (std::uint64_t left = descriptor.len; left > 0;) {
             const std::uint64_t size =
                 std::min(left, GuestMemory::kGranule - gpa.raw % GuestMemory::kGranule);
-            std::byte* data = memory_.at(gpa, size);
-            if (data == nullptr)
-                return false;
+            std::byte* data = memory_.present_at(gpa, size);
+            if (data == nullptr) [[unlikely]] {
+                data = take(gpa, size);
+                if (data == nullptr)
+                    return false;
+            }
             append(data, static_cast<std::uint32_t>(size));
             gpa += size;
             left -= size;
@@ -62,6 +68,12 @@ public:
         return true;
     }
 
+    /// add() found RAM that is not there yet.
+    [[nodiscard]] bool absent() const { return absent_; }
+    bool set_absent() {
+        absent_ = true;
+        return false;
+    }
     [[nodiscard]] Chain chain(std::uint16_t head) const {
         const std::size_t readable = writable_ ? readable_count_ : count_;
         return {head,
@@ -74,6 +86,12 @@ public:
     }
 
 private:
+    [[gnu::cold, gnu::noinline]] std::byte* take(Gpa gpa, std::uint64_t size) {
+        std::byte* data = taken_ < kMostTaken ? memory_.at(gpa, size) : nullptr;
+        ++taken_;
+        absent_ = data == nullptr && memory_.is_ram(gpa);
+        return data;
+    }
     void append(std::byte* data, std::uint32_t size) {
         const std::size_t first = writable_ ? readable_count_ : 0;
         if (count_ > first && !oversized_) {
@@ -98,8 +116,10 @@ private:
     std::uint64_t readable_size_{0};
     std::uint64_t writable_size_{0};
     Piece last_{};
+    unsigned taken_{0};
     bool writable_{false};
     bool oversized_{false};
+    bool absent_{false};
 };
 
 /// Collects the ranges of a chain's descriptors.
@@ -118,6 +138,11 @@ public:
             storage_[count_++] = {Gpa{descriptor.addr}, descriptor.len};
         return true;
     }
+    [[nodiscard]] bool absent() const { return absent_; }
+    bool set_absent() {
+        absent_ = true;
+        return false;
+    }
     [[nodiscard]] RangeChain chain(std::uint16_t head) const {
         return {head, oversized_, storage_.first(count_)};
     }
@@ -127,6 +152,7 @@ private:
     std::span<GuestRange> storage_;
     std::size_t count_{0};
     bool oversized_{false};
+    bool absent_{false};
 };
 
 Expected<Virtqueue::Area> Virtqueue::map(Gpa gpa, std::uint64_t size, std::uint64_t alignment) const {
@@ -211,6 +237,8 @@ template <class Builder>
     head = word<std::uint16_t>(driver_, kRing + kAvailElement * slot(next_avail_))
                .load(std::memory_order_relaxed);
     if (!follow(head, builder)) {
+        if (builder.absent())
+            return Pop::absent;
         set_broken();
         return Pop::broken;
     }
@@ -253,7 +281,7 @@ bool Virtqueue::follow_indirect(const VirtqDescriptor& table, Builder& builder) 
         if (whole != nullptr)
             descriptor = fetch(whole + offset);
         else if (!memory_.read(Gpa{table.addr} + offset, std::as_writable_bytes(std::span{&descriptor, 1})))
-            return false;
+            return builder.set_absent();
         if ((descriptor.flags & VIRTQ_DESC_F_INDIRECT) != 0 || !builder.add(descriptor))
             return false;
         if ((descriptor.flags & VIRTQ_DESC_F_NEXT) == 0)

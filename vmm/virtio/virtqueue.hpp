@@ -72,7 +72,13 @@ public:
 
     // --- available side
     // ------------------------------------------------------------------------------------------
-    enum class Pop : std::uint8_t { empty, ready, broken };
+    enum class Pop : std::uint8_t {
+        empty,
+        ready,
+        broken,
+        absent,  ///< memory of the next chain is not there yet: to be tried again kRetryNs later
+    };
+    static constexpr std::uint64_t kRetryNs = 1'000'000;
     /// Takes the next chain; its pieces lie in `storage`, adjacent ones merged.
     Pop pop(std::span<Piece> storage, Chain& chain);
     struct RangeChain {
