@@ -51,6 +51,8 @@ constexpr Target kTargets[] = {
     {"vsock", virtio::kSocket, 3, 1, 0, 44, 0},     {"balloon", virtio::kBalloon, 5, 0, 0, 4, 0},
 };
 
+constexpr std::uint32_t kSocketCid = 3;  ///< this VM's, by its configuration
+
 alignas(4096) volatile std::uint8_t scratch[2 * 4096];
 
 std::uint64_t address_of(const volatile void* object) {
@@ -323,6 +325,34 @@ void attack_registers(Device& d, const Target& target) {
 // --- requests
 // ------------------------------------------------------------------------------------------------------------
 
+void put_number(unsigned at, std::uint32_t value) {
+    for (unsigned i = 0; i < 4; ++i)
+        scratch[at + i] = static_cast<std::uint8_t>(value >> 8 * i);
+}
+
+/// The begin of a request as the device expects it, where that is no small number, so that it looks at what
+/// follows; and as long as such a request may be.
+void put_header(const Target& target, std::uint32_t& length, std::uint32_t& room) {
+    if (target.id == virtio::kBlock) {
+        // [virtio1.2 5.2.6 Device Operation]: in, out, flush, get_id, discard, write_zeroes
+        constexpr std::uint32_t kTypes[] = {0, 1, 4, 8, 11, 13};
+        put_number(0, kTypes[random() % std::size(kTypes)]);
+        put_number(8, random() % 4096);  // 1 MiB has 2048 sectors
+        put_number(12, 0);
+        length = 16 + (random() % 2 == 0 ? 512 : 16) * (random() % 4);
+        room = 1 + 512 * (random() % 4);
+    } else if (target.id == virtio::kSocket) {
+        // [virtio1.2 5.10.6 Device Operation]: to the host from this guest, a stream's; any operation
+        put_number(0, kSocketCid);
+        put_number(4, 0);
+        put_number(8, 2);
+        put_number(12, 0);
+        put_number(24, random() % 128);
+        put_number(28, 1 | random() % 9 << 16);
+        length = 44 + random() % 128;
+    }
+}
+
 void attack_requests(Device& d, const Target& target) {
     const bool shown = target.id == virtio::kConsole;  // to whoever reads the transcript
     for (std::uint16_t queue = 0; queue < target.queues; ++queue) {
@@ -335,9 +365,12 @@ void attack_requests(Device& d, const Target& target) {
                 scratch[at] = static_cast<std::uint8_t>(shown               ? '.'
                                                         : random() % 2 == 0 ? random() % 8
                                                                             : random());
-            const std::uint32_t length = i % 4 == 0 && !shown ? random() % 8192 : random() % 64;
+            std::uint32_t length = i % 4 == 0 && !shown ? random() % 8192 : random() % 64;
+            std::uint32_t room = random() % 4096;
+            if (i % 2 == 0)
+                put_header(target, length, room);
             put(d, 0, {address_of(scratch), length, kNext, 1});
-            put(d, 1, {address_of(scratch) + 4096, random() % 4096, kWrite, 0});
+            put(d, 1, {address_of(scratch) + 4096, room, kWrite, 0});
             d.submit(0);
         }
     }
