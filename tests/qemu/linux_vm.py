@@ -3,12 +3,13 @@
 
 
 def vm(name: str, role: str, words: str = "", disks: tuple[str, ...] = (), nics: tuple[str, ...] = (),
-       memory: str = "160M") -> str:
+       memory: str = "160M", cpus: int = 1) -> str:
     """A VM whose first disk is the root file system. DISKS and NICS: each the keys of a table, as `source = "..."`."""
     tables = ['[[vm.disk]]\nsource = "module:test.erofs"\n', *(f"[[vm.disk]]\n{keys}\n" for keys in disks),
               *(f"[[vm.nic]]\n{keys}\n" for keys in nics)]
     return "\n".join([f"""[[vm]]
 name = "{name}"
+cpus = {cpus}
 memory = "{memory}"
 kernel = "vmlinux"
 cmdline = "console=ttyS0 quiet root=/dev/vda ro cairn.role={role} cairn.end=poweroff {words}"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Steps on disks whose data outlives the VM.
 
-fio_common="--filename=/dev/vdb --direct=1 --ioengine=libaio --rw=randwrite --size=16m --verify=crc32c --verify_fatal=1 \
-    --randseed=7 --thread --minimal"
+fio_common="--filename=/dev/vdb --direct=1 --ioengine=libaio --rw=randwrite --verify=crc32c --verify_fatal=1 \
+    --randseed=7 --thread --minimal --numjobs=2 --cpus_allowed=0,1 --cpus_allowed_policy=split --size=8m --offset_increment=8m"
 
-# Writes every block of the first 16 MiB in random order, some of them followed by a flush, and reads them again.
+# Two CPUs write every block of 8 MiB each in random order, some of them followed by a flush, and read them again.
 step_load() {
     begin load
     # shellcheck disable=SC2086

@@ -64,7 +64,7 @@ def prepare(folder, case) -> None:
         return
     roles = {"hurt": "bad-sector", "gone": "vanish", "well": "load", "pulled": "vanish"}
     (folder / case.config).write_text("\n".join(
-        vm(name, role, disks=(f'source = "gpt:{name}"\nmode = "rw"',)) for name, role in roles.items()))
+        vm(name, role, disks=(f'source = "gpt:{name}"\nmode = "rw"',), cpus=2) for name, role in roles.items()))
 
 
 def _payload(name: str, source: str, mode: str) -> str:

@@ -57,7 +57,7 @@ def prepare(folder, case) -> None:
 
 
 def _load_vms(words: str) -> str:
-    vms = (vm(name, "load", words, (f'source = "gpt:data-{name}"\nmode = "rw"',), ('switch = "lan"',)) for name in _LOAD)
+    vms = (vm(name, "load", words, (f'source = "gpt:data-{name}"\nmode = "rw"',), ('switch = "lan"',), cpus=2) for name in _LOAD)
     return "\n".join(['[switch.lan]\nuplink = "nic0"\n', *vms])
 
 

@@ -20,7 +20,8 @@ class _Cut:
     """Used as a pattern: matches the line with which each VM has written as many records as were drawn for it."""
 
     def __init__(self):
-        self._left = {kind: random.randint(3, 20) for kind in _KINDS}
+        self.drawn = {kind: random.randint(3, 20) for kind in _KINDS}
+        self._left = dict(self.drawn)
 
     def search(self, line: str) -> bool:
         if match := re.match(r"\[(\w+)\] test: records: \d+$", line):
@@ -49,12 +50,18 @@ def during(session, lines) -> list[str]:
     return []
 
 
+def _told(cut: _Cut, problems: list[str]) -> list[str]:
+    """With what is needed to see them again."""
+    return [f"cut after records {cut.drawn}:", *problems] if problems else []
+
+
 def check(session) -> list[str]:
-    problems = _lost(session.files, session.lines)
+    problems = _told(_cut, _lost(session.files, session.lines))
     for _ in range(_ROUNDS[session.case.name] - 1):
         _new_disks(session.files)
-        outcome, lines = run.observe(session.hardware, config.load(session.files / session.case.config), _ROUND_LIMIT, _Cut())
-        problems += [*session.unwanted(lines), *_lost(session.files, lines)]
+        cut = _Cut()
+        outcome, lines = run.observe(session.hardware, config.load(session.files / session.case.config), _ROUND_LIMIT, cut)
+        problems += _told(cut, [*session.unwanted(lines), *_lost(session.files, lines)])
         if outcome.status != 0:
             problems += [f"a later round: status {outcome.status}: {outcome.reason}", *lines[-20:]]
     return problems
