@@ -220,13 +220,11 @@ bool CommandEngine::is_overdue(const Watch& seen) {
 }
 
 void CommandEngine::note_size(unsigned unit, std::uint64_t before, std::uint64_t now) {
-    TextBuffer<8> number;
-    if (disks_.size() > 1)
-        number.append("n%u", unit + 1);
+    const auto own = hardware_.disk_name(unit);
+    const std::string_view disk = own.view().empty() ? name() : own.view();
     if (size_log.admit())
-        log::info(Topic::block, "%.*s%.*s has %llu blocks now, it had %llu", width(name()), name().data(),
-                  width(number.view()), number.view().data(), static_cast<unsigned long long>(now),
-                  static_cast<unsigned long long>(before));
+        log::info(Topic::block, "%.*s has %llu blocks now, it had %llu", width(disk), disk.data(),
+                  static_cast<unsigned long long>(now), static_cast<unsigned long long>(before));
     if (options_.resized != nullptr)
         options_.resized(options_.context);
 }

@@ -98,6 +98,9 @@ public:
     /// itself, so it is not tried again.
     [[nodiscard]] virtual bool failed_by_itself(unsigned /*channel*/, unsigned /*slot*/) { return false; }
 
+    /// What one of several disks is called, by unit; empty: as the engine. Any CPU.
+    [[nodiscard]] virtual TextBuffer<24> disk_name(unsigned /*unit*/) const { return {}; }
+
     /// How often it completed a command that it did not have. Any CPU.
     [[nodiscard]] virtual std::uint64_t stray_completions() const { return 0; }
 

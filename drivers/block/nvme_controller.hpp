@@ -51,7 +51,7 @@ public:
     [[nodiscard]] std::span<const DiskDescription> disks() const { return disks_.span(); }
     /// "nvme0n2", by the namespace's identifier, whichever others can be used; "nvme0" is namespace 1 of a
     /// controller that lists no other (before version 1.1: that can have no other).
-    [[nodiscard]] TextBuffer<24> disk_name(unsigned unit) const;
+    [[nodiscard]] TextBuffer<24> disk_name(unsigned unit) const override;
 
     /// Before the host's power goes off, with the engine stopped and no command in the device; waits. A reset
     /// that is under way is brought to its end before.
