@@ -10,6 +10,7 @@
 #include "vmm/storage/disk_fixture.hpp"
 
 #include <memory>
+#include <random>
 
 namespace hv::test {
 
@@ -29,6 +30,24 @@ struct CommandBench {
     FakeCommandHardware hardware;
     std::unique_ptr<CommandEngine> engine;
     HardwareDisk* disk;
+};
+
+/// With a disk of kEngineBlocks, and random data.
+inline constexpr std::uint64_t kEngineBlocks = 4096;
+struct EngineBench : CommandBench {
+    explicit EngineBench(unsigned channels = 1, unsigned slots = 4,
+                         const DiskDescription& description = FakeCommandHardware::description(kEngineBlocks))
+        : CommandBench{channels, slots, description} {}
+    /// The device ends all that it has and interrupts, until nothing is left.
+    void finish_all() {
+        while (!hardware.active.empty()) {
+            CHECK_FALSE(hardware.uncommitted);
+            hardware.end_all();
+            engine->service();
+        }
+    }
+
+    std::mt19937 random{1};
 };
 
 }  // namespace hv::test
