@@ -44,8 +44,8 @@ private:
     Virtqueue ring_;
     bool live_{false};
     bool mergeable_{false};
-    bool awaits_buffers_{
-        false};  ///< somebody waits with a frame: no other's is a reason to ask for no notification
+    /// Somebody waits with a frame: another's is no reason to ask for no notification.
+    bool awaits_buffers_{false};
     std::uint32_t max_frame_{0};
     OffloadSupport support_{};
     std::array<Piece, net::kMaxSegments> pieces_{};  ///< the chain at hand

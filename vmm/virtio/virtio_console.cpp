@@ -46,12 +46,12 @@ bool VirtioConsole::start(std::uint64_t features, std::span<const QueueLayout> l
 
 void VirtioConsole::stop() {
     output_.stop();
-    clock_.disarm(retry_);
     input_.with([](Input& input) {
         input.live = false;
         input.ring.stop();
         input.waiting.clear();
     });
+    clock_.disarm(retry_);
 }
 
 void VirtioConsole::queue_notified(unsigned queue) {

@@ -58,6 +58,14 @@ struct Machine {
     std::unique_ptr<fake::VirtioDriver> driver;
 };
 
+/// A queue without a device.
+struct Queue {
+    Queue() { REQUIRE(queue.start({16, rings.descriptors, rings.avail, rings.used}, kFeatures)); }
+    fake::Board board{0, fake::Board::Ram::releasable, 8 * kGranule};
+    fake::DriverQueue rings{board, 16, true};
+    Virtqueue queue{board.memory};
+};
+
 /// Another station on the guest's switch.
 struct Neighbour final : net::Station {
     net::Delivery receive(const Frame&) override {
@@ -72,49 +80,45 @@ struct Neighbour final : net::Station {
 }  // namespace
 
 TEST_CASE("a chain in memory that is leaving is popped once that is back", "[virtio]") {
-    Machine machine;
-    fake::DriverQueue rings{machine.board, 16, true};
-    Virtqueue queue{machine.board.memory};
-    REQUIRE(queue.start({16, rings.descriptors, rings.avail, rings.used}, kFeatures));
+    Queue machine;
+    auto& [board, rings, queue] = machine;
     std::array<Piece, 8> pieces{};
     Chain chain{};
     const bool indirect = GENERATE(false, true);
     if (indirect) {
-        machine.board.put(kBuffer, VirtqDescriptor{kBuffer.raw + 64, 100, VIRTQ_DESC_F_WRITE, 0});
+        board.put(kBuffer, VirtqDescriptor{kBuffer.raw + 64, 100, VIRTQ_DESC_F_WRITE, 0});
         rings.descriptor(0, {kBuffer.raw, 16, VIRTQ_DESC_F_INDIRECT, 0});
         rings.put_head(0);
     } else {
         rings.add({{kBuffer, 100, true}});
     }
     rings.publish();
-    std::byte* const where = machine.board.memory.detach(kBuffer);
+    std::byte* const where = board.memory.detach(kBuffer);
     CHECK(queue.pop(pieces, chain) == Virtqueue::Pop::absent);
     CHECK_FALSE(queue.broken());
-    machine.board.memory.attach(kBuffer, where);
+    board.memory.attach(kBuffer, where);
     CHECK(queue.pop(pieces, chain) == Virtqueue::Pop::ready);
     CHECK(chain.writable_size == 100);
 }
 
 TEST_CASE("of much absent memory a chain gets a part at a time", "[virtio]") {
-    Machine machine;
-    fake::DriverQueue rings{machine.board, 16, true};
-    Virtqueue queue{machine.board.memory};
-    REQUIRE(queue.start({16, rings.descriptors, rings.avail, rings.used}, kFeatures));
+    Queue machine;
+    auto& [board, rings, queue] = machine;
     std::array<Piece, 16> pieces{};
     Chain chain{};
     std::vector<fake::DriverBuffer> buffers;
     for (std::uint64_t i = 2; i < 8; ++i) {
         const Gpa granule{i * kGranule};
-        machine.board.memory.release(granule, machine.board.memory.detach(granule));
+        board.memory.release(granule, board.memory.detach(granule));
         buffers.push_back({granule, 1, true});
     }
     rings.add(buffers);
     rings.publish();
-    CHECK(machine.board.memory.absent_bytes() == 6 * kGranule);
+    CHECK(board.memory.absent_bytes() == 6 * kGranule);
     CHECK(queue.pop(pieces, chain) == Virtqueue::Pop::absent);
-    CHECK(machine.board.memory.absent_bytes() == 2 * kGranule);
+    CHECK(board.memory.absent_bytes() == 2 * kGranule);
     CHECK(queue.pop(pieces, chain) == Virtqueue::Pop::ready);
-    CHECK(machine.board.memory.absent_bytes() == 0);
+    CHECK(board.memory.absent_bytes() == 0);
     CHECK(chain.writable_size == 6);
 }
 
